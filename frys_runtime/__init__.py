@@ -1,0 +1,97 @@
+"""Frys runs plugins that nobody trusts, each as a process in a jail that the Linux kernel enforces.
+
+    from frys_runtime import PluginManager
+
+    async with PluginManager() as manager:
+        plugin_id = await manager.load_plugin("./plugins/my-plugin.wasm")
+        result = await manager.execute_plugin(plugin_id, "process_data", b"input")
+
+Imports only go down these layers (``make check`` holds it):
+
+    7  cli, daemon, cluster                                  what a person or a machine starts
+    6  manager                                               the one front door
+    5  sandbox, reload, marketplace                          one live plugin; replacing one; installing one
+    4  loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
+    +  lane                                                  the host's end of a plugin's lane
+    3  jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
+    2  linux, config, messages                               system calls; settings; values that travel
+    1  errors                                                everything that is raised
+
+``launchers`` is executed in processes of its own and never imported here.
+
+The names below are imported on first use: every plugin process runs this file, and pays for what it imports.
+"""
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
+    "errors": (
+        "AlreadyLoaded",
+        "CommunicationError",
+        "ConfigError",
+        "DependencyError",
+        "ExecutionFailed",
+        "Incompatible",
+        "InitializationFailed",
+        "InvalidFormat",
+        "LoadFailed",
+        "MaxPluginsExceeded",
+        "PluginError",
+        "PluginNotFound",
+        "RegistryError",
+        "ResourceLimitExceeded",
+        "SandboxError",
+        "SecurityViolation",
+        "Timeout",
+    ),
+    "messages": ("MessageValue", "PluginMessage"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = ["__version__", *_MODULE]  # noqa: PLE0604 - one list; tests/house compares it with the imports below
+
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import: type checkers know the name
+if TYPE_CHECKING:
+    from .config import (
+        IsolationLevel as IsolationLevel,
+        ResourceUsage as ResourceUsage,
+        SandboxConfig as SandboxConfig,
+    )
+    from .errors import (
+        AlreadyLoaded as AlreadyLoaded,
+        CommunicationError as CommunicationError,
+        ConfigError as ConfigError,
+        DependencyError as DependencyError,
+        ExecutionFailed as ExecutionFailed,
+        Incompatible as Incompatible,
+        InitializationFailed as InitializationFailed,
+        InvalidFormat as InvalidFormat,
+        LoadFailed as LoadFailed,
+        MaxPluginsExceeded as MaxPluginsExceeded,
+        PluginError as PluginError,
+        PluginNotFound as PluginNotFound,
+        RegistryError as RegistryError,
+        ResourceLimitExceeded as ResourceLimitExceeded,
+        SandboxError as SandboxError,
+        SecurityViolation as SecurityViolation,
+        Timeout as Timeout,
+    )
+    from .messages import (
+        MessageValue as MessageValue,
+        PluginMessage as PluginMessage,
+    )
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # not for a plugin process, which never asks
+
+    value = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,1 @@
+"""The policies that come with Frys, one YAML file per isolation level."""

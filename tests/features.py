@@ -1,0 +1,178 @@
+"""What this machine can do, tried out rather than read off a version number.
+
+Each probe returns None when the feature works and otherwise the reason why not. None of them uses code of
+Frys: a bug there must fail a test, not skip it. A probe runs once per process, when the first test asks.
+"""
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+type Reason = str | None
+
+
+def _in_child(code: str, *, user: int | None = None) -> Reason:
+    """Run lines that change their process for good, in a process of their own."""
+    prologue = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+    command = [sys.executable, "-I", "-S", "-c", prologue + code]
+    return _run(command, user=user)
+
+
+def _run(command: list[str], *, user: int | None = None) -> Reason:
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+            user=user,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    if done.returncode == 0:
+        return None
+    last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+    return f"{command[0]} ended with {done.returncode}: {last}"
+
+
+def root() -> Reason:
+    """The tests run as root."""
+    return None if os.geteuid() == 0 else "not root"
+
+
+def ordinary_user() -> Reason:
+    """A process of uid 65534 can run this Python (not one that lies in root's home)."""
+    return None if os.geteuid() != 0 else _in_child("", user=65534)
+
+
+def userns() -> Reason:
+    """A process can make every kind of namespace that the jail wants, inside a user namespace."""
+    return _in_child(
+        "os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNS | os.CLONE_NEWPID | os.CLONE_NEWNET"
+        " | os.CLONE_NEWIPC | os.CLONE_NEWUTS | os.CLONE_NEWCGROUP)"
+    )
+
+
+def landlock() -> Reason:
+    """The kernel enforces Landlock (landlock_create_ruleset(2) answers with its ABI)."""
+    return _in_child("assert libc.syscall(444, None, 0, 1) >= 1, os.strerror(ctypes.get_errno())")
+
+
+def seccomp_notify() -> Reason:
+    """A process can install a filter that reports to a listener (seccomp_unotify(2))."""
+    return _in_child(
+        "ret_allow = ctypes.create_string_buffer(b'\\x06\\0\\0\\0\\0\\0\\xff\\x7f', 8)\n"
+        "class Program(ctypes.Structure):\n"
+        "    _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.c_void_p)]\n"
+        "program = Program(1, ctypes.addressof(ret_allow))\n"
+        "assert libc.prctl(38, 1, 0, 0, 0) == 0\n"  # PR_SET_NO_NEW_PRIVS
+        "listener = libc.syscall(317, 1, 8, ctypes.byref(program))\n"  # SECCOMP_FILTER_FLAG_NEW_LISTENER
+        "assert listener >= 0, os.strerror(ctypes.get_errno())"
+    )
+
+
+def cgroup_v1() -> Reason:
+    """Groups with the v1 controllers memory and pids can be made."""
+    return _makes_group("cgroup", "memory") or _makes_group("cgroup", "pids")
+
+
+def cgroup_v2() -> Reason:
+    """Groups with the v2 controllers memory and pids can be made."""
+    return _makes_group("cgroup2", "memory") or _makes_group("cgroup2", "pids")
+
+
+def cgroup() -> Reason:
+    """Either kind of control group can limit memory and processes."""
+    v2 = cgroup_v2()
+    v1 = v2 and cgroup_v1()
+    return v1 and f"v2: {v2}; v1: {v1}"
+
+
+def _makes_group(kind: str, controller: str) -> Reason:
+    """Make and remove a group below our own, where the controller is to be had."""
+    own = _own_group(kind, controller)
+    if own is None:
+        return f"no {kind} mount with the {controller} controller"
+    if kind == "cgroup2" and controller not in (own / "cgroup.controllers").read_text().split():
+        return f"{own} does not offer the {controller} controller"
+    try:
+        group = Path(tempfile.mkdtemp(prefix="frys-probe-", dir=own))
+    except OSError as error:
+        return str(error)
+    group.rmdir()
+    return None
+
+
+def _own_group(kind: str, controller: str) -> Path | None:
+    """The directory of our own group; see cgroups(7) for the two files."""
+    paths = {}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths.update(dict.fromkeys(controllers.split(","), path))
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        top, mountpoint = fields.split()[3:5]
+        found, _, options = rest.split()[:3]
+        if found == kind and (kind == "cgroup2" or controller in options.split(",")):
+            path = paths.get("" if kind == "cgroup2" else controller, "/")
+            own = Path(mountpoint, os.path.relpath(path, top))
+            return own if own.is_dir() and ".." not in own.parts else Path(mountpoint)
+    return None
+
+
+def uml() -> Reason:
+    """A user-mode kernel boots on this machine's file system: a second kernel, with cgroup v2, for tests."""
+    if not shutil.which("linux.uml"):
+        return "linux.uml is not installed (package user-mode-linux)"
+    with tempfile.TemporaryDirectory(prefix="frys-uml-") as folder:
+        init = Path(folder, "init")
+        init.write_text(
+            "#!/bin/sh\nmount -t proc proc /proc\n: > $(dirname $0)/booted\necho o > /proc/sysrq-trigger\n"
+        )
+        init.chmod(0o700)
+        command = f"linux.uml mem=96M rootfstype=hostfs root=/dev/root rw quiet con=null init={init}"
+        failure = _run([*command.split(), f"uml_dir={folder}/"])
+        return None if Path(folder, "booted").exists() else failure or "the kernel did not reach its init"
+
+
+def gcc() -> Reason:
+    """A C compiler makes shared objects."""
+    with tempfile.TemporaryDirectory(prefix="frys-gcc-") as folder:
+        source = Path(folder, "probe.c")
+        source.write_text("#include <stdlib.h>\nint probe(void) { return abs(-1); }\n")
+        return _run(["gcc", "-shared", "-fPIC", "-o", f"{folder}/probe.so", str(source)])
+
+
+def bwrap() -> Reason:
+    """Bubblewrap, the reference of the benchmarks, works."""
+    return _run(["bwrap", "--ro-bind", "/", "/", "true"])
+
+
+PROBES: dict[str, Callable[[], Reason]] = {
+    probe.__name__: functools.cache(probe)
+    for probe in (
+        root,
+        ordinary_user,
+        userns,
+        landlock,
+        seccomp_notify,
+        cgroup,
+        cgroup_v1,
+        cgroup_v2,
+        uml,
+        gcc,
+        bwrap,
+    )
+}
+
+
+if __name__ == "__main__":
+    for name, probe in PROBES.items():
+        print(f"{name:16}", probe() or "yes")
