@@ -1,0 +1,251 @@
+"""Every error that Frys raises, in one tree.
+
+    PluginError
+    ├── PluginNotFound            no plugin of that id is loaded
+    ├── AlreadyLoaded             the id is taken
+    ├── MaxPluginsExceeded        the manager is full
+    ├── InvalidFormat             the file is not what its format says
+    ├── LoadFailed                the plugin could not be loaded
+    ├── InitializationFailed      a manager, a launcher or a plugin's start-up code failed
+    ├── Incompatible              versions or interfaces do not fit
+    ├── DependencyError           a dependency is missing, cyclic or in conflict
+    ├── ConfigError               a setting, a policy or a plugin.json is wrong
+    ├── ExecutionFailed           the plugin's function failed
+    ├── Timeout                   a call or a load ran out of wall-clock time
+    ├── ResourceLimitExceeded     memory, CPU, processes, files or output ran out
+    ├── SecurityViolation         the plugin tried what its policy forbids
+    ├── SandboxError              the jail could not be built as required; nothing was run
+    ├── CommunicationError        a message could not be delivered
+    └── RegistryError             a registry did not answer, or must not be believed
+
+Each class carries its data as attributes and stands on ``PluginError`` too, so that
+``except PluginError.LoadFailed`` works. A caller's own mistake (a value that cannot travel, a wrong
+argument type) is ``TypeError`` or ``ValueError``, not one of these.
+"""
+
+from typing import ClassVar, override
+
+
+class PluginError(Exception):
+    """The root of every error of Frys."""
+
+    PluginNotFound: ClassVar[type["PluginNotFound"]]
+    AlreadyLoaded: ClassVar[type["AlreadyLoaded"]]
+    MaxPluginsExceeded: ClassVar[type["MaxPluginsExceeded"]]
+    InvalidFormat: ClassVar[type["InvalidFormat"]]
+    LoadFailed: ClassVar[type["LoadFailed"]]
+    InitializationFailed: ClassVar[type["InitializationFailed"]]
+    Incompatible: ClassVar[type["Incompatible"]]
+    DependencyError: ClassVar[type["DependencyError"]]
+    ConfigError: ClassVar[type["ConfigError"]]
+    ExecutionFailed: ClassVar[type["ExecutionFailed"]]
+    Timeout: ClassVar[type["Timeout"]]
+    ResourceLimitExceeded: ClassVar[type["ResourceLimitExceeded"]]
+    SecurityViolation: ClassVar[type["SecurityViolation"]]
+    SandboxError: ClassVar[type["SandboxError"]]
+    CommunicationError: ClassVar[type["CommunicationError"]]
+    RegistryError: ClassVar[type["RegistryError"]]
+
+    @override
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__module__ == __name__:
+            setattr(PluginError, cls.__name__, cls)
+
+
+class PluginNotFound(PluginError):
+    """No plugin of that id is loaded."""
+
+    def __init__(self, plugin_id: str) -> None:
+        self.plugin_id = plugin_id
+        super().__init__(f"no plugin {plugin_id!r} is loaded; list_plugins() names those that are")
+
+
+class AlreadyLoaded(PluginError):
+    """The id is taken by a loaded plugin."""
+
+    def __init__(self, plugin_id: str) -> None:
+        self.plugin_id = plugin_id
+        super().__init__(
+            f"a plugin {plugin_id!r} is loaded already; unload it first, or load this one under another "
+            "id with load_plugin(path, plugin_id=...)"
+        )
+
+
+class MaxPluginsExceeded(PluginError):
+    """The manager holds as many plugins as it may."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"{limit} plugins are loaded, which is the limit; unload one or raise max_plugins"
+        )
+
+
+class InvalidFormat(PluginError):
+    """A file is not what its format says.
+
+    Attributes:
+        path: The file as the caller named it.
+        expected: The format that was expected.
+        found: What stands there instead.
+    """
+
+    def __init__(self, path: str, expected: str, found: str) -> None:
+        self.path, self.expected, self.found = path, expected, found
+        super().__init__(f"{path} is not {expected}: {found}")
+
+
+class LoadFailed(PluginError):
+    """A plugin could not be loaded.
+
+    Attributes:
+        path: The plugin as the caller named it.
+        reason: One sentence.
+        detail: Untrusted text of the plugin, such as a traceback; may be empty.
+    """
+
+    def __init__(self, path: str, reason: str, detail: str = "") -> None:
+        self.path, self.reason, self.detail = path, reason, detail
+        super().__init__(f"{path} could not be loaded: {reason}{_quoted(detail)}")
+
+
+class InitializationFailed(PluginError):
+    """A part of the runtime could not start.
+
+    Attributes:
+        component: What did not start, such as ``launcher wasm``.
+        reason: One sentence.
+    """
+
+    def __init__(self, component: str, reason: str) -> None:
+        self.component, self.reason = component, reason
+        super().__init__(f"{component} could not start: {reason}")
+
+
+class Incompatible(PluginError):
+    """Two versions or interfaces do not fit together."""
+
+    def __init__(self, plugin_id: str, required: str, found: str) -> None:
+        self.plugin_id, self.required, self.found = plugin_id, required, found
+        super().__init__(f"{plugin_id} needs {required}, but {found} is there")
+
+
+class DependencyError(PluginError):
+    """A dependency is missing, cyclic or in conflict."""
+
+    def __init__(self, plugin_id: str, dependency: str, reason: str) -> None:
+        self.plugin_id, self.dependency, self.reason = plugin_id, dependency, reason
+        super().__init__(f"{plugin_id} depends on {dependency}: {reason}")
+
+
+class ConfigError(PluginError):
+    """A setting, a policy file or a plugin.json is wrong.
+
+    Attributes:
+        parameter: The key, with the file where there is one: ``plugin.json: resourceLimits.maxMemory``.
+        reason: What is wrong with it and what would be right.
+    """
+
+    def __init__(self, parameter: str, reason: str) -> None:
+        self.parameter, self.reason = parameter, reason
+        super().__init__(f"{parameter}: {reason}")
+
+
+class ExecutionFailed(PluginError):
+    """A plugin's function failed by itself.
+
+    Attributes:
+        plugin_id: The plugin.
+        function: The function that was called.
+        reason: The plugin's own message (untrusted text).
+        detail: The plugin's own traceback (untrusted text); may be empty.
+    """
+
+    def __init__(self, plugin_id: str, function: str, reason: str, detail: str = "") -> None:
+        self.plugin_id, self.function, self.reason, self.detail = plugin_id, function, reason, detail
+        super().__init__(f"{plugin_id}.{function} failed: {reason}{_quoted(detail)}")
+
+
+class Timeout(PluginError):
+    """A call or a load ran out of wall-clock time and was stopped.
+
+    Attributes:
+        plugin_id: The plugin.
+        timeout_ms: The limit, in milliseconds.
+    """
+
+    def __init__(self, plugin_id: str, timeout_ms: int) -> None:
+        self.plugin_id, self.timeout_ms = plugin_id, timeout_ms
+        super().__init__(
+            f"{plugin_id} did not answer within {timeout_ms} ms and was stopped; "
+            "the next call finds a fresh instance (raise timeout_ms if the work really takes longer)"
+        )
+
+
+class ResourceLimitExceeded(PluginError):
+    """A plugin used more than it was granted.
+
+    Attributes:
+        plugin_id: The plugin.
+        resource: ``memory``, ``cpu``, ``processes``, ``open_files``, ``file_size``, ``output``,
+            ``log`` or ``stack``.
+        limit: What was granted (bytes, milliseconds or a count).
+        actual: What was measured when it was stopped, in the same unit.
+    """
+
+    def __init__(self, plugin_id: str, resource: str, limit: int, actual: int) -> None:
+        self.plugin_id, self.resource, self.limit, self.actual = plugin_id, resource, limit, actual
+        unit = _UNITS.get(resource, "")
+        super().__init__(
+            f"{plugin_id} exceeded its {resource} limit of {limit}{unit} (measured: {actual}{unit}); "
+            "the next call finds a fresh instance"
+        )
+
+
+_UNITS = {"memory": " bytes", "cpu": " ms", "file_size": " bytes", "output": " bytes", "log": " bytes"}
+
+
+class SecurityViolation(PluginError):
+    """A plugin tried what its policy forbids.
+
+    Attributes:
+        plugin_id: The plugin.
+        violation: What it tried: the system call with its arguments, or the broken rule of the lane.
+    """
+
+    def __init__(self, plugin_id: str, violation: str) -> None:
+        self.plugin_id, self.violation = plugin_id, violation
+        super().__init__(f"{plugin_id} was killed for a forbidden act: {violation}")
+
+
+class SandboxError(PluginError):
+    """The jail could not be built as the policy requires; the plugin was not started."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class CommunicationError(PluginError):
+    """A message could not be delivered."""
+
+    def __init__(self, target: str, reason: str) -> None:
+        self.target, self.reason = target, reason
+        super().__init__(f"no message could be delivered to {target}: {reason}")
+
+
+class RegistryError(PluginError):
+    """A registry did not answer, or must not be believed."""
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        self.endpoint, self.reason = endpoint, reason
+        super().__init__(f"{endpoint}: {reason}")
+
+
+def _quoted(detail: str) -> str:
+    """Untrusted text of a plugin, set off so that nobody mistakes it for ours."""
+    if not detail:
+        return ""
+    lines = "\n".join(f"  | {line}" for line in detail.splitlines())
+    return f"\n  the plugin's own words (untrusted):\n{lines}"

@@ -1,0 +1,177 @@
+"""The host's end of a plugin's lane: a stream socket, one exchange at a time, nothing trusted."""
+
+import array
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .wire import ProtocolError, Reader
+
+_BUFFER = 1 << 20
+
+
+class LaneClosed(Exception):
+    """The other end is gone."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """The host's end (non-blocking) and the plugin's end of a new lane, with room for a large value."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    for end in (ours, theirs):
+        for force, plain in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+            try:
+                end.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+            except PermissionError:
+                end.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+    ours.setblocking(False)
+    return ours, theirs
+
+
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+
+
+class Lane:
+    """Sends frames, waits for the one answer, and tells when the other end goes or breaks a rule.
+
+    Args:
+        ours: The host's end; owned from here on.
+        on_end: Called once, from the event loop, with ``LaneClosed`` or ``ProtocolError``, when nothing more
+            can come. A waiting exchange gets the same exception.
+    """
+
+    def __init__(self, ours: socket.socket, on_end: Callable[[Exception], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = ours
+        self._on_end = on_end
+        self._reader = Reader()
+        self._waiter: asyncio.Future[list[Any]] | None = None
+        self._unsent: list[memoryview] = []
+        self._writing = False
+        self._descriptors_welcome = False
+        self._descriptor = -1
+        self._ended: Exception | None = None
+        self._loop.add_reader(ours.fileno(), self._readable)
+
+    async def exchange(self, buffers: Sequence[bytes], limit: int) -> list[Any]:
+        """Send one frame and wait for the answer.
+
+        Args:
+            buffers: The encoded frame, from :func:`frys_runtime.wire.encode`.
+            limit: Bytes that the answer's value may have.
+
+        Raises:
+            LaneClosed: The other end is gone.
+            ProtocolError: It broke a rule of the lane.
+        """
+        answer = self.expect(limit)
+        self._send(buffers)
+        return await answer
+
+    def expect(self, limit: int) -> "asyncio.Future[list[Any]]":
+        """The next frame, of at most ``limit`` bytes of value."""
+        waiter: asyncio.Future[list[Any]] = self._loop.create_future()
+        if self._ended is not None:
+            waiter.set_exception(self._ended)
+            return waiter
+        self._reader.limit = limit
+        self._waiter = waiter
+        return waiter
+
+    async def receive_descriptor(self) -> tuple[list[Any], int]:
+        """The next frame and the one descriptor that comes with it; for the handshake, before a plugin."""
+        self._descriptors_welcome = True
+        frame = await self.expect(0)
+        self._descriptors_welcome = False
+        fd, self._descriptor = self._descriptor, -1
+        return frame, fd
+
+    def send_descriptor(self, buffers: Sequence[bytes], fd: int) -> None:
+        """Send a frame with a descriptor; the frame is small enough for the socket's empty buffer."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        data = b"".join(buffers)
+        try:
+            sent = self._socket.sendmsg([data], rights)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the reader is told by the end of the stream
+        self._send([data[sent:]])
+
+    def close(self) -> None:
+        """Close the socket; a waiting exchange ends with ``LaneClosed``."""
+        self._end(LaneClosed("the lane was closed"))
+
+    def _send(self, buffers: Sequence[bytes]) -> None:
+        self._unsent += [memoryview(buffer) for buffer in buffers if buffer]
+        self._writable()
+
+    def _writable(self) -> None:
+        try:
+            while self._unsent:
+                sent = self._socket.send(self._unsent[0])
+                if sent == len(self._unsent[0]):
+                    del self._unsent[0]
+                else:
+                    self._unsent[0] = self._unsent[0][sent:]
+        except (BlockingIOError, InterruptedError):
+            if not self._writing:
+                self._loop.add_writer(self._socket.fileno(), self._writable)
+                self._writing = True
+            return
+        except OSError:
+            self._unsent.clear()  # the reader is told by the end of the stream
+        self._stop_writing()
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._loop.remove_writer(self._socket.fileno())
+            self._writing = False
+
+    def _readable(self) -> None:
+        room = socket.CMSG_SPACE(4) if self._descriptors_welcome else 0
+        try:
+            count, rights, flags, _ = self._socket.recvmsg_into(
+                [self._reader.space()], room, socket.MSG_CMSG_CLOEXEC
+            )
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end(LaneClosed(str(error)))
+            return
+        for *_, data in rights:
+            self._descriptor = memoryview(data[:4]).cast("i")[0]
+        if flags & socket.MSG_CTRUNC:
+            self._end(ProtocolError("it sent descriptors through its lane"))
+        elif not count:
+            self._end(LaneClosed("the plugin's end was closed"))
+        else:
+            self._take(count)
+
+    def _take(self, count: int) -> None:
+        if self._waiter is None:
+            self._end(ProtocolError("it sent bytes while no call was under way"))
+            return
+        try:
+            frame = self._reader.received(count)
+        except ProtocolError as error:
+            self._end(error)
+            return
+        if frame is not None:
+            waiter, self._waiter = self._waiter, None
+            if not waiter.done():
+                waiter.set_result(frame)
+
+    def _end(self, reason: Exception) -> None:
+        if self._ended is not None:
+            return
+        self._ended = reason
+        self._loop.remove_reader(self._socket.fileno())
+        self._stop_writing()
+        self._socket.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(reason)
+        self._on_end(reason)

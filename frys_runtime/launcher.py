@@ -1,0 +1,478 @@
+"""Fork servers seen from the host: one for each format, started on first use, replaced when it dies.
+
+A launcher forks children; each child walks into the jail by itself and then waits, parked, on its lane.
+Parked children are kept ahead of need, because some of what a jail costs is slow (joining an idle
+version 1 cgroup takes 7 to 15 ms), so that a plugin starts in a process that is ready.
+"""
+
+import array
+import asyncio
+import importlib.resources
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from . import lane as lanes
+from .errors import InitializationFailed, SandboxError
+from .jail import Plan
+from .linux import process, seccomp
+from .linux.bpf import syscall_name
+from .linux.cgroup import Cgroup, CgroupError, CgroupLimits, CgroupTree
+from .wire import HELLO, LISTENER, ProtocolError
+
+FORMATS: Final = ("wasm", "javascript", "native", "python")
+
+_START_SECONDS: Final = 30.0
+_PARK_SECONDS: Final = 30.0
+_MAX_PACKET: Final = 1 << 17
+_UID_BASE: Final = 0x70000000
+_CLD_KILLED: Final = 2
+_SIGKILL: Final = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended, in the terms of waitid(2)."""
+
+    code: int
+    status: int
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One plugin process seen from the host: jailed, and parked until it gets its plugin.
+
+    Attributes:
+        lane: The call lane.
+        pidfd: Signals go through this, so they never reach a stranger.
+        pid: Its number outside, for clocks and statistics.
+        log: The read end of its standard output and error.
+        cgroup: Its cgroup, or ``None`` where the machine has none to give.
+        layers: The layers of the jail that are in force.
+        exited: Resolved when the process has been reaped.
+        on_violation: Called with a description when the kernel stopped a forbidden call.
+        on_end: Called when the lane ends; see :class:`frys_runtime.lane.Lane`.
+    """
+
+    number: int
+    pidfd: int = -1
+    pid: int = -1
+    log: int = -1
+    listener: int = -1
+    cgroup: Cgroup | None = None
+    layers: frozenset[str] = frozenset()
+    attempts: list[str] = field(default_factory=list)
+    exited: "asyncio.Future[Exit]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    spawned: "asyncio.Future[int]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    on_violation: Callable[[str], None] | None = None
+    on_end: Callable[[Exception], None] | None = None
+    _lane: lanes.Lane | None = None
+
+    @property
+    def lane(self) -> lanes.Lane:
+        """The call lane; there from the first moment."""
+        assert self._lane is not None
+        return self._lane
+
+    def kill(self) -> None:
+        """Kill the process; the kernel takes everything in its PID namespace with it."""
+        if self.pidfd >= 0:
+            process.kill(self.pidfd)
+
+    def listen(self, listener: int) -> None:
+        """Hear from the kernel what the child's filter stops."""
+        self.listener = listener
+        asyncio.get_running_loop().add_reader(listener, self._announced)
+
+    def _announced(self) -> None:
+        notification = seccomp.receive(self.listener)
+        if notification is None:
+            return
+        words = ", ".join(f"{word:#x}" for word in notification.arguments)
+        name = syscall_name(notification.number)
+        self.attempts.append(name)
+        if self.on_violation is None:
+            seccomp.deny(self.listener, notification)
+        else:
+            self.on_violation(f"it called {name}({words})")
+
+    async def discard(self) -> Exit:
+        """Kill, wait for the end, and give back every descriptor and the cgroup."""
+        self.kill()
+        self.lane.close()
+        end = await self.exited
+        loop = asyncio.get_running_loop()
+        for fd in (self.listener, self.log):
+            if fd >= 0:
+                loop.remove_reader(fd)
+        for fd in (self.listener, self.log, self.pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self.listener = self.log = self.pidfd = -1
+        if self.cgroup is not None:
+            cgroup, self.cgroup = self.cgroup, None
+            await asyncio.to_thread(_remove, cgroup)
+        return end
+
+
+def _remove(cgroup: Cgroup) -> None:
+    cgroup.kill()
+    cgroup.remove()
+
+
+class Launcher:
+    """One fork server.
+
+    Attributes:
+        paths: What the format's engine needs to see while it loads a plugin.
+        needs_files: The format needs a plugin's files as files.
+        dead: Resolved with a sentence when the fork server has ended; its children have then, too.
+    """
+
+    def __init__(self, format_name: str, *, network: bool, tree: CgroupTree | None) -> None:
+        self.format = format_name
+        self.network = network
+        self.paths: list[str] = []
+        self.needs_files = False
+        self._loop = asyncio.get_running_loop()
+        self.dead: asyncio.Future[str] = self._loop.create_future()
+        self._tree = tree
+        self._children: dict[int, Child] = {}
+        self._plans: dict[Plan, int] = {}
+        self._next_child = 0
+        self._ready: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
+        self._errors = os.memfd_create("frys-launcher-errors", os.MFD_CLOEXEC)
+        with theirs:
+            self._process = self._execute(theirs)
+        self._loop.add_reader(self._control.fileno(), self._readable)
+
+    def _execute(self, theirs: socket.socket) -> "subprocess.Popen[bytes]":
+        folder = _launchers_folder()
+        arguments = [sys.executable, "-I", "-S", "-X", "utf8", str(folder / "zygote.py"), self.format]
+        arguments += [str(theirs.fileno()), "network" if self.network else "isolated"]
+        arguments.append(":".join(self._tree.dirs()) if self._tree is not None else "")
+        arguments += _import_paths()
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and file
+            arguments,
+            env={},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=self._errors,
+            stderr=self._errors,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+        )
+
+    async def start(self) -> None:
+        """Wait until the engine is warm.
+
+        Raises:
+            InitializationFailed: The fork server ended instead; the message has its last words.
+        """
+        done, _ = await asyncio.wait(
+            (self._ready, self.dead), timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        if self._ready in done:
+            answer = self._ready.result()
+            if answer["op"] == "ready":
+                self.paths, self.needs_files = answer["paths"], answer["files"]
+                return
+            reason = str(answer["reason"])
+        elif self.dead in done:
+            reason = self.dead.result()
+        else:
+            reason = f"it was not ready after {_START_SECONDS:.0f} seconds"
+        await self.close()
+        raise InitializationFailed(f"the launcher for {self.format}", reason)
+
+    async def spawn(self, plan: Plan, limits: CgroupLimits, require: frozenset[str]) -> Child:
+        """Fork a child, wait until it is parked in its jail, and compare the jail with what is required.
+
+        Raises:
+            SandboxError: The jail could not be built, or is not what it has to be.
+        """
+        self._next_child += 1
+        child = Child(self._next_child)
+        try:
+            await self._fork(child, plan, limits)
+            await asyncio.wait_for(_handshake(child, plan, require), _PARK_SECONDS)
+        except (lanes.LaneClosed, ProtocolError, TimeoutError, OSError, CgroupError) as error:
+            reason = f"the jail for a {self.format} plugin could not be built: {error or 'it took too long'}"
+            words = await self._abandon(child)
+            raise SandboxError(f"{reason}{words}; `frys doctor` says what this machine offers") from error
+        except BaseException:
+            await self._abandon(child)
+            raise
+        return child
+
+    async def _fork(self, child: Child, plan: Plan, limits: CgroupLimits) -> None:
+        if self.dead.done():
+            raise lanes.LaneClosed(f"the launcher is gone: {self.dead.result()}")
+        ours, theirs = lanes.pair()
+        child._lane = lanes.Lane(ours, lambda reason: child.on_end and child.on_end(reason))
+        child.log, log = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(log, True)
+        joins: list[int] = []
+        try:
+            if self._tree is not None:
+                child.cgroup = self._tree.create(f"{self.format}-{child.number}", limits)
+                joins = child.cgroup.procs_fds()
+            self._children[child.number] = child
+            request = {
+                "op": "spawn",
+                "child": child.number,
+                "plan": self._plan_number(plan),
+                "uid": _outside_uid(),
+                "layers": _cgroup_layers(limits) if joins else [],
+            }
+            self._send(request, [theirs.fileno(), log, *joins])
+        finally:
+            theirs.close()
+            for fd in (log, *joins):
+                os.close(fd)
+        child.pidfd = await child.spawned
+        child.pid = process.pid_of(child.pidfd)
+
+    async def _abandon(self, child: Child) -> str:
+        words = b""
+        if child.number in self._children and not child.spawned.done():
+            child.spawned.cancel()
+            child.exited.cancel()
+        if child._lane is not None and child.pidfd >= 0:
+            child.kill()
+            await child.exited
+            words = _drain(child.log)
+            await child.discard()
+        elif child._lane is not None:
+            child.lane.close()
+            os.close(child.log)
+            if child.cgroup is not None:
+                await asyncio.to_thread(_remove, child.cgroup)
+        text = words.decode("utf-8", "replace").strip()
+        return f" ({text})" if text else ""
+
+    def _plan_number(self, plan: Plan) -> int:
+        if plan not in self._plans:
+            self._plans[plan] = len(self._plans)
+            self._send({"op": "plan", "id": self._plans[plan], "plan": plan._asdict()}, [])
+        return self._plans[plan]
+
+    def _send(self, request: dict[str, Any], fds: list[int]) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self._control.setblocking(True)
+        try:
+            self._control.sendmsg([msgspec.msgpack.encode(request)], rights)
+        finally:
+            self._control.setblocking(False)
+
+    def _readable(self) -> None:
+        try:
+            packet, rights, _, _ = self._control.recvmsg(
+                _MAX_PACKET, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except OSError:
+            packet, rights = b"", []
+        if not packet:
+            self._died()
+            return
+        answer = msgspec.msgpack.decode(packet)
+        fds = [fd for *_, data in rights for fd in memoryview(data[:4]).cast("i")]
+        match answer["op"]:
+            case "spawned":
+                self._spawned(self._children[answer["child"]], fds[0])
+            case "exited":
+                child = self._children.pop(answer["child"])
+                if not child.exited.done():
+                    child.exited.set_result(Exit(answer["code"], answer["status"]))
+            case _:
+                self._ready.set_result(answer)
+
+    def _spawned(self, child: Child, pidfd: int) -> None:
+        if child.spawned.done():
+            process.kill(pidfd)  # nobody waits for it any more
+            os.close(pidfd)
+        else:
+            child.spawned.set_result(pidfd)
+
+    def _died(self) -> None:
+        if self.dead.done():
+            return
+        self._loop.remove_reader(self._control.fileno())
+        self._control.close()
+        words = os.pread(self._errors, 4096, 0).decode("utf-8", "replace").strip()
+        os.close(self._errors)
+        self.dead.set_result(words.splitlines()[-1] if words else "its process ended")
+        for child in self._children.values():
+            if not child.spawned.done():
+                child.spawned.set_exception(lanes.LaneClosed("the launcher died"))
+            if not child.exited.done():
+                child.exited.set_result(Exit(_CLD_KILLED, _SIGKILL))
+        self._children.clear()
+
+    async def close(self) -> None:
+        """End the fork server and with it every child; returns when nothing is left."""
+        if not self.dead.done():
+            self._control.shutdown(socket.SHUT_RDWR)
+            await self.dead
+        await asyncio.to_thread(self._process.wait)
+
+
+async def _handshake(child: Child, plan: Plan, require: frozenset[str]) -> None:
+    frame, listener = await child.lane.receive_descriptor()
+    if frame != [LISTENER] or listener < 0:
+        raise ProtocolError("the jail did not hand over its listener")
+    hello = child.lane.expect(0)
+    child.listen(listener)
+    match await hello:
+        case [kind, list(layers), list(broken)] if kind == HELLO:
+            pass
+        case _:
+            raise ProtocolError("the jail did not report")
+    child.layers = frozenset(layers)
+    unseen = set(plan.probes) - set(child.attempts)
+    missing = sorted(require - child.layers)
+    if broken or unseen:
+        raise ProtocolError("; ".join([*broken, *(f"nothing stopped {name}" for name in sorted(unseen))]))
+    if missing:
+        raise ProtocolError(f"the policy requires {', '.join(missing)}, which this machine did not give")
+    child.attempts.clear()
+
+
+def _cgroup_layers(limits: CgroupLimits) -> list[str]:
+    pairs = ((limits.memory, "cgroup_memory"), (limits.pids, "cgroup_tasks"))
+    return [layer for limit, layer in pairs if limit is not None]
+
+
+_uid_count = 0
+
+
+def _outside_uid() -> int:
+    """A user that nothing else has: plugins differ from each other, not only from the host."""
+    global _uid_count
+    if os.geteuid() != 0:
+        return 0
+    _uid_count += 1
+    return _UID_BASE + ((os.getpid() << 12 | _uid_count & 0xFFF) & 0xFFFFFFF)
+
+
+def _drain(log: int) -> bytes:
+    try:
+        return os.read(log, 2000)
+    except BlockingIOError:
+        return b""
+
+
+def _launchers_folder() -> Path:
+    return Path(str(importlib.resources.files("frys_runtime.launchers")))
+
+
+def _import_paths() -> list[str]:
+    """Where a launcher finds frys_runtime and the engines; it starts without site-packages."""
+    paths = [str(Path(__file__).parent.parent)]
+    for name in ("cffi", "wasmtime", "_quickjs"):
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            folder = Path(spec.origin).parent
+            paths.append(str(folder.parent if spec.submodule_search_locations else folder))
+    return list(dict.fromkeys(paths))
+
+
+class Nursery:
+    """Launchers by format, and parked children by plan, so that a plugin finds its process ready.
+
+    Args:
+        tree: Where cgroups are made; ``None`` where the machine gives none.
+        spares: How many children to keep parked for each plan that is in use.
+    """
+
+    def __init__(self, tree: CgroupTree | None, spares: int) -> None:
+        self._tree = tree
+        self._spares = spares
+        self._launchers: dict[tuple[str, bool], asyncio.Task[Launcher]] = {}
+        self._parked: dict[tuple[Launcher, Plan], list[asyncio.Task[Child]]] = {}
+        self._chores: set[asyncio.Task[None]] = set()
+
+    async def launcher(self, format_name: str, *, network: bool = False) -> Launcher:
+        """The format's launcher, started or replaced if need be.
+
+        Raises:
+            InitializationFailed: It does not start.
+        """
+        key = (format_name, network)
+        task = self._launchers.get(key)
+        if task is None or (task.done() and (task.exception() or task.result().dead.done())):
+            task = asyncio.create_task(self._start(format_name, network=network))
+            self._launchers[key] = task
+        return await asyncio.shield(task)
+
+    async def _start(self, format_name: str, *, network: bool) -> Launcher:
+        launcher = Launcher(format_name, network=network, tree=self._tree)
+        await launcher.start()
+        launcher.dead.add_done_callback(lambda _: self._chore(self._forget(launcher)))
+        return launcher
+
+    async def take(
+        self, launcher: Launcher, plan: Plan, limits: CgroupLimits, require: frozenset[str]
+    ) -> Child:
+        """A parked child for this plan, with these cgroup limits; another one is parked for the next.
+
+        Raises:
+            SandboxError: The jail could not be built as required.
+        """
+        parked = self._parked.setdefault((launcher, plan), [])
+        child = None
+        while child is None and parked:
+            child = await self._usable(parked.pop(0), limits)
+        if child is None:
+            child = await launcher.spawn(plan, limits, require)
+        while len(parked) < self._spares and not launcher.dead.done():
+            parked.append(asyncio.create_task(launcher.spawn(plan, limits, require)))
+        return child
+
+    async def _usable(self, spare: "asyncio.Task[Child]", limits: CgroupLimits) -> Child | None:
+        try:
+            child = await spare
+        except SandboxError:
+            return None  # the spawn that follows says why, if it fails as well
+        if child.exited.done():
+            await child.discard()
+            return None
+        if child.cgroup is not None:
+            child.cgroup.set_limits(limits)
+        return child
+
+    def _chore(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+    async def _forget(self, launcher: Launcher) -> None:
+        """Drop the parked children of a launcher that is dead or about to be."""
+        for key in [key for key in self._parked if key[0] is launcher]:
+            for spare in self._parked.pop(key):
+                try:
+                    await (await spare).discard()
+                except SandboxError:
+                    continue
+
+    async def close(self) -> None:
+        """End every launcher and every parked child; returns when nothing is left."""
+        launchers = await asyncio.gather(*self._launchers.values(), return_exceptions=True)
+        self._launchers.clear()
+        for launcher in launchers:
+            if isinstance(launcher, Launcher):
+                await self._forget(launcher)
+                await launcher.close()
+        await asyncio.gather(*self._chores)

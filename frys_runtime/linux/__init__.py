@@ -1,0 +1,1 @@
+"""The kernel's own interfaces, one module for each; the only code that uses ctypes."""

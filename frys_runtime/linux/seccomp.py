@@ -1,0 +1,84 @@
+"""Install a compiled seccomp filter, and hear from the kernel what it stopped (seccomp(2))."""
+
+import ctypes
+import errno
+import os
+from typing import NamedTuple
+
+from .libc import syscall
+
+_NR_SECCOMP = {"x86_64": 317, "aarch64": 277}[os.uname().machine]
+_SET_MODE_FILTER = 1
+_FLAG_NEW_LISTENER = 8
+_NOTIF_RECV, _NOTIF_SEND, _NOTIF_ID_VALID = 0xC0502100, 0xC0182101, 0x40082102
+
+
+class Notification(NamedTuple):
+    """One system call that a filter stopped; the caller sleeps in it until it is answered or killed."""
+
+    id: int
+    pid: int
+    number: int
+    arch: int
+    arguments: tuple[int, int, int, int, int, int]
+
+
+def install(program: bytes, *, listener: bool) -> int:
+    """Put a BPF program in force for this thread and all that come after it.
+
+    Args:
+        program: ``struct sock_filter`` records, as libseccomp exports them.
+        listener: Ask for the descriptor on which forbidden calls are announced.
+
+    Returns:
+        The listener's descriptor, or 0.
+
+    Raises:
+        OSError: The kernel refused; EBUSY when a filter with a listener is in force already.
+    """
+    code = ctypes.create_string_buffer(program, len(program))
+    prog = ctypes.create_string_buffer(
+        (len(program) // 8).to_bytes(8, "little") + ctypes.addressof(code).to_bytes(8, "little"), 16
+    )
+    flags = _FLAG_NEW_LISTENER if listener else 0
+    # SAFETY: prog is struct sock_fprog (u16 length, padding, pointer) and points at code; both are owned
+    # here until the call returns, and the kernel copies and verifies the program.
+    return syscall("seccomp", _NR_SECCOMP, _SET_MODE_FILTER, flags, prog)
+
+
+def receive(listener: int) -> Notification | None:
+    """Take one announcement; ``None`` when its process has died meanwhile."""
+    import fcntl  # the host's end only: a plugin process never gets here
+
+    buffer = bytearray(80)
+    try:
+        fcntl.ioctl(listener, _NOTIF_RECV, buffer)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINTR):
+            return None
+        raise
+    u64 = [int.from_bytes(buffer[at : at + 8], "little") for at in range(0, 80, 8)]
+    return Notification(
+        u64[0],
+        u64[1] & 0xFFFFFFFF,
+        u64[2] & 0xFFFFFFFF,
+        u64[2] >> 32,
+        (u64[4], u64[5], u64[6], u64[7], u64[8], u64[9]),
+    )
+
+
+def deny(listener: int, notification: Notification, error: int = errno.EPERM) -> None:
+    """Answer an announced call with an error; nothing happens when its process has died meanwhile."""
+    import fcntl
+
+    answer = (
+        notification.id.to_bytes(8, "little")
+        + (0).to_bytes(8, "little")
+        + (-error).to_bytes(4, "little", signed=True)
+        + (0).to_bytes(4, "little")
+    )
+    try:
+        fcntl.ioctl(listener, _NOTIF_SEND, answer)
+    except OSError as failure:
+        if failure.errno not in (errno.ENOENT, errno.EINPROGRESS):
+            raise

@@ -1,0 +1,103 @@
+"""What travels: values, checked at the sender, and the messages that carry them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+type MessageValue = None | bool | int | float | str | bytes | list[MessageValue] | dict[str, MessageValue]
+"""What a function may take and return. Integers have 64 bits (``-2**63`` to ``2**64 - 1``)."""
+
+MAX_DEPTH: Final = 64
+INT_MIN: Final = -(1 << 63)
+INT_MAX: Final = (1 << 64) - 1
+
+_SCALARS: Final = frozenset((type(None), bool, float, bytes))
+
+
+def check_value(value: object, path: str, depth: int = 0) -> None:
+    """Refuse what cannot travel, before a byte of it does.
+
+    Args:
+        value: Anything.
+        path: How to name it in the message, such as ``args[0]``.
+        depth: Nesting above this value.
+
+    Raises:
+        TypeError: A type that is not a ``MessageValue``.
+        ValueError: An integer outside of 64 bits, a str that UTF-8 cannot carry, or nesting deeper
+            than 64 levels (which a cycle is, too).
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return
+    if kind is str:
+        _check_str(value, path)  # type: ignore[arg-type]
+    elif kind is int:
+        if not INT_MIN <= value <= INT_MAX:  # type: ignore[operator]
+            raise ValueError(f"{path} is an integer outside of 64 bits; send it as str or bytes")
+    elif kind is list or kind is dict:
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"{path[:60]}... is nested deeper than {MAX_DEPTH} levels, or contains itself")
+        _check_items(value, path, depth)  # type: ignore[arg-type]
+    else:
+        raise TypeError(
+            f"{path} is of type {kind.__qualname__}, which cannot travel to a plugin; "
+            "use None, bool, int, float, str, bytes, list or dict with str keys"
+        )
+
+
+def _check_str(value: str, path: str) -> None:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{path} is a str with lone surrogates, which UTF-8 cannot carry") from None
+
+
+def _check_items(value: list[object] | dict[object, object], path: str, depth: int) -> None:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            check_value(item, f"{path}[{index}]", depth + 1)
+        return
+    for key, item in value.items():
+        if type(key) is not str:
+            raise TypeError(f"{path} has a key of type {type(key).__qualname__}; keys must be str")
+        _check_str(key, f"a key of {path}")
+        check_value(item, f"{path}[{key[:40]!r}]", depth + 1)
+
+
+class PluginMessage:
+    """The messages between plugins; each kind is a class of its own inside this one."""
+
+    @dataclass(frozen=True, slots=True)
+    class FunctionCall:
+        """Call ``function`` of the target with ``args``."""
+
+        function: str
+        args: list[MessageValue]
+
+    @dataclass(frozen=True, slots=True)
+    class FunctionResponse:
+        """The answer to a call: a value, or the text of an error."""
+
+        value: MessageValue = None
+        error: str | None = None
+
+    @dataclass(frozen=True, slots=True)
+    class Event:
+        """Something that happened, for whoever subscribed to its type."""
+
+        event_type: str
+        data: MessageValue = None
+
+    @dataclass(frozen=True, slots=True)
+    class Heartbeat:
+        """A sign of life, with the sender's own clock in nanoseconds."""
+
+        timestamp_ns: int
+
+    @dataclass(frozen=True, slots=True)
+    class StatusUpdate:
+        """A plugin's state changed."""
+
+        plugin_id: str
+        state: str

@@ -1,0 +1,444 @@
+"""One live plugin, from spawn to reaped: loading, calling, watching, and explaining every death."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from . import wire
+from .config import ResourceUsage
+from .errors import (
+    CommunicationError,
+    ExecutionFailed,
+    InvalidFormat,
+    LoadFailed,
+    PluginError,
+    ResourceLimitExceeded,
+    SecurityViolation,
+    Timeout,
+)
+from .isolation import Confinement
+from .lane import LaneClosed
+from .launcher import Child, Exit, Nursery
+from .linux import process
+from .loader import Bundle
+from .messages import MessageValue, check_value
+
+logger = logging.getLogger("frys.plugin")
+
+_CLD_EXITED: Final = 1
+_CPU_CHECK_SECONDS: Final = 0.005
+_INTERRUPT_GRACE: Final = 0.05
+_EXIT_SECONDS: Final = 0.2
+_LOG_CHUNK: Final = 1 << 16
+_LOG_LINE: Final = 2000
+_MAX_WAITING: Final = 10_000
+
+
+class PluginState(StrEnum):
+    """Where a plugin is in its life."""
+
+    LOADING = "loading"
+    READY = "ready"
+    STOPPED = "stopped"
+    """Its process ended; the next call starts a fresh one."""
+    UNLOADED = "unloaded"
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What the host holds against one call or load: its clocks and its log."""
+
+    child: Child
+    deadline: float
+    cpu_limit_ns: int
+    cpu_start_ns: int
+    timeout_ms: int
+    logged: int = 0
+    verdict: PluginError | None = None
+    timer: asyncio.TimerHandle | None = None
+
+
+class PluginSandbox:
+    """One plugin in its jail; a dead process is replaced on the next call.
+
+    Made by :class:`frys_runtime.manager.PluginManager`. One call runs at a time; others wait in order.
+    """
+
+    def __init__(self, plugin_id: str, bundle: Bundle, confinement: Confinement, nursery: Nursery) -> None:
+        self.plugin_id = plugin_id
+        self.metadata = bundle.metadata
+        self.confinement = confinement
+        self.state = PluginState.LOADING
+        self.functions: dict[str, str] = {}
+        self.load_ms = 0.0
+        self.calls = 0
+        self.failures = 0
+        self.starts = 0
+        self._bundle = bundle
+        self._nursery = nursery
+        self._child: Child | None = None
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._sequence = 0
+        self._watch: _Watch | None = None
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layers of the jail that the running process reported; empty when none runs."""
+        return self._child.layers if self._child is not None else frozenset()
+
+    @property
+    def pid(self) -> int | None:
+        """The running process as the host sees it, or ``None``."""
+        return self._child.pid if self._child is not None else None
+
+    async def start(self) -> None:
+        """Load the plugin for the first time.
+
+        Raises:
+            InvalidFormat: The file is not what its format says.
+            LoadFailed: The plugin could not be loaded.
+            SandboxError: The jail is not what the policy requires.
+            Timeout, ResourceLimitExceeded, SecurityViolation: While loading.
+        """
+        async with self._turn:
+            await self._ensure()
+
+    async def call(
+        self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
+    ) -> MessageValue:
+        """Call one function of the plugin.
+
+        Args:
+            function: Its name.
+            args: Plain values.
+            timeout_ms: A tighter deadline than the policy's, in milliseconds.
+
+        Raises:
+            TypeError, ValueError: An argument cannot travel, or the plugin takes other arguments.
+            ExecutionFailed: The function failed, does not exist, or its process crashed.
+            Timeout, ResourceLimitExceeded, SecurityViolation: It was stopped.
+            CommunicationError: Too many calls wait for this plugin.
+        """
+        check_value(list(args), "args")
+        limit = self.confinement.limits.execution_time
+        timeout = limit if timeout_ms is None else min(timeout_ms, limit)
+        if self._waiting >= _MAX_WAITING:
+            raise CommunicationError(self.plugin_id, f"{_MAX_WAITING} calls wait already; slow down")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                return await self._call(function, args, timeout)
+        finally:
+            self._waiting -= 1
+
+    async def _call(self, function: str, args: tuple[MessageValue, ...], timeout: int) -> MessageValue:
+        child = await self._ensure()
+        limits = self.confinement.limits
+        self.calls += 1
+        self._sequence += 1
+        frame = wire.encode([wire.CALL, self._sequence, timeout, limits.output, function, args])
+        watch = self._begin(child, timeout, limits.cpu_time)
+        try:
+            answer = await child.lane.exchange(frame, limits.output)
+            return self._result(answer, function)
+        except (LaneClosed, wire.ProtocolError) as reason:
+            self.failures += 1
+            raise await self._died(watch, reason, function) from None
+        except _Refusal as refusal:
+            self.failures += 1
+            raise await self._failed(watch, refusal.failure, function) from None
+        except BaseException:
+            # Cancelled: the process may be anywhere in the call, so it cannot serve another one.
+            await self._stop()
+            raise
+        finally:
+            self._finish(watch)
+
+    def _result(self, answer: list[Any], function: str) -> MessageValue:
+        match answer:
+            case [wire.RESULT, self._sequence, value]:
+                return wire.check_keys(value)
+            case [wire.FAILURE, self._sequence, *_]:
+                raise _Refusal(wire.failure(answer))
+        raise wire.ProtocolError(f"its answer to {function} is not an answer")
+
+    async def _ensure(self) -> Child:
+        """The running process, or a fresh one."""
+        child = self._child
+        if child is not None and not child.exited.done():
+            return child
+        if self.state is PluginState.UNLOADED:
+            raise CommunicationError(self.plugin_id, "it was unloaded while the call waited")
+        if child is not None:
+            await self._stop()
+        began = time.perf_counter()
+        self.state = PluginState.LOADING
+        child = await self._spawn()
+        try:
+            self.functions = await self._load(child)
+        except BaseException:
+            self.state = PluginState.STOPPED
+            await self._stop()
+            raise
+        self.state = PluginState.READY
+        self.starts += 1
+        self.load_ms = (time.perf_counter() - began) * 1000
+        return child
+
+    async def _spawn(self) -> Child:
+        room = self.confinement
+        launcher = await self._nursery.launcher(room.format, network=room.network)
+        plan = room.plan(launcher.paths, needs_files=launcher.needs_files)
+        child = await self._nursery.take(launcher, plan, room.cgroup, room.require)
+        self._child = child
+        child.on_end = self._lane_ended
+        child.on_violation = self._violated
+        self._loop.add_reader(child.log, self._read_log, child)
+        return child
+
+    async def _load(self, child: Child) -> dict[str, str]:
+        limits, bundle = self.confinement.limits, self._bundle
+        request = {
+            "id": self.plugin_id,
+            "entry": bundle.metadata.entry,
+            "files": [list(file) for file in bundle.files],
+            "size": bundle.size,
+            "options": bundle.metadata.options,
+            "memory": limits.memory,
+            "stack": limits.stack,
+        }
+        watch = self._begin(child, limits.load_time, limits.load_time)
+        try:
+            answer = child.lane.expect(0)
+            child.lane.send_descriptor(wire.encode([wire.LOAD, request]), bundle.fd)
+            frame = await answer
+            match frame:
+                case [wire.LOADED, dict(functions)]:
+                    return {str(name): str(text) for name, text in functions.items()}
+                case [wire.FAILURE, 0, *_]:
+                    raise self._load_failure(wire.failure(frame))
+            raise wire.ProtocolError("its answer to the load is not an answer")
+        except (LaneClosed, wire.ProtocolError) as reason:
+            error = await self._died(watch, reason, "load")
+            if isinstance(error, ExecutionFailed):
+                error = LoadFailed(bundle.path, error.reason)
+            raise error from None
+        finally:
+            self._finish(watch)
+
+    def _load_failure(self, failure: wire.Failure) -> PluginError:
+        if failure.kind == "format":
+            return InvalidFormat(
+                self._bundle.path, f"a {self.metadata.format} plugin that can be loaded", failure.message
+            )
+        return LoadFailed(self._bundle.path, failure.message, failure.detail)
+
+    # What a call is watched for.
+
+    def _begin(self, child: Child, timeout_ms: int, cpu_ms: int) -> _Watch:
+        now = self._loop.time()
+        watch = _Watch(
+            child=child,
+            deadline=now + timeout_ms / 1000,
+            cpu_limit_ns=cpu_ms * 1_000_000,
+            cpu_start_ns=self._cpu_ns(child),
+            timeout_ms=timeout_ms,
+        )
+        self._watch = watch
+        first = min(watch.deadline + _INTERRUPT_GRACE, now + cpu_ms / 1000)
+        watch.timer = self._loop.call_at(first, self._tick, watch)
+        return watch
+
+    def _tick(self, watch: _Watch) -> None:
+        now = self._loop.time()
+        used = self._cpu_ns(watch.child) - watch.cpu_start_ns
+        if now >= watch.deadline:
+            self._condemn(watch, Timeout(self.plugin_id, watch.timeout_ms))
+        elif used >= watch.cpu_limit_ns:
+            limit = watch.cpu_limit_ns // 1_000_000
+            self._condemn(watch, ResourceLimitExceeded(self.plugin_id, "cpu", limit, used // 1_000_000))
+        else:
+            left = max((watch.cpu_limit_ns - used) / 1e9, _CPU_CHECK_SECONDS)
+            when = min(watch.deadline + _INTERRUPT_GRACE, now + left)
+            watch.timer = self._loop.call_at(when, self._tick, watch)
+
+    def _cpu_ns(self, child: Child) -> int:
+        if self.confinement.may_fork and child.cgroup is not None:
+            return child.cgroup.usage().cpu_ns or 0
+        return process.cpu_ns(child.pid) or 0
+
+    def _condemn(self, watch: _Watch, verdict: PluginError) -> None:
+        """Decide before the kill, so that the explanation never has to guess."""
+        if watch.verdict is None:
+            watch.verdict = verdict
+        watch.child.kill()
+
+    def _finish(self, watch: _Watch) -> None:
+        if watch.timer is not None:
+            watch.timer.cancel()
+        self._watch = None
+
+    def _violated(self, what: str) -> None:
+        if self._watch is not None:
+            self._condemn(self._watch, SecurityViolation(self.plugin_id, what))
+        elif self._child is not None:
+            logger.warning("%s was killed between calls for a forbidden act: %s", self.plugin_id, what)
+            self._child.kill()
+
+    def _lane_ended(self, reason: Exception) -> None:
+        if self.state is PluginState.READY:
+            self.state = PluginState.STOPPED
+        if self._watch is None and self._child is not None:
+            self._child.kill()
+
+    def _read_log(self, child: Child) -> None:
+        try:
+            data = os.read(child.log, _LOG_CHUNK)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.remove_reader(child.log)
+            return
+        limit = self.confinement.limits.log
+        watch = self._watch
+        if watch is not None:
+            watch.logged += len(data)
+            if watch.logged > limit:
+                self._condemn(watch, ResourceLimitExceeded(self.plugin_id, "log", limit, watch.logged))
+                return
+        if logger.isEnabledFor(logging.INFO):
+            for line in data.decode("utf-8", "replace").splitlines():
+                logger.info("%s: %s", self.plugin_id, line[:_LOG_LINE], extra={"plugin_id": self.plugin_id})
+
+    # What an end means.
+
+    async def _died(self, watch: _Watch, reason: Exception, function: str) -> PluginError:
+        child = watch.child
+        alive = not child.exited.done()
+        if isinstance(reason, LaneClosed) and watch.verdict is None and alive:
+            await asyncio.wait((child.exited,), timeout=_EXIT_SECONDS)
+            if not child.exited.done():
+                watch.verdict = SecurityViolation(self.plugin_id, "it closed its lane and went on")
+        elif isinstance(reason, wire.FrameTooLarge) and watch.verdict is None:
+            limit = self.confinement.limits.output
+            watch.verdict = ResourceLimitExceeded(self.plugin_id, "output", limit, reason.size)
+        elif isinstance(reason, wire.ProtocolError) and watch.verdict is None:
+            watch.verdict = SecurityViolation(self.plugin_id, f"it broke the lane's protocol: {reason}")
+        child.kill()
+        end = await child.exited
+        error = self._explain(watch, end, function)
+        await self._stop()
+        return error
+
+    def _explain(self, watch: _Watch, end: Exit, function: str) -> PluginError:
+        """The one place that says why a process ended, from trusted sources, the surest first."""
+        if watch.verdict is not None:
+            return watch.verdict
+        cgroup, limits = watch.child.cgroup, self.confinement.limits
+        if cgroup is not None and cgroup.oom_kills():
+            peak = cgroup.usage().memory_peak or limits.memory
+            return ResourceLimitExceeded(self.plugin_id, "memory", limits.memory, peak)
+        if end.code == _CLD_EXITED:
+            reason = f"its process exited with status {end.status} during the call"
+            return ExecutionFailed(self.plugin_id, function, reason)
+        match end.status:
+            case signal.SIGSYS:
+                what = "it made a system call that the filter kills (a foreign architecture or a forbidden call)"
+                return SecurityViolation(self.plugin_id, what)
+            case signal.SIGXCPU:
+                return ResourceLimitExceeded(self.plugin_id, "cpu", limits.cpu_time, limits.cpu_time)
+            case signal.SIGXFSZ:
+                return ResourceLimitExceeded(self.plugin_id, "file_size", limits.file_size, limits.file_size)
+        name = signal.Signals(end.status).name if end.status in _SIGNALS else f"signal {end.status}"
+        what = "was killed from outside" if end.status == signal.SIGKILL else "crashed"
+        return ExecutionFailed(self.plugin_id, function, f"its process {what} ({name})")
+
+    async def _failed(self, watch: _Watch, failure: wire.Failure, function: str) -> Exception:
+        """Map a plugin's own failure; a limit leaves the process unfit, so it is replaced."""
+        cgroup = watch.child.cgroup
+        match failure.kind:
+            case "arguments":
+                return TypeError(f"{self.plugin_id}.{function}: {failure.message}")
+            case "limit":
+                error = self._limit(watch, failure)
+                await self._stop()
+                return error
+        if cgroup is not None and self.confinement.may_fork and cgroup.pids_refused():
+            limit = self.confinement.limits.tasks
+            await self._stop()
+            return ResourceLimitExceeded(self.plugin_id, "processes", limit, limit)
+        return ExecutionFailed(self.plugin_id, function, failure.message, failure.detail)
+
+    def _limit(self, watch: _Watch, failure: wire.Failure) -> PluginError:
+        """The plugin's claim names the resource; the numbers are the host's own where it has them."""
+        child = watch.child
+        limits, actual = self.confinement.limits, max(failure.actual, 0)
+        match failure.detail:
+            case "time":
+                return Timeout(self.plugin_id, watch.timeout_ms)
+            case "memory":
+                peak = child.cgroup.usage().memory_peak if child.cgroup else None
+                return ResourceLimitExceeded(self.plugin_id, "memory", limits.memory, peak or actual)
+            case "output":
+                return ResourceLimitExceeded(self.plugin_id, "output", limits.output, actual)
+            case "open_files":
+                held = process.open_files(child.pid) or limits.open_files
+                return ResourceLimitExceeded(self.plugin_id, "open_files", limits.open_files, held)
+            case "file_size":
+                return ResourceLimitExceeded(self.plugin_id, "file_size", limits.file_size, limits.file_size)
+        return ResourceLimitExceeded(self.plugin_id, "stack", limits.stack, limits.stack)
+
+    async def _stop(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        if self.state is PluginState.READY:
+            self.state = PluginState.STOPPED
+        child.on_end = child.on_violation = None
+        await asyncio.shield(child.discard())
+
+    def usage(self) -> ResourceUsage:
+        """What the plugin uses now, read from the kernel."""
+        child = self._child
+        calls, restarts = self.calls, max(self.starts - 1, 0)
+        if child is None or child.exited.done():
+            return ResourceUsage(calls=calls, restarts=restarts)
+        usage = child.cgroup.usage() if child.cgroup else None
+        private = process.private_memory(child.pid)
+        return ResourceUsage(
+            memory_usage=(usage.memory if usage else None) or private,
+            memory_peak=(usage.memory_peak if usage else None) or 0,
+            memory_private=private,
+            cpu_time_used=(process.cpu_ns(child.pid) or 0) / 1e6,
+            processes=(usage.pids if usage else None) or 1,
+            open_files=process.open_files(child.pid),
+            calls=calls,
+            restarts=restarts,
+        )
+
+    async def close(self) -> None:
+        """End the process and give back everything; a call under way fails."""
+        self.state = PluginState.UNLOADED
+        if self._watch is not None:
+            self._condemn(self._watch, CommunicationError(self.plugin_id, "it was unloaded during the call"))
+        async with self._turn:
+            await self._stop()
+        self._bundle.close()
+
+
+class _Refusal(Exception):
+    """Carries a FAILURE frame from its match to the code that maps it."""
+
+    def __init__(self, failure: wire.Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
+
+
+_SIGNALS: Final = frozenset(int(number) for number in signal.Signals)

@@ -1,0 +1,229 @@
+"""The only code that decodes what a plugin sent.
+
+A plugin process is hostile: it may send anything at any time. So a frame is bounded before it is
+read (its length against the limit for results), measured before it is built (a walk counts items and
+depth without making a single object), and only then decoded, without extension types. No descriptor
+is ever accepted. Whatever does not fit is one of two errors, ``ProtocolError`` and ``FrameTooLarge``, and
+the caller kills that plugin; nobody else is harmed.
+
+Frames: 32 bit big-endian length, then one MessagePack array whose first element is the kind
+(docs/protocol.md).
+"""
+
+from struct import Struct
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from .messages import MAX_DEPTH, MessageValue
+
+LOAD: Final = 1
+CALL: Final = 2
+
+HELLO: Final = 0
+LISTENER: Final = 1
+LOADED: Final = 2
+RESULT: Final = 3
+FAILURE: Final = 4
+
+MAX_ITEMS: Final = 1_000_000
+"""Items of one result, keys included: what bounds the host's memory against tiny items."""
+
+_ENVELOPE: Final = 1 << 18
+"""Bytes that a frame may have besides the value: kind, sequence, and a failure's bounded texts."""
+
+_SMALL: Final = 1 << 12
+_LENGTH: Final = Struct(">I")
+
+
+class ProtocolError(Exception):
+    """A plugin broke a rule of the lane; the text says which."""
+
+
+class FrameTooLarge(ProtocolError):
+    """A plugin announced a frame above its limit.
+
+    Attributes:
+        size: The announced bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(f"a frame of {size} bytes was announced")
+
+
+class Failure(NamedTuple):
+    """A plugin's own words about why there is no result; untrusted, bounded text."""
+
+    kind: str
+    message: str
+    detail: str
+    actual: int
+
+
+def encode(frame: list[object]) -> tuple[bytes, ...]:
+    """Encode one frame for a plugin as buffers to be sent in order."""
+    body = _encoder.encode(frame)
+    return (_LENGTH.pack(len(body)) + body,) if len(body) < _SMALL else (_LENGTH.pack(len(body)), body)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder()
+
+
+class Reader:
+    """Cuts a plugin's byte stream into frames.
+
+    Attributes:
+        limit: Bytes that the next frame's value may have.
+    """
+
+    def __init__(self) -> None:
+        self.limit = 0
+        self._chunk = memoryview(bytearray(1 << 16))
+        self._buffer = self._chunk
+        self._filled = 0
+
+    def space(self) -> memoryview:
+        """Where the next received bytes belong; never empty."""
+        return self._buffer[self._filled :]
+
+    def received(self, count: int) -> list[Any] | None:
+        """Take note of ``count`` bytes in :meth:`space`; give the frame when one is complete.
+
+        Raises:
+            ProtocolError: The bytes are not a frame, or more than one frame came at once.
+            FrameTooLarge: The frame is above the limit.
+        """
+        self._filled += count
+        if self._filled < 4:
+            return None
+        (size,) = _LENGTH.unpack_from(self._buffer)
+        end = 4 + size
+        if size > self.limit + _ENVELOPE:
+            raise FrameTooLarge(size)
+        if self._filled > end:
+            raise ProtocolError("a frame came that nobody asked for")
+        if self._filled < end:
+            if end > len(self._buffer):
+                self._grow(end)
+            return None
+        frame = decode(self._buffer[4:end])
+        self._buffer, self._filled = self._chunk, 0
+        return frame
+
+    def _grow(self, end: int) -> None:
+        larger = memoryview(bytearray(end))
+        larger[: self._filled] = self._buffer[: self._filled]
+        self._buffer = larger
+
+
+def decode(body: memoryview) -> list[Any]:
+    """Decode one frame's array.
+
+    Raises:
+        ProtocolError: It is not an array of plain values within the bounds.
+    """
+    measure(body)
+    try:
+        frame = _decoder.decode(body)
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise ProtocolError(f"a frame cannot be decoded: {error}") from None
+    if type(frame) is not list or not frame or type(frame[0]) is not int:
+        raise ProtocolError("a frame is not an array that begins with its kind")
+    return frame
+
+
+_SIZES: Final = {
+    **dict.fromkeys((0xC0, 0xC2, 0xC3), (0, "")),
+    **{0xCA: (4, ""), 0xCB: (8, ""), 0xCC: (1, ""), 0xCD: (2, ""), 0xCE: (4, ""), 0xCF: (8, "")},
+    **{0xD0: (1, ""), 0xD1: (2, ""), 0xD2: (4, ""), 0xD3: (8, "")},
+    **{0xC4: (1, "raw"), 0xC5: (2, "raw"), 0xC6: (4, "raw"), 0xD9: (1, "raw"), 0xDA: (2, "raw")},
+    **{0xDB: (4, "raw"), 0xDC: (2, "list"), 0xDD: (4, "list"), 0xDE: (2, "map"), 0xDF: (4, "map")},
+}
+
+
+def measure(body: memoryview) -> None:
+    """Walk over encoded bytes and check type bytes, depth, count and lengths, building nothing.
+
+    Raises:
+        ProtocolError: A bound is broken, a type is not allowed, or the bytes end too early or too late.
+    """
+    at, end, items = 0, len(body), 0
+    open_items = [1]  # how many items each open container still lacks
+    while open_items:
+        if not open_items[-1]:
+            open_items.pop()
+            continue
+        if at >= end:
+            raise ProtocolError("a frame ends in the middle of a value")
+        open_items[-1] -= 1
+        code = body[at]
+        at += 1
+        children, at = _step(body, code, at, end)
+        items += 1
+        if children:
+            open_items.append(children)
+            if len(open_items) > MAX_DEPTH + 3:
+                raise ProtocolError(f"a value is nested deeper than {MAX_DEPTH} levels")
+        if items + children > MAX_ITEMS or children > end - at:
+            raise ProtocolError(f"a value has more than {min(MAX_ITEMS, end)} items")
+    if at != end:
+        raise ProtocolError("bytes follow a frame's value")
+
+
+def _step(body: memoryview, code: int, at: int, end: int) -> tuple[int, int]:
+    """One item: how many items it contains, and where the next one begins."""
+    if code < 0x80 or code >= 0xE0:
+        return 0, at
+    if code < 0x90:
+        return 2 * (code & 0x0F), at
+    if code < 0xA0:
+        return code & 0x0F, at
+    if code < 0xC0:
+        return 0, _within(at + (code & 0x1F), end)
+    if code not in _SIZES:
+        raise ProtocolError(f"byte 0x{code:02x} is not an allowed value")
+    width, kind = _SIZES[code]
+    if not kind:
+        return 0, _within(at + width, end)
+    size = int.from_bytes(body[at : _within(at + width, end)], "big")
+    at += width
+    if kind == "raw":
+        return 0, _within(at + size, end)
+    return (size if kind == "list" else 2 * size), at
+
+
+def _within(at: int, end: int) -> int:
+    if at > end:
+        raise ProtocolError("a frame ends in the middle of a value")
+    return at
+
+
+def check_keys(value: MessageValue) -> MessageValue:
+    """Refuse maps whose keys are not str; depth is bounded by :func:`measure` already.
+
+    Raises:
+        ProtocolError: A key is something else.
+    """
+    if type(value) is list:
+        for item in value:
+            check_keys(item)
+    elif type(value) is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise ProtocolError("a map has a key that is not a str")
+            check_keys(item)
+    return value
+
+
+def failure(frame: list[Any]) -> Failure:
+    """Read a FAILURE frame ``[kind, sequence, kind word, message, detail, actual]``.
+
+    Raises:
+        ProtocolError: It has another shape.
+    """
+    match frame:
+        case [_, _, str(kind), str(message), str(detail), int(actual)] if type(actual) is int:
+            return Failure(kind, message, detail, actual)
+    raise ProtocolError("a failure has the wrong shape")

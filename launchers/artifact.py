@@ -1,0 +1,42 @@
+"""A verified plugin as its launcher sees it: bytes, never a path of the host."""
+
+type Value = None | bool | int | float | str | bytes | list["Value"] | dict[str, "Value"]
+
+
+class Artifact:
+    """The files and settings of one plugin.
+
+    The host has read and verified the very bytes that stand here; they arrive in one sealed
+    memory file, so nothing can change between the check and the use.
+
+    Attributes:
+        plugin_id: The plugin's id.
+        entry: The key of the entry file in ``files``; empty for a native plugin that only names
+            a library of the system.
+        files: Relative POSIX path to content (read-only views).
+        root: Directory of the jail in which the files lie as files, or an empty string when the
+            format does not need them there.
+        options: The format's own section of ``plugin.json``.
+        memory_limit: Bytes that the plugin may use; the kernel enforces the same number.
+        stack_limit: Bytes of C stack that an engine may use.
+    """
+
+    __slots__ = ("entry", "files", "memory_limit", "options", "plugin_id", "root", "stack_limit")
+
+    def __init__(
+        self,
+        plugin_id: str,
+        entry: str,
+        files: dict[str, memoryview],
+        root: str = "",
+        options: dict[str, Value] | None = None,
+        memory_limit: int = 64 << 20,
+        stack_limit: int = 1 << 20,
+    ) -> None:
+        self.plugin_id = plugin_id
+        self.entry = entry
+        self.files = files
+        self.root = root
+        self.options = options if options is not None else {}
+        self.memory_limit = memory_limit
+        self.stack_limit = stack_limit

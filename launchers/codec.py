@@ -1,0 +1,194 @@
+"""MessagePack for the plugin's end of the lane, in plain Python.
+
+The host uses msgspec. A plugin process cannot: a C extension costs private memory in every child
+and does not load in a subinterpreter with its own GIL. What travels here is small or one large
+``bytes``, for which plain Python is as fast as it needs to be.
+
+Format: https://github.com/msgpack/msgpack/blob/master/spec.md, without extension types.
+"""
+
+import struct
+
+from .artifact import Value
+from .failures import BadValue
+
+MAX_DEPTH = 64
+_INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
+_pack_into = struct.pack
+_unpack = struct.unpack_from
+
+
+def pack(value: object) -> bytes:
+    """Encode a value.
+
+    Raises:
+        BadValue: The value, or something inside it, cannot travel; the message names the path.
+    """
+    kind = type(value)
+    if kind is bytes:
+        return _head(len(value), 0, 0, 0xC4, 0xC5, 0xC6) + value  # type: ignore[arg-type, operator]
+    out: list[bytes] = []
+    _pack(value, out, 0, "result")
+    return b"".join(out)
+
+
+def _head(size: int, fix: int, fix_max: int, code8: int, code16: int, code32: int) -> bytes:
+    if size < fix_max:
+        return bytes((fix | size,))
+    if size < 0x100 and code8:
+        return bytes((code8, size))
+    if size < 0x10000:
+        return _pack_into(">BH", code16, size)
+    if size < 0x100000000:
+        return _pack_into(">BI", code32, size)
+    raise BadValue(f"a value of {size} bytes or items is too long for the lane")
+
+
+def _pack(value: object, out: list[bytes], depth: int, path: str) -> None:
+    if value is None:
+        out.append(b"\xc0")
+    elif value is True:
+        out.append(b"\xc3")
+    elif value is False:
+        out.append(b"\xc2")
+    elif isinstance(value, int):
+        out.append(_pack_int(value, path))
+    elif isinstance(value, float):
+        out.append(_pack_into(">Bd", 0xCB, value))
+    elif isinstance(value, str):
+        data = _utf8(value, path)
+        out.append(_head(len(data), 0xA0, 32, 0xD9, 0xDA, 0xDB))
+        out.append(data)
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        data = bytes(value)
+        out.append(_head(len(data), 0, 0, 0xC4, 0xC5, 0xC6))
+        out.append(data)
+    elif isinstance(value, (list, tuple)):
+        _check_depth(depth, path)
+        out.append(_head(len(value), 0x90, 16, 0, 0xDC, 0xDD))
+        for index, item in enumerate(value):
+            _pack(item, out, depth + 1, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        _check_depth(depth, path)
+        out.append(_head(len(value), 0x80, 16, 0, 0xDE, 0xDF))
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise BadValue(f"{path} has a key of type {type(key).__name__}; keys must be str")
+            _pack(key, out, depth + 1, path)
+            _pack(item, out, depth + 1, f"{path}[{key[:40]!r}]")
+    else:
+        raise BadValue(
+            f"{path} is of type {type(value).__name__}, which cannot travel; "
+            "use None, bool, int, float, str, bytes, list or dict"
+        )
+
+
+def _check_depth(depth: int, path: str) -> None:
+    if depth >= MAX_DEPTH:
+        raise BadValue(f"{path[:80]}... is nested deeper than {MAX_DEPTH} levels, or contains itself")
+
+
+def _utf8(value: str, path: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise BadValue(f"{path} is a str with lone surrogates, which UTF-8 cannot carry") from None
+
+
+def _pack_int(value: int, path: str) -> bytes:
+    if 0 <= value < 0x80:
+        return bytes((value,))
+    if -0x20 <= value < 0:
+        return bytes((value + 0x100,))
+    if not _INT_MIN <= value <= _INT_MAX:
+        raise BadValue(f"{path} is an integer outside of 64 bits")
+    return _pack_into(">Bq", 0xD3, value) if value < 1 << 63 else _pack_into(">BQ", 0xCF, value)
+
+
+def unpack(data: memoryview) -> Value:
+    """Decode one value that the host sent.
+
+    The host is trusted, so this only has to be right, not suspicious: it raises ``ValueError`` on a
+    byte that it does not know.
+    """
+    value, end = _read(data, 0)
+    if end != len(data):
+        raise ValueError(f"{len(data) - end} bytes follow the value")
+    return value
+
+
+_FIXED = {0xC0: None, 0xC2: False, 0xC3: True}
+_NUMBERS = {
+    0xCA: (">f", 4),
+    0xCB: (">d", 8),
+    0xCC: (">B", 1),
+    0xCD: (">H", 2),
+    0xCE: (">I", 4),
+    0xCF: (">Q", 8),
+    0xD0: (">b", 1),
+    0xD1: (">h", 2),
+    0xD2: (">i", 4),
+    0xD3: (">q", 8),
+}
+_LENGTHS = {
+    0xC4: (">B", 1, "bin"),
+    0xC5: (">H", 2, "bin"),
+    0xC6: (">I", 4, "bin"),
+    0xD9: (">B", 1, "str"),
+    0xDA: (">H", 2, "str"),
+    0xDB: (">I", 4, "str"),
+    0xDC: (">H", 2, "list"),
+    0xDD: (">I", 4, "list"),
+    0xDE: (">H", 2, "dict"),
+    0xDF: (">I", 4, "dict"),
+}
+
+
+def _read(data: memoryview, at: int) -> tuple[Value, int]:
+    code = data[at]
+    at += 1
+    if code < 0x80:
+        return code, at
+    if code >= 0xE0:
+        return code - 0x100, at
+    if code < 0x90:
+        return _read_dict(data, at, code & 0x0F)
+    if code < 0xA0:
+        return _read_list(data, at, code & 0x0F)
+    if code < 0xC0:
+        return _read_str(data, at, code & 0x1F)
+    if code in _FIXED:
+        return _FIXED[code], at
+    if code in _NUMBERS:
+        form, width = _NUMBERS[code]
+        return _unpack(form, data, at)[0], at + width
+    if code not in _LENGTHS:
+        raise ValueError(f"byte 0x{code:02x} is not a value")
+    form, width, kind = _LENGTHS[code]
+    size = _unpack(form, data, at)[0]
+    at += width
+    if kind == "bin":
+        return bytes(data[at : at + size]), at + size
+    if kind == "str":
+        return _read_str(data, at, size)
+    return _read_list(data, at, size) if kind == "list" else _read_dict(data, at, size)
+
+
+def _read_str(data: memoryview, at: int, size: int) -> tuple[str, int]:
+    return str(data[at : at + size], "utf-8"), at + size
+
+
+def _read_list(data: memoryview, at: int, count: int) -> tuple[Value, int]:
+    items: list[Value] = []
+    for _ in range(count):
+        item, at = _read(data, at)
+        items.append(item)
+    return items, at
+
+
+def _read_dict(data: memoryview, at: int, count: int) -> tuple[Value, int]:
+    items: dict[str, Value] = {}
+    for _ in range(count):
+        key, at = _read(data, at)
+        items[str(key)], at = _read(data, at)
+    return items, at

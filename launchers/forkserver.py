@@ -1,0 +1,126 @@
+"""The fork server's loop: requests in, children and their ends out.
+
+Requests of the host, each one packet of a SEQPACKET socket holding one MessagePack map:
+
+- ``{"op": "plan", "id": n, "plan": {...}}`` keeps a plan of the jail for later.
+- ``{"op": "spawn", "child": k, "plan": n, "uid": u, "layers": [...]}`` with the descriptors of the lane,
+  the log pipe and every ``cgroup.procs`` to join forks a child.
+
+Answers:
+
+- ``{"op": "ready", "paths": [...]}`` once, when the engine is warm.
+- ``{"op": "spawned", "child": k}`` with the child's pidfd.
+- ``{"op": "exited", "child": k, "code": c, "status": s}`` in the terms of waitid(2).
+"""
+
+import gc
+import importlib
+import os
+import select
+import sys
+from types import ModuleType
+from typing import Any
+
+import _socket
+
+from frys_runtime import jail
+from frys_runtime.linux import libc
+
+from .child import run_child
+from .codec import pack, unpack
+
+_MAX_PACKET = 1 << 17
+_MAX_DESCRIPTORS = 16
+
+
+def run(format_name: str, control: int) -> None:
+    """Warm the engine, then serve the host until it closes the socket."""
+    libc.set_name(f"frys-{format_name}")
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, control)
+    try:
+        engine = importlib.import_module(f".{format_name}", __package__)
+        engine.prepare()
+        _check_threads()
+    except Exception as error:
+        socket.send(pack({"op": "failed", "reason": f"{type(error).__name__}: {error}"}))
+        return
+    paths = engine.engine_paths() if hasattr(engine, "engine_paths") else []
+    gc.collect()
+    gc.freeze()
+    socket.send(pack({"op": "ready", "paths": paths, "files": hasattr(engine, "NEEDS_FILES")}))
+    Server(socket, engine).serve()
+
+
+def _check_threads() -> None:
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise RuntimeError("the engine started a thread, which would keep its rights in the jail")
+
+
+class Server:
+    """Children by their pidfd, plans by their number."""
+
+    def __init__(self, socket: _socket.socket, engine: ModuleType) -> None:
+        self._socket = socket
+        self._engine = engine
+        self._plans: dict[int, jail.Plan] = {}
+        self._children: dict[int, int] = {}
+        self._own_pid_namespace = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.epoll()
+        self._poll.register(socket.fileno(), select.EPOLLIN)
+
+    def serve(self) -> None:
+        """Return when the host has closed its end; the keeper and the kernel end the children."""
+        while True:
+            for fd, _ in self._poll.poll():
+                if fd != self._socket.fileno():
+                    self._reap(fd)
+                elif not self._receive():
+                    return
+
+    def _receive(self) -> bool:
+        space = _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS)
+        packet, messages, _, _ = self._socket.recvmsg(_MAX_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
+        if not packet:
+            return False
+        fds = [fd for *_, data in messages for fd in memoryview(data).cast("i")]
+        request: Any = unpack(memoryview(packet))
+        if request["op"] == "plan":
+            self._plans[request["id"]] = jail.Plan(**request["plan"])
+        else:
+            self._spawn(request, fds)
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    def _spawn(self, request: Any, fds: list[int]) -> None:
+        lane, log, *joins = fds
+        os.unshare(os.CLONE_NEWPID)
+        pid = os.fork()
+        if not pid:
+            room = jail.Jail(
+                self._plans[request["plan"]],
+                request["uid"],
+                lane,
+                log,
+                joins,
+                request["layers"],
+            )
+            run_child(self._engine, room)
+        # The next child needs a PID namespace of its own, so leave the one just made.
+        os.setns(self._own_pid_namespace, os.CLONE_NEWPID)
+        process = os.pidfd_open(pid)
+        self._children[process] = request["child"]
+        self._poll.register(process, select.EPOLLIN)
+        descriptor = process.to_bytes(4, sys.byteorder)
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor)]
+        self._socket.sendmsg([pack({"op": "spawned", "child": request["child"]})], rights)
+
+    def _reap(self, process: int) -> None:
+        end = os.waitid(os.P_PIDFD, process, os.WEXITED)
+        self._poll.unregister(process)
+        os.close(process)
+        child = self._children.pop(process)
+        if end is not None:
+            self._socket.send(
+                pack({"op": "exited", "child": child, "code": end.si_code, "status": end.si_status})
+            )

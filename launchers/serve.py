@@ -1,0 +1,177 @@
+"""The plugin's end of the lane: frames in, calls, frames out.
+
+A frame is a length (32 bit, big-endian, of what follows) and one MessagePack array. docs/protocol.md
+lists them all. The loop needs two system calls per call, recvfrom and sendto, and nothing else; it also
+runs inside a Python subinterpreter, so it imports only what loads there.
+"""
+
+import os
+import struct
+import sys
+import time
+
+import _socket
+
+from .artifact import Value
+from .codec import pack, unpack
+from .failures import BadArguments, Failure, LimitReached, PluginRaised
+
+LOAD, CALL = 1, 2
+HELLO, LISTENER, LOADED, RESULT, FAILURE = 0, 1, 2, 3, 4
+
+_CHUNK = 1 << 16
+_LARGE = 1 << 15
+_MAX_TEXT = 1 << 16
+
+
+class Plugin:
+    """What a format's ``load()`` returns; the formats match it by shape.
+
+    Attributes:
+        deadline: ``time.monotonic()`` seconds at which the current call ends; 0.0 for none. An engine
+            that can interrupt itself does so then; the host kills the process a little later.
+    """
+
+    deadline: float
+
+    def __call__(self, function: str, args: list[Value]) -> Value:
+        """Call one function."""
+        raise NotImplementedError
+
+    def functions(self) -> dict[str, str]:
+        """Name every callable function, with a signature for people."""
+        raise NotImplementedError
+
+
+class Lane:
+    """A blocking stream socket that carries frames."""
+
+    def __init__(self, fd: int) -> None:
+        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
+        self._buffer = bytearray(_CHUNK)
+        self._view = memoryview(self._buffer)
+        self._filled = 0
+
+    def receive(self) -> memoryview:
+        """Wait for one frame; the view is valid until the next call.
+
+        Raises:
+            EOFError: The host closed the lane.
+        """
+        while self._filled < 4:
+            self._fill(self._view[self._filled :])
+        (size,) = struct.unpack_from(">I", self._buffer)
+        end = 4 + size
+        if end <= _CHUNK:
+            while self._filled < end:
+                self._fill(self._view[self._filled :])
+            return self._take(end)
+        return self._receive_large(size)
+
+    def receive_with_descriptor(self) -> tuple[memoryview, int]:
+        """Wait for the frame that carries the plugin, and for the descriptor that comes with it.
+
+        Raises:
+            EOFError: The host closed the lane; a parked spare ends so.
+        """
+        space = _socket.CMSG_SPACE(4)
+        count, messages, _, _ = self.socket.recvmsg_into([self._view], space, _socket.MSG_CMSG_CLOEXEC)
+        if not count or not messages:
+            raise EOFError
+        self._filled = count
+        return self.receive(), int.from_bytes(messages[0][2][:4], sys.byteorder)
+
+    def _fill(self, into: memoryview) -> None:
+        count = self.socket.recv_into(into)
+        if not count:
+            raise EOFError
+        self._filled += count
+
+    def _take(self, end: int) -> memoryview:
+        frame, rest = self._view[4:end], self._filled - end
+        if rest:
+            # The host sends the next call only after the answer, but LOAD and the first call may touch.
+            frame = memoryview(bytes(frame))
+            self._buffer[:rest] = self._buffer[end : self._filled]
+        self._filled = rest
+        return frame
+
+    def _receive_large(self, size: int) -> memoryview:
+        large = memoryview(bytearray(size))
+        have = self._filled - 4
+        large[:have] = self._view[4 : self._filled]
+        self._filled = 0
+        while have < size:
+            count = self.socket.recv_into(large[have:])
+            if not count:
+                raise EOFError
+            have += count
+        return large
+
+    def send(self, head: bytes, body: bytes = b"") -> None:
+        """Send one frame made of two parts; a large body is not copied."""
+        size = struct.pack(">I", len(head) + len(body))
+        if len(body) < _LARGE:
+            self.socket.sendall(size + head + body)
+        else:
+            self.socket.sendall(size + head)
+            self.socket.sendall(body)
+
+    def send_failure(self, sequence: int, failure: Failure) -> None:
+        """Send a failure, its texts bounded and made fit for UTF-8."""
+        words = [_text(failure.kind), _text(failure.message), _text(failure.detail)]
+        actual = getattr(failure, "actual", 0)
+        self.send(pack([FAILURE, sequence, *words, actual]))
+
+
+def _text(value: object) -> str:
+    text = str(value)
+    if len(text) > _MAX_TEXT:
+        text = text[: _MAX_TEXT // 2] + "\n... (shortened) ...\n" + text[-_MAX_TEXT // 2 :]
+    return text.encode("utf-8", "replace").decode()
+
+
+def serve(lane: Lane, plugin: Plugin) -> None:
+    """Answer calls until the host closes the lane."""
+    while True:
+        try:
+            frame = lane.receive()
+        except EOFError:
+            return
+        _, sequence, timeout_ms, max_result, function, args = unpack(frame)  # type: ignore[misc]
+        plugin.deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else 0.0
+        try:
+            body = _answer(plugin, function, args, max_result)
+        except Failure as failure:
+            lane.send_failure(sequence, failure)
+        else:
+            lane.send(b"\x93\x03" + pack(sequence), body)
+
+
+def _answer(plugin: Plugin, function: str, args: list[Value], max_result: int) -> bytes:
+    try:
+        body = pack(plugin(function, args))
+    except Failure:
+        raise
+    except MemoryError:
+        raise LimitReached("memory", "the plugin ran out of memory") from None
+    except BaseException as error:
+        raise PluginRaised(f"{type(error).__name__}: {error}") from None
+    if len(body) > max_result:
+        raise LimitReached("output", "the result is larger than allowed", len(body))
+    return body
+
+
+def no_arguments_but(args: list[Value], count: int, function: str) -> None:
+    """Refuse a call with another number of arguments.
+
+    Raises:
+        BadArguments: The numbers differ.
+    """
+    if len(args) != count:
+        raise BadArguments(f"{function} takes {count} argument{'s' * (count != 1)}, not {len(args)}")
+
+
+def leave() -> None:
+    """End the process without running anything that a plugin could have registered."""
+    os._exit(0)

@@ -1,0 +1,51 @@
+"""The fork server of one plugin format.
+
+Run by the host as ``python -I -S zygote.py FORMAT CONTROL_FD NETWORK CGROUPS PATH...``, never imported.
+Two processes:
+
+- The **keeper** is what the host started. It waits for the host to end (its pidfd) or the fork server to
+  end, kills what is left, and removes the host's cgroups when the host no longer can. It runs no engine
+  and reads nothing but its arguments.
+- The **fork server** is the keeper's child and the first process of a PID namespace, so its end is the end
+  of every plugin process, whatever they did. It imports the engine, warms it, and then does one thing:
+  fork a child for each request of the host and say how each one died.
+
+Every request is one packet on a SEQPACKET socket with the descriptors it needs. The only reader of
+untrusted bytes is the child, after the jail has closed.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+
+_PACKAGE = "frys_runtime.launchers"
+
+
+def _bootstrap(paths: list[str]) -> None:
+    """Make ``frys_runtime`` and this folder importable; ``-I -S`` left only the standard library."""
+    sys.path[:0] = paths
+    here = os.path.dirname(os.path.abspath(__file__))
+    importlib.import_module("frys_runtime")
+    spec = importlib.util.spec_from_file_location(
+        _PACKAGE, os.path.join(here, "__init__.py"), submodule_search_locations=[here]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{here} is not the launchers' folder")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_PACKAGE] = module
+    spec.loader.exec_module(module)
+
+
+def main(argv: list[str]) -> None:
+    """Split into keeper and fork server; only the fork server comes back from the split."""
+    format_name, control, network, cgroups, *paths = argv
+    _bootstrap(paths)
+    keeper = importlib.import_module(f"{_PACKAGE}.keeper")
+    keeper.split(int(control), network=network == "network", cgroups=cgroups.split(":") if cgroups else [])
+    forkserver = importlib.import_module(f"{_PACKAGE}.forkserver")
+    forkserver.run(format_name, int(control))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
