@@ -8,14 +8,14 @@
 
 Imports only go down these layers (``make check`` holds it):
 
-    7  cli, daemon, cluster                                  what a person or a machine starts
-    6  manager                                               the one front door
-    5  sandbox, reload, marketplace                          one live plugin; replacing one; installing one
-    4  loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
-    +  lane                                                  the host's end of a plugin's lane
-    3  jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
-    2  linux, config, messages                               system calls; settings; values that travel
-    1  errors                                                everything that is raised
+    cli, daemon, cluster                                  what a person or a machine starts
+    manager                                               the one front door
+    sandbox, reload, marketplace                          one live plugin; replacing one; installing one
+    loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
+    lane                                                  the host's end of a plugin's lane
+    jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
+    linux, config, messages                               system calls; settings; values that travel
+    errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.
 
