@@ -50,7 +50,7 @@ class Plan(NamedTuple):
         landlock: The Landlock ABI to use; 0 when the kernel has none.
         keep_files: The files stay readable after loading; at level Maximum they do not.
         load_filter: The seccomp program under which the plugin is loaded.
-        serve_filter: The seccomp program that is added when it is loaded.
+        serve_filter: The seccomp program that is added when it is loaded; empty for none.
         probes: System calls that ``verify`` tries because they must not work.
     """
 
@@ -342,4 +342,5 @@ def seal(plan: Plan) -> None:
     """
     if plan.landlock and not plan.keep_files:
         landlock.restrict([], plan.landlock)
-    seccomp.install(plan.serve_filter, listener=False)
+    if plan.serve_filter:
+        seccomp.install(plan.serve_filter, listener=False)

@@ -194,9 +194,9 @@ class PluginSandbox:
 
     async def _spawn(self) -> Child:
         room = self.confinement
-        launcher = await self._nursery.launcher(room.format, network=room.network)
+        launcher = await self._nursery.launcher(room.format, network=room.policy.network)
         plan = room.plan(launcher.paths, needs_files=launcher.needs_files)
-        child = await self._nursery.take(launcher, plan, room.cgroup, room.require)
+        child = await self._nursery.take(launcher, plan, room.cgroup, room.policy.require)
         self._child = child
         child.on_end = self._lane_ended
         child.on_violation = self._violated

@@ -1,0 +1,196 @@
+"""From a policy and a plugin's metadata to a plan that this machine's kernel can enforce."""
+
+import functools
+import os
+import resource
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from .config import IsolationLevel, SandboxConfig
+from .errors import ConfigError
+from .jail import Plan
+from .linux import landlock
+from .linux.bpf import Action, SyscallRule, compile_filter
+from .linux.cgroup import CgroupLimits, Support, probe
+from .metadata import Metadata
+from .policy import Limits, Policy, Syscalls, level_policy, load_policy
+
+_LIBRARIES: Final = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
+_SYSTEM: Final = (
+    *("/usr", "/bin", "/sbin", *_LIBRARIES),
+    *("/etc/alternatives", "/etc/localtime", "/etc/mime.types", "/etc/ssl"),
+    *("/dev/null", "/dev/urandom", "/dev/zero"),
+)
+_VIEWS: Final = {"engine": (), "minimal": _LIBRARIES, "system": _SYSTEM}
+
+_PROBES: Final = ("unshare", "mount", "ptrace", "socket")
+_SPARE_FILES: Final = 1 << 20
+_BASE_DATA: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """One plugin's policy on this machine: everything that its sandbox enforces.
+
+    Attributes:
+        format: The plugin's format.
+        policy: The policy with this plugin's limits and grants.
+        cgroup: The limits of its cgroup.
+        landlock: The kernel's Landlock ABI; 0 for none.
+    """
+
+    format: str
+    policy: Policy
+    cgroup: CgroupLimits
+    landlock: int
+
+    @property
+    def level(self) -> IsolationLevel:
+        """The isolation level that the policy extends."""
+        return self.policy.level
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return self.policy.limits
+
+    @property
+    def may_fork(self) -> bool:
+        """It may make processes, so its CPU and tasks are counted by its cgroup."""
+        return self.policy.processes
+
+    def plan(self, engine_paths: Iterable[str], *, needs_files: bool) -> Plan:
+        """The plan of the jail for a launcher whose engine needs these paths while it loads."""
+        return _plan(self, tuple(engine_paths), needs_files)
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(room: Confinement, engine_paths: tuple[str, ...], needs_files: bool) -> Plan:  # noqa: FBT001 - cached
+    policy, limits = room.policy, room.policy.limits
+    syscalls = policy.syscalls[room.format]
+    load_filter, serve_filter = compile_filters(syscalls)
+    return Plan(
+        mounts=_mounts(policy, engine_paths),
+        plugin_size=limits.files + _SPARE_FILES if needs_files else 0,
+        tmp_size=limits.tmp,
+        rlimits=_rlimits(limits, in_cgroup=room.cgroup.memory is not None),
+        landlock=room.landlock,
+        keep_files=policy.after_load == "read-only",
+        load_filter=load_filter,
+        serve_filter=serve_filter,
+        probes=tuple(name for name in _PROBES if _is_announced(syscalls, name)),
+    )
+
+
+def _mounts(policy: Policy, engine_paths: tuple[str, ...]) -> tuple[tuple[str, str, bool], ...]:
+    """What is shown, without what lies below something that is shown anyway."""
+    shown: list[tuple[str, str, bool]] = []
+    readable = [*_VIEWS[policy.view], *engine_paths, *policy.read]
+    for path in sorted({os.path.normpath(path) for path in readable}):
+        covered = any(path.startswith(f"{source}/") for source, _, _ in shown if not os.path.islink(source))
+        if os.path.lexists(path) and not covered:
+            shown.append((path, path, False))
+    shown += [(os.path.normpath(path), os.path.normpath(path), True) for path in policy.write]
+    return tuple(shown)
+
+
+def _rlimits(limits: Limits, *, in_cgroup: bool) -> tuple[tuple[int, int], ...]:
+    values = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: limits.open_files,
+        resource.RLIMIT_NPROC: limits.tasks,
+        resource.RLIMIT_FSIZE: limits.file_size,
+        resource.RLIMIT_STACK: limits.stack,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_SIGPENDING: 64,
+    }
+    if not in_cgroup:
+        values[resource.RLIMIT_DATA] = limits.memory + _BASE_DATA
+    return tuple(values.items())
+
+
+def compile_filters(syscalls: Syscalls) -> tuple[bytes, bytes]:
+    """The two seccomp programs of one format: for loading, and the one that is added for serving.
+
+    Both are in force while serving, and the kernel takes the stricter answer. A call that neither list
+    has is announced by the first, so the second lets it pass to there; one that only loading may make
+    fails with EPERM in the second. A list of forbidden calls needs no second program.
+    """
+    if syscalls.mode == "deny":
+        forbidden = tuple((Action.NOTIFY, rule) for rule in (*syscalls.load, *syscalls.serve))
+        return compile_filter(forbidden, Action.ALLOW), b""
+    load = [(Action.ALLOW, rule) for rule in (*syscalls.serve, *syscalls.load)]
+    absent = [(Action.ENOSYS, rule) for rule in syscalls.enosys]
+    serve = [(Action.ALLOW, rule) for rule in syscalls.serve]
+    no_longer = [
+        (Action.EPERM, SyscallRule(name, "only while loading"))
+        for name in sorted({rule.name for _, rule in load})
+    ]
+    return (
+        compile_filter((*load, *absent), Action.NOTIFY),
+        compile_filter((*serve, *no_longer, *absent), Action.ALLOW),
+    )
+
+
+def _is_announced(syscalls: Syscalls, name: str) -> bool:
+    listed = {rule.name for rule in (*syscalls.load, *syscalls.serve)}
+    return (name in listed) == (syscalls.mode == "deny")
+
+
+class IsolationManager:
+    """Decides what a plugin gets: the policy, its own wishes for less, and the host program's word.
+
+    Args:
+        policy: A policy file for everything, or ``None`` for the level's own.
+        level: The level for plugins without a policy; Maximum by default.
+
+    Attributes:
+        cgroups: What this machine gives of cgroups, with reasons for what it does not.
+        landlock: The kernel's Landlock ABI; 0 for none.
+    """
+
+    def __init__(
+        self, *, policy: str | os.PathLike[str] | None = None, level: IsolationLevel | str | None = None
+    ) -> None:
+        if policy is not None and level is not None:
+            raise ConfigError("isolation", "a policy file names its level itself; give one of the two")
+        self._policy = load_policy(policy) if policy is not None else level_policy(_level(level))
+        self.cgroups: Support = probe()
+        self.landlock = landlock.abi()
+
+    def confine(
+        self,
+        metadata: Metadata,
+        level: IsolationLevel | str | None = None,
+        wishes: Iterable[SandboxConfig] = (),
+    ) -> Confinement:
+        """The confinement of one plugin.
+
+        Args:
+            metadata: Its limits can only tighten the policy's.
+            level: Another level than the manager's.
+            wishes: The host program's limits, which tighten too, and grants, which widen.
+
+        Raises:
+            ConfigError: A wish cannot be granted.
+        """
+        policy = self._policy if level is None else level_policy(_level(level))
+        policy = policy.tightened(metadata.resource_limits)
+        for wish in wishes:
+            policy = policy.granted(wish)
+        has = self.cgroups.controllers
+        cgroup = CgroupLimits(
+            memory=policy.limits.memory if "memory" in has else None,
+            pids=policy.limits.tasks if "pids" in has else None,
+        )
+        return Confinement(metadata.format, policy, cgroup, self.landlock)
+
+
+def _level(level: IsolationLevel | str | None) -> IsolationLevel:
+    try:
+        return IsolationLevel(level if level is not None else IsolationLevel.MAXIMUM)
+    except ValueError:
+        names = ", ".join(IsolationLevel)
+        raise ConfigError("isolation", f"{level!r} is no isolation level; choose one of {names}") from None

@@ -1,0 +1,427 @@
+"""PluginManager: the one front door. It loads plugins, calls them, and leaves nothing behind."""
+
+import asyncio
+import os
+import resource
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .config import IsolationLevel, ResourceUsage, SandboxConfig
+from .errors import (
+    AlreadyLoaded,
+    ConfigError,
+    InitializationFailed,
+    LoadFailed,
+    MaxPluginsExceeded,
+    PluginError,
+    PluginNotFound,
+)
+from .isolation import IsolationManager
+from .launcher import Nursery
+from .linux.cgroup import CgroupError, CgroupTree
+from .loader import Bundle, PluginLoader
+from .messages import MessageValue
+from .metadata import Metadata
+from .sandbox import PluginSandbox, PluginState
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """One loaded plugin, as :meth:`PluginManager.list_plugins` names it."""
+
+    id: str
+    version: str
+    format: str
+    isolation: IsolationLevel
+    state: PluginState
+    functions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerStats:
+    """Counts over the manager's life.
+
+    Attributes:
+        plugins: Plugins that are loaded now.
+        calls: Calls that were made.
+        failures: Calls that did not give a result.
+        restarts: Fresh instances that replaced dead ones.
+    """
+
+    plugins: int
+    calls: int
+    failures: int
+    restarts: int
+
+
+class Plugin:
+    """A loaded plugin as a local object; get one from :meth:`PluginManager.plugin`."""
+
+    def __init__(self, manager: "PluginManager", sandbox: PluginSandbox) -> None:
+        self._manager = manager
+        self._sandbox = sandbox
+
+    @property
+    def id(self) -> str:
+        """The id under which the plugin was loaded."""
+        return self._sandbox.plugin_id
+
+    @property
+    def metadata(self) -> Metadata:
+        """What its plugin.json says."""
+        return self._sandbox.metadata
+
+    @property
+    def state(self) -> PluginState:
+        """Where it is in its life."""
+        return self._sandbox.state
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """Callable functions with signatures for people, in the plugin's own (untrusted) words."""
+        return dict(self._sandbox.functions)
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The layers of the jail that are in force around its process."""
+        return self._sandbox.layers
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, as the host's kernel numbers it; ``None`` while none runs."""
+        return self._sandbox.pid
+
+    @property
+    def load_ms(self) -> float:
+        """Milliseconds that the last start took, from the request to ready."""
+        return self._sandbox.load_ms
+
+    async def call(
+        self, function: str, *args: MessageValue, timeout_ms: int | None = None
+    ) -> MessageValue:
+        """Call a function; see :meth:`PluginManager.execute_plugin`."""
+        return await self._manager.execute_plugin(self.id, function, *args, timeout_ms=timeout_ms)
+
+    def resource_usage(self) -> ResourceUsage:
+        """What it uses now, read from the kernel."""
+        return self._sandbox.usage()
+
+    async def unload(self) -> None:
+        """End it and give back all that it held."""
+        await self._manager.unload_plugin(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Plugin {self.id} {self.metadata.version} {self.state}>"
+
+
+class PluginManager:
+    """Loads plugins that nobody trusts and calls them as local objects.
+
+        async with PluginManager(isolation=IsolationLevel.HIGH) as manager:
+            plugin_id = await manager.load_plugin("./my-plugin.wasm")
+            result = await manager.execute_plugin(plugin_id, "process", b"input")
+
+    Args:
+        sandbox: The jail. There is no way to run a plugin without one, so ``False`` is refused.
+        policy: A policy file for everything that is loaded; by default the level decides.
+        isolation: The level for plugins without a policy.
+        resource_limits: Limits and grants of the host program, over the policy's.
+        max_plugins: How many plugins may be loaded at once.
+        plugin_paths: Folders in which a bare plugin name is looked up.
+        spares: Jailed processes to keep ready for each kind of plugin in use. One makes the next load
+            fast; a larger number helps when many are loaded at once; 0 saves their memory.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        sandbox: bool = True,
+        policy: str | os.PathLike[str] | None = None,
+        isolation: IsolationLevel | str | None = None,
+        resource_limits: SandboxConfig | None = None,
+        max_plugins: int = 1000,
+        plugin_paths: Iterable[str | os.PathLike[str]] = (),
+        spares: int = 1,
+    ) -> None:
+        if not sandbox:
+            raise ConfigError(
+                "sandbox", "a plugin never runs without its jail; choose IsolationLevel.STANDARD for your own"
+            )
+        for name, value, least in (("max_plugins", max_plugins, 1), ("spares", spares, 0)):
+            if type(value) is not int or value < least:
+                raise ConfigError(name, f"must be a whole number of at least {least}, not {value!r}")
+        self._isolation = IsolationManager(policy=policy, level=isolation)
+        self._loader = PluginLoader(plugin_paths)
+        self._limits = resource_limits
+        self._max_plugins = max_plugins
+        self._spares = spares
+        self._sandboxes: dict[str, PluginSandbox] = {}
+        self._loading: set[str] = set()
+        self._retired = ManagerStats(0, 0, 0, 0)
+        self._tree: CgroupTree | None = None
+        self._nursery: Nursery | None = None
+        self._closed = False
+
+    @staticmethod
+    def builder() -> "PluginManagerBuilder":
+        """The same settings one by one: ``await PluginManager.builder().max_plugins(10).build()``."""
+        return PluginManagerBuilder()
+
+    async def __aenter__(self) -> Self:
+        self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _open(self) -> Nursery:
+        if self._closed:
+            raise InitializationFailed("the manager", "it was closed; make a new one")
+        if self._nursery is None:
+            _raise_descriptor_limit()
+            if self._isolation.cgroups.controllers:
+                try:
+                    self._tree = CgroupTree()
+                    self._tree.sweep()
+                except CgroupError as error:
+                    raise InitializationFailed("the manager", str(error)) from error
+            self._nursery = Nursery(self._tree, self._spares)
+        return self._nursery
+
+    async def load_plugin(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        plugin_id: str | None = None,
+        isolation: IsolationLevel | str | None = None,
+        sandbox: SandboxConfig | None = None,
+        metadata: Metadata | None = None,
+    ) -> str:
+        """Load a plugin into a jail of its own.
+
+        Args:
+            path: A file, a folder with ``plugin.json``, or a name to look up in the plugin paths.
+            plugin_id: Another id than the plugin's own.
+            isolation: Another level than the manager's, for this plugin.
+            sandbox: Limits and grants of the host program for this plugin.
+            metadata: Metadata that the host program vouches for, instead of a ``plugin.json``.
+
+        Returns:
+            The id to call it by.
+
+        Raises:
+            PluginError: Any of its kinds; nothing of the plugin is left then.
+        """
+        nursery = self._open()
+        bundle = await asyncio.to_thread(self._loader.load, path, metadata)
+        name = plugin_id if plugin_id is not None else bundle.metadata.id
+        try:
+            self._reserve(name)
+        except PluginError:
+            bundle.close()
+            raise
+        live: PluginSandbox | None = None
+        try:
+            wishes = [wish for wish in (self._limits, sandbox) if wish is not None]
+            confinement = self._isolation.confine(bundle.metadata, isolation, wishes)
+            live = PluginSandbox(name, bundle, confinement, nursery)
+            await live.start()
+            self._sandboxes[name] = live
+        except BaseException:
+            if live is not None:
+                await live.close()
+            bundle.close()
+            raise
+        finally:
+            self._loading.discard(name)
+        return name
+
+    def _reserve(self, name: str) -> None:
+        if name in self._sandboxes or name in self._loading:
+            raise AlreadyLoaded(name)
+        if len(self._sandboxes) + len(self._loading) >= self._max_plugins:
+            raise MaxPluginsExceeded(self._max_plugins)
+        self._loading.add(name)
+
+    async def execute_plugin(
+        self, plugin_id: str, function: str, *args: MessageValue, timeout_ms: int | None = None
+    ) -> MessageValue:
+        """Call a function of a plugin and return its value.
+
+        Cancelling the awaiting task ends the call, with the process that runs it.
+
+        Args:
+            plugin_id: From :meth:`load_plugin`.
+            function: The function's name.
+            args: Plain values: None, bool, int (64 bit), float, str, bytes, list, dict with str keys.
+            timeout_ms: A tighter deadline than the policy's, in milliseconds.
+
+        Raises:
+            TypeError, ValueError: An argument cannot travel, or the function takes others.
+            PluginNotFound: No plugin of that id is loaded.
+            ExecutionFailed: The function failed by itself, does not exist, or its process crashed.
+            Timeout, ResourceLimitExceeded, SecurityViolation: The plugin was stopped.
+        """
+        sandbox = self._sandboxes.get(plugin_id)
+        if sandbox is None:
+            self._check_open()
+            raise PluginNotFound(plugin_id)
+        if timeout_ms is not None and (type(timeout_ms) is not int or timeout_ms <= 0):
+            raise ValueError(f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}")
+        return await sandbox.call(function, args, timeout_ms)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InitializationFailed("the manager", "it was closed; make a new one")
+
+    def plugin(self, plugin_id: str) -> Plugin:
+        """The loaded plugin as an object.
+
+        Raises:
+            PluginNotFound: No plugin of that id is loaded.
+        """
+        return Plugin(self, self._sandbox(plugin_id))
+
+    def _sandbox(self, plugin_id: str) -> PluginSandbox:
+        self._check_open()
+        try:
+            return self._sandboxes[plugin_id]
+        except KeyError:
+            raise PluginNotFound(plugin_id) from None
+
+    async def unload_plugin(self, plugin_id: str) -> None:
+        """End a plugin and give back all that it held; its calls under way fail.
+
+        Raises:
+            PluginNotFound: No plugin of that id is loaded.
+        """
+        sandbox = self._sandbox(plugin_id)
+        del self._sandboxes[plugin_id]
+        await self._retire(sandbox)
+
+    async def _retire(self, sandbox: PluginSandbox) -> None:
+        await sandbox.close()
+        past, restarts = self._retired, max(sandbox.starts - 1, 0)
+        self._retired = ManagerStats(
+            0, past.calls + sandbox.calls, past.failures + sandbox.failures, past.restarts + restarts
+        )
+
+    def list_plugins(self) -> list[PluginInfo]:
+        """Every loaded plugin, in the order of loading."""
+        self._check_open()
+        return [
+            PluginInfo(
+                id=sandbox.plugin_id,
+                version=sandbox.metadata.version,
+                format=sandbox.metadata.format,
+                isolation=sandbox.confinement.level,
+                state=sandbox.state,
+                functions=tuple(sorted(sandbox.functions)),
+            )
+            for sandbox in self._sandboxes.values()
+        ]
+
+    def resource_usage(self, plugin_id: str) -> ResourceUsage:
+        """What a plugin uses now, read from the kernel.
+
+        Raises:
+            PluginNotFound: No plugin of that id is loaded.
+        """
+        return self._sandbox(plugin_id).usage()
+
+    def stats(self) -> ManagerStats:
+        """Counts over this manager's life."""
+        live, past = list(self._sandboxes.values()), self._retired
+        return ManagerStats(
+            plugins=len(live),
+            calls=past.calls + sum(sandbox.calls for sandbox in live),
+            failures=past.failures + sum(sandbox.failures for sandbox in live),
+            restarts=past.restarts + sum(max(sandbox.starts - 1, 0) for sandbox in live),
+        )
+
+    async def close(self) -> None:
+        """End every plugin and every launcher; returns when nothing of them is left. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        sandboxes = list(self._sandboxes.values())
+        self._sandboxes.clear()
+        await asyncio.gather(*(self._retire(sandbox) for sandbox in sandboxes))
+        if self._nursery is not None:
+            await self._nursery.close()
+        if self._tree is not None:
+            await asyncio.to_thread(self._tree.close)
+
+
+def _raise_descriptor_limit() -> None:
+    """A live plugin holds five descriptors of the host; the usual soft limit of 1024 is for select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class PluginManagerBuilder:
+    """Collects settings; :meth:`build` makes the manager."""
+
+    def __init__(self) -> None:
+        self._sandbox = True
+        self._policy: str | os.PathLike[str] | None = None
+        self._isolation: IsolationLevel | str | None = None
+        self._limits: SandboxConfig | None = None
+        self._max_plugins = 1000
+        self._paths: list[str | os.PathLike[str]] = []
+
+    def with_sandbox(self, on: bool) -> Self:  # noqa: FBT001 - the name is the argument's
+        """The jail; ``False`` is refused by :meth:`build`."""
+        self._sandbox = on
+        return self
+
+    def with_policy(self, path: str | os.PathLike[str]) -> Self:
+        """A policy file for everything that is loaded."""
+        self._policy = path
+        return self
+
+    def with_isolation(self, level: IsolationLevel | str) -> Self:
+        """The level for plugins without a policy."""
+        self._isolation = level
+        return self
+
+    def resource_limits(self, limits: SandboxConfig) -> Self:
+        """Limits and grants of the host program, over the policy's."""
+        self._limits = limits
+        return self
+
+    def max_plugins(self, count: int) -> Self:
+        """How many plugins may be loaded at once."""
+        self._max_plugins = count
+        return self
+
+    def add_plugin_path(self, path: str | os.PathLike[str]) -> Self:
+        """A folder in which a bare plugin name is looked up."""
+        self._paths.append(path)
+        return self
+
+    async def build(self) -> PluginManager:
+        """Make the manager, ready to load.
+
+        Raises:
+            ConfigError: A setting is wrong.
+            InitializationFailed: The machine does not let it work.
+        """
+        manager = PluginManager(
+            sandbox=self._sandbox,
+            policy=self._policy,
+            isolation=self._isolation,
+            resource_limits=self._limits,
+            max_plugins=self._max_plugins,
+            plugin_paths=self._paths,
+        )
+        return await manager.__aenter__()

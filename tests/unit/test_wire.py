@@ -1,0 +1,151 @@
+"""The decoder of plugins' bytes: nothing that a plugin sends may harm the host."""
+
+import importlib.util
+import math
+import struct
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from frys_runtime import wire
+from frys_runtime.wire import FrameTooLarge, ProtocolError, Reader
+
+ROOT = Path(__file__).parents[2]
+
+
+def _launchers_codec() -> ModuleType:
+    """The plugin's codec, loaded as the fork server loads it: as a package of files."""
+    spec = importlib.util.spec_from_file_location(
+        "frys_launchers_under_test",
+        ROOT / "launchers" / "__init__.py",
+        submodule_search_locations=[str(ROOT / "launchers")],
+    )
+    assert spec is not None and spec.loader is not None
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = package
+    spec.loader.exec_module(package)
+    return importlib.import_module(f"{spec.name}.codec")
+
+
+codec = _launchers_codec()
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary(max_size=300),
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(), inner, max_size=20),
+    max_leaves=40,
+)
+
+
+@given(values)
+def test_both_codecs_carry_every_value_both_ways(value: object) -> None:
+    """What the host encodes the plugin's codec reads, and the other way round."""
+    assert codec.unpack(memoryview(msgspec.msgpack.encode(value))) == value
+    assert wire.decode(memoryview(codec.pack([3, 1, value]))) == [3, 1, value]
+
+
+def test_nan_travels() -> None:
+    """NaN is a float like any other."""
+    assert math.isnan(wire.decode(memoryview(codec.pack([3, 1, math.nan])))[2])
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=500)
+def test_random_bytes_are_decoded_or_refused(data: bytes) -> None:
+    """No bytes raise anything but ProtocolError."""
+    try:
+        wire.decode(memoryview(data))
+    except ProtocolError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xc1",
+        b"\xdd\x7f\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\x91" * 100 + b"\xc0",
+        b"\x91" * 100_000 + b"\xc0",
+        b"\xd4\x01\x00",
+        b"\xd6\xff\x00\x00\x00\x00",
+        b"\xc7\x00\x05",
+        b"\xdb\xff\xff\xff\xff",
+        b"\x93\x03\x01\xa2\xff\xfe",
+        b"\xc0",
+        b"\x93\x03\x01\xc0\xc0",
+        b"\x90",
+        b"\x91\xa1x",
+        b"\x93\x03\x01\x81\x90\xc0",
+    ],
+    ids=lambda body: body[:8].hex(),
+)
+def test_hostile_frames_are_refused(body: bytes) -> None:
+    """Extensions, timestamps, false lengths, bad UTF-8, depth and trailing bytes break the protocol."""
+    with pytest.raises(ProtocolError):
+        wire.check_keys(wire.decode(memoryview(body)))  # type: ignore[arg-type]
+
+
+def test_many_tiny_items_are_refused_before_they_are_built() -> None:
+    """Two million one-byte items do not become two million objects."""
+    with pytest.raises(ProtocolError, match="items"):
+        wire.decode(memoryview(b"\xdd" + struct.pack(">I", 2_000_000) + b"\xc0" * 2_000_000))
+
+
+def test_keys_that_are_not_str_are_refused() -> None:
+    """A map with an integer key is no value of ours."""
+    with pytest.raises(ProtocolError, match="key"):
+        wire.check_keys({"a": {1: 2}})  # type: ignore[dict-item]
+
+
+def _feed(reader: Reader, data: bytes) -> list[object]:
+    frames: list[object] = []
+    while data:
+        space = reader.space()
+        part, data = data[: len(space)], data[len(space) :]
+        space[: len(part)] = part
+        frame = reader.received(len(part))
+        if frame is not None:
+            frames.append(frame)
+    return frames
+
+
+def test_a_frame_larger_than_the_first_buffer_arrives_whole() -> None:
+    """A mebibyte comes through a buffer that grows once."""
+    reader = Reader()
+    reader.limit = 2 << 20
+    body = b"".join(wire.encode([3, 1, b"x" * (1 << 20)]))
+    assert _feed(reader, body) == [[3, 1, b"x" * (1 << 20)]]
+
+
+def test_an_announced_size_above_the_limit_is_refused_at_once() -> None:
+    """Four bytes are enough to be refused; nothing is reserved for them."""
+    reader = Reader()
+    reader.limit = 1000
+    with pytest.raises(FrameTooLarge) as caught:
+        _feed(reader, b"\xff\xff\xff\xff")
+    assert caught.value.size == 0xFFFFFFFF
+
+
+def test_a_second_frame_behind_the_first_is_refused() -> None:
+    """A plugin that answers twice to one call breaks the protocol."""
+    frame = b"".join(wire.encode([3, 1, None]))
+    with pytest.raises(ProtocolError, match="nobody asked"):
+        _feed(Reader(), frame + frame)
+
+
+@pytest.mark.parametrize("frame", [[4, 1], [4, 1, "a", "b", "c"], [4, 1, "a", "b", 3, 0], [4, 1, "a", "b", "c", True]])
+def test_a_failure_of_the_wrong_shape_is_refused(frame: list[object]) -> None:
+    """A failure has exactly three texts and a number."""
+    with pytest.raises(ProtocolError):
+        wire.failure(frame)
