@@ -45,7 +45,11 @@ _HOME = {
         "SecurityViolation",
         "Timeout",
     ),
+    "isolation": ("IsolationManager",),
+    "loader": ("PluginLoader",),
+    "manager": ("ManagerStats", "Plugin", "PluginInfo", "PluginManager", "PluginManagerBuilder"),
     "messages": ("MessageValue", "PluginMessage"),
+    "sandbox": ("PluginSandbox", "PluginState"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -77,10 +81,20 @@ if TYPE_CHECKING:
         SecurityViolation as SecurityViolation,
         Timeout as Timeout,
     )
+    from .isolation import IsolationManager as IsolationManager
+    from .loader import PluginLoader as PluginLoader
+    from .manager import (
+        ManagerStats as ManagerStats,
+        Plugin as Plugin,
+        PluginInfo as PluginInfo,
+        PluginManager as PluginManager,
+        PluginManagerBuilder as PluginManagerBuilder,
+    )
     from .messages import (
         MessageValue as MessageValue,
         PluginMessage as PluginMessage,
     )
+    from .sandbox import PluginSandbox as PluginSandbox, PluginState as PluginState
 
 
 def __getattr__(name: str) -> object:

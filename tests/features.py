@@ -6,12 +6,13 @@ Frys: a bug there must fail a test, not skip it. A probe runs once per process, 
 
 import functools
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from uml import UmlError, run_in_uml
 
 type Reason = str | None
 
@@ -129,17 +130,11 @@ def _own_group(kind: str, controller: str) -> Path | None:
 
 def uml() -> Reason:
     """A user-mode kernel boots on this machine's file system: a second kernel, with cgroup v2, for tests."""
-    if not shutil.which("linux.uml"):
-        return "linux.uml is not installed (package user-mode-linux)"
-    with tempfile.TemporaryDirectory(prefix="frys-uml-") as folder:
-        init = Path(folder, "init")
-        init.write_text(
-            "#!/bin/sh\nmount -t proc proc /proc\n: > $(dirname $0)/booted\necho o > /proc/sysrq-trigger\n"
-        )
-        init.chmod(0o700)
-        command = f"linux.uml mem=96M rootfstype=hostfs root=/dev/root rw quiet con=null init={init}"
-        failure = _run([*command.split(), f"uml_dir={folder}/"])
-        return None if Path(folder, "booted").exists() else failure or "the kernel did not reach its init"
+    try:
+        run_in_uml(["true"], timeout=20, memory="96M").check_returncode()
+    except (UmlError, subprocess.SubprocessError) as error:
+        return str(error).strip().splitlines()[-1]
+    return None
 
 
 def gcc() -> Reason:

