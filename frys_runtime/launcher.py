@@ -324,7 +324,10 @@ class Launcher:
     async def close(self) -> None:
         """End the fork server and with it every child; returns when nothing is left."""
         if not self.dead.done():
-            self._control.shutdown(socket.SHUT_RDWR)
+            try:
+                self._send({"op": "close"}, [])
+            except OSError:
+                pass  # it has just ended by itself
             await self.dead
         await asyncio.to_thread(self._process.wait)
 

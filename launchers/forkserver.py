@@ -2,6 +2,7 @@
 
 Requests of the host, each one packet of a SEQPACKET socket holding one MessagePack map:
 
+- ``{"op": "close"}`` ends the fork server, and with it every child.
 - ``{"op": "plan", "id": n, "plan": {...}}`` keeps a plan of the jail for later.
 - ``{"op": "spawn", "child": k, "plan": n, "uid": u, "layers": [...]}`` with the descriptors of the lane,
   the log pipe and every ``cgroup.procs`` to join forks a child.
@@ -19,7 +20,7 @@ import os
 import select
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import _socket
 
@@ -33,8 +34,12 @@ _MAX_PACKET = 1 << 17
 _MAX_DESCRIPTORS = 16
 
 
-def run(format_name: str, control: int) -> None:
-    """Warm the engine, then serve the host until it closes the socket."""
+ORDERLY = 0
+"""The exit status after ``close``; any other tells the keeper to look whether the host is dead."""
+
+
+def run(format_name: str, control: int) -> NoReturn:
+    """Warm the engine, then serve the host until it says close or is gone."""
     libc.set_name(f"frys-{format_name}")
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, control)
     try:
@@ -43,12 +48,12 @@ def run(format_name: str, control: int) -> None:
         _check_threads()
     except Exception as error:
         socket.send(pack({"op": "failed", "reason": f"{type(error).__name__}: {error}"}))
-        return
+        os._exit(1)
     paths = engine.engine_paths() if hasattr(engine, "engine_paths") else []
     gc.collect()
     gc.freeze()
     socket.send(pack({"op": "ready", "paths": paths, "files": hasattr(engine, "NEEDS_FILES")}))
-    Server(socket, engine).serve()
+    os._exit(ORDERLY if Server(socket, engine).serve() else 1)
 
 
 def _check_threads() -> None:
@@ -68,29 +73,31 @@ class Server:
         self._poll = select.epoll()
         self._poll.register(socket.fileno(), select.EPOLLIN)
 
-    def serve(self) -> None:
-        """Return when the host has closed its end; the keeper and the kernel end the children."""
+    def serve(self) -> bool:
+        """Return ``True`` when the host said close, ``False`` when it is gone without a word."""
         while True:
             for fd, _ in self._poll.poll():
                 if fd != self._socket.fileno():
                     self._reap(fd)
-                elif not self._receive():
-                    return
+                    continue
+                operation = self._receive()
+                if operation in ("", "close"):
+                    return operation == "close"
 
-    def _receive(self) -> bool:
+    def _receive(self) -> str:
         space = _socket.CMSG_SPACE(4 * _MAX_DESCRIPTORS)
         packet, messages, _, _ = self._socket.recvmsg(_MAX_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
         if not packet:
-            return False
+            return ""
         fds = [fd for *_, data in messages for fd in memoryview(data).cast("i")]
         request: Any = unpack(memoryview(packet))
         if request["op"] == "plan":
             self._plans[request["id"]] = jail.Plan(**request["plan"])
-        else:
+        elif request["op"] == "spawn":
             self._spawn(request, fds)
         for fd in fds:
             os.close(fd)
-        return True
+        return str(request["op"])
 
     def _spawn(self, request: Any, fds: list[int]) -> None:
         lane, log, *joins = fds

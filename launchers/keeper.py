@@ -65,8 +65,9 @@ def _keep(host: int, control: int, child: int, cgroups: list[str]) -> None:
     poller.register(control, 0)  # POLLHUP always comes; packets are the fork server's to read
     poller.poll()
     signal.pidfd_send_signal(server, signal.SIGKILL)
-    os.waitid(os.P_PIDFD, server, os.WEXITED)  # returns when the whole PID namespace is gone
-    if _is_dead(host, _HOST_GRACE_MS):
+    end = os.waitid(os.P_PIDFD, server, os.WEXITED)  # returns when the whole PID namespace is gone
+    orderly = end is not None and (end.si_code, end.si_status) == (os.CLD_EXITED, 0)
+    if not orderly and _is_dead(host, _HOST_GRACE_MS):
         _remove(cgroups)
 
 
