@@ -61,9 +61,7 @@ class SandboxConfig:
             if not name.startswith("max_") or value is None:
                 continue
             if type(value) is not int or value <= 0:
-                raise ConfigError(
-                    f"SandboxConfig.{name}", f"must be a positive whole number, not {value!r}"
-                )
+                raise ConfigError(f"SandboxConfig.{name}", f"must be a positive whole number, not {value!r}")
         for name in ("allowed_hosts", "allowed_paths"):
             value = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(item, str) for item in value):

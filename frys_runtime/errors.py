@@ -77,9 +77,7 @@ class MaxPluginsExceeded(PluginError):
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        super().__init__(
-            f"{limit} plugins are loaded, which is the limit; unload one or raise max_plugins"
-        )
+        super().__init__(f"{limit} plugins are loaded, which is the limit; unload one or raise max_plugins")
 
 
 class InvalidFormat(PluginError):

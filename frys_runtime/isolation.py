@@ -66,7 +66,7 @@ class Confinement:
 
 
 @functools.lru_cache(maxsize=256)
-def _plan(room: Confinement, engine_paths: tuple[str, ...], needs_files: bool) -> Plan:  # noqa: FBT001 - cached
+def _plan(room: Confinement, engine_paths: tuple[str, ...], needs_files: bool) -> Plan:
     policy, limits = room.policy, room.policy.limits
     syscalls = policy.syscalls[room.format]
     load_filter, serve_filter = compile_filters(syscalls)

@@ -7,8 +7,10 @@ version 1 cgroup takes 7 to 15 ms), so that a plugin starts in a process that is
 
 import array
 import asyncio
+import contextlib
 import importlib.resources
 import importlib.util
+import itertools
 import os
 import socket
 import subprocess
@@ -162,7 +164,7 @@ class Launcher:
         arguments += [str(theirs.fileno()), "network" if self.network else "isolated"]
         arguments.append(":".join(self._tree.dirs()) if self._tree is not None else "")
         arguments += _import_paths()
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and file
+        return subprocess.Popen(
             arguments,
             env={},
             cwd="/",
@@ -207,7 +209,9 @@ class Launcher:
             await self._fork(child, plan, limits)
             await asyncio.wait_for(_handshake(child, plan, require), _PARK_SECONDS)
         except (lanes.LaneClosed, ProtocolError, TimeoutError, OSError, CgroupError) as error:
-            reason = f"the jail for a {self.format} plugin could not be built: {error or 'it took too long'}"
+            reason = (
+                f"the jail for a {self.format} plugin could not be built: {str(error) or 'it took too long'}"
+            )
             words = await self._abandon(child)
             raise SandboxError(f"{reason}{words}; `frys doctor` says what this machine offers") from error
         except BaseException:
@@ -324,10 +328,8 @@ class Launcher:
     async def close(self) -> None:
         """End the fork server and with it every child; returns when nothing is left."""
         if not self.dead.done():
-            try:
+            with contextlib.suppress(OSError):  # it has just ended by itself
                 self._send({"op": "close"}, [])
-            except OSError:
-                pass  # it has just ended by itself
             await self.dead
         await asyncio.to_thread(self._process.wait)
 
@@ -358,16 +360,14 @@ def _cgroup_layers(limits: CgroupLimits) -> list[str]:
     return [layer for limit, layer in pairs if limit is not None]
 
 
-_uid_count = 0
+_uid_count = itertools.count()
 
 
 def _outside_uid() -> int:
     """A user that nothing else has: plugins differ from each other, not only from the host."""
-    global _uid_count
     if os.geteuid() != 0:
         return 0
-    _uid_count += 1
-    return _UID_BASE + ((os.getpid() << 12 | _uid_count & 0xFFF) & 0xFFFFFFF)
+    return _UID_BASE + ((os.getpid() << 12 | next(_uid_count) & 0xFFF) & 0xFFFFFFF)
 
 
 def _drain(log: int) -> bytes:

@@ -5,7 +5,6 @@ import os
 import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +13,6 @@ from .errors import (
     AlreadyLoaded,
     ConfigError,
     InitializationFailed,
-    LoadFailed,
     MaxPluginsExceeded,
     PluginError,
     PluginNotFound,
@@ -22,7 +20,7 @@ from .errors import (
 from .isolation import IsolationManager
 from .launcher import Nursery
 from .linux.cgroup import CgroupError, CgroupTree
-from .loader import Bundle, PluginLoader
+from .loader import PluginLoader
 from .messages import MessageValue
 from .metadata import Metadata
 from .sandbox import PluginSandbox, PluginState
@@ -99,9 +97,7 @@ class Plugin:
         """Milliseconds that the last start took, from the request to ready."""
         return self._sandbox.load_ms
 
-    async def call(
-        self, function: str, *args: MessageValue, timeout_ms: int | None = None
-    ) -> MessageValue:
+    async def call(self, function: str, *args: MessageValue, timeout_ms: int | None = None) -> MessageValue:
         """Call a function; see :meth:`PluginManager.execute_plugin`."""
         return await self._manager.execute_plugin(self.id, function, *args, timeout_ms=timeout_ms)
 
@@ -275,7 +271,9 @@ class PluginManager:
             self._check_open()
             raise PluginNotFound(plugin_id)
         if timeout_ms is not None and (type(timeout_ms) is not int or timeout_ms <= 0):
-            raise ValueError(f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}")
+            raise ValueError(
+                f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
+            )
         return await sandbox.call(function, args, timeout_ms)
 
     def _check_open(self) -> None:
@@ -379,7 +377,7 @@ class PluginManagerBuilder:
         self._max_plugins = 1000
         self._paths: list[str | os.PathLike[str]] = []
 
-    def with_sandbox(self, on: bool) -> Self:  # noqa: FBT001 - the name is the argument's
+    def with_sandbox(self, on: bool) -> Self:
         """The jail; ``False`` is refused by :meth:`build`."""
         self._sandbox = on
         return self

@@ -138,13 +138,13 @@ class PluginSandbox:
         finally:
             self._waiting -= 1
 
-    async def _call(self, function: str, args: tuple[MessageValue, ...], timeout: int) -> MessageValue:
+    async def _call(self, function: str, args: tuple[MessageValue, ...], timeout_ms: int) -> MessageValue:
         child = await self._ensure()
         limits = self.confinement.limits
         self.calls += 1
         self._sequence += 1
-        frame = wire.encode([wire.CALL, self._sequence, timeout, limits.output, function, args])
-        watch = self._begin(child, timeout, limits.cpu_time)
+        frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limits.output, function, args])
+        watch = self._begin(child, timeout_ms, limits.cpu_time)
         try:
             answer = await child.lane.exchange(frame, limits.output)
             return self._result(answer, function)
@@ -350,7 +350,9 @@ class PluginSandbox:
             return ExecutionFailed(self.plugin_id, function, reason)
         match end.status:
             case signal.SIGSYS:
-                what = "it made a system call that the filter kills (a foreign architecture or a forbidden call)"
+                what = (
+                    "it made a system call that the filter kills (a foreign architecture or a forbidden call)"
+                )
                 return SecurityViolation(self.plugin_id, what)
             case signal.SIGXCPU:
                 return ResourceLimitExceeded(self.plugin_id, "cpu", limits.cpu_time, limits.cpu_time)

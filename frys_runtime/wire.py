@@ -134,13 +134,17 @@ def decode(body: memoryview) -> list[Any]:
     return frame
 
 
+# fmt: off
 _SIZES: Final = {
-    **dict.fromkeys((0xC0, 0xC2, 0xC3), (0, "")),
-    **{0xCA: (4, ""), 0xCB: (8, ""), 0xCC: (1, ""), 0xCD: (2, ""), 0xCE: (4, ""), 0xCF: (8, "")},
-    **{0xD0: (1, ""), 0xD1: (2, ""), 0xD2: (4, ""), 0xD3: (8, "")},
-    **{0xC4: (1, "raw"), 0xC5: (2, "raw"), 0xC6: (4, "raw"), 0xD9: (1, "raw"), 0xDA: (2, "raw")},
-    **{0xDB: (4, "raw"), 0xDC: (2, "list"), 0xDD: (4, "list"), 0xDE: (2, "map"), 0xDF: (4, "map")},
+    0xC0: (0, ""), 0xC2: (0, ""), 0xC3: (0, ""),
+    0xC4: (1, "raw"), 0xC5: (2, "raw"), 0xC6: (4, "raw"),
+    0xCA: (4, ""), 0xCB: (8, ""),
+    0xCC: (1, ""), 0xCD: (2, ""), 0xCE: (4, ""), 0xCF: (8, ""),
+    0xD0: (1, ""), 0xD1: (2, ""), 0xD2: (4, ""), 0xD3: (8, ""),
+    0xD9: (1, "raw"), 0xDA: (2, "raw"), 0xDB: (4, "raw"),
+    0xDC: (2, "list"), 0xDD: (4, "list"), 0xDE: (2, "map"), 0xDF: (4, "map"),
 }
+# fmt: on
 
 
 def measure(body: memoryview) -> None:

@@ -1,13 +1,12 @@
 """What a forked child does: enter the jail, wait for its plugin, load it, seal, serve."""
 
+import _socket
 import gc
 import mmap
 import os
 import sys
 from types import ModuleType
 from typing import Any, NoReturn
-
-import _socket
 
 from frys_runtime import jail
 
@@ -79,8 +78,8 @@ def _introduce(lane: Lane, room: jail.Jail) -> None:
 
 def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail) -> Artifact:
     frame, fd = lane.receive_with_descriptor()
-    _, request = unpack(frame)  # type: ignore[misc]
-    details: Any = request
+    request: Any = unpack(frame)
+    details = request[1]
     content = memoryview(mmap.mmap(fd, details["size"], prot=mmap.PROT_READ)) if details["size"] else b""
     os.close(fd)
     files = {path: memoryview(content)[at : at + size] for path, at, size in details["files"]}
@@ -106,7 +105,8 @@ def _write_files(files: dict[str, memoryview], root: str) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         fd = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o500)
         try:
-            while content:
-                content = content[os.write(fd, content) :]
+            rest = content
+            while rest:
+                rest = rest[os.write(fd, rest) :]
         finally:
             os.close(fd)

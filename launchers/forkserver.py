@@ -14,6 +14,7 @@ Answers:
 - ``{"op": "exited", "child": k, "code": c, "status": s}`` in the terms of waitid(2).
 """
 
+import _socket
 import gc
 import importlib
 import os
@@ -21,8 +22,6 @@ import select
 import sys
 from types import ModuleType
 from typing import Any, NoReturn
-
-import _socket
 
 from frys_runtime import jail
 from frys_runtime.linux import libc
