@@ -49,9 +49,10 @@ class Lane:
         self._waiter: asyncio.Future[list[Any]] | None = None
         self._unsent: list[memoryview] = []
         self._writing = False
-        self._descriptors_welcome = False
+        self._descriptors_welcome = True
         self._descriptor = -1
         self._ended: Exception | None = None
+        self._first = self.expect(0)
         self._loop.add_reader(ours.fileno(), self._readable)
 
     async def exchange(self, buffers: Sequence[bytes], limit: int) -> list[Any]:
@@ -80,10 +81,11 @@ class Lane:
         return waiter
 
     async def receive_descriptor(self) -> tuple[list[Any], int]:
-        """The next frame and the one descriptor that comes with it; for the handshake, before a plugin."""
-        self._descriptors_welcome = True
-        frame = await self.expect(0)
-        self._descriptors_welcome = False
+        """The first frame of all, and the descriptor that comes with it; -1 when none came.
+
+        It is sent before a plugin is there. No later frame may bring a descriptor.
+        """
+        frame = await self._first
         fd, self._descriptor = self._descriptor, -1
         return frame, fd
 
@@ -140,6 +142,7 @@ class Lane:
             return
         for *_, data in rights:
             self._descriptor = memoryview(data[:4]).cast("i")[0]
+            self._descriptors_welcome = False
         if flags & socket.MSG_CTRUNC:
             self._end(ProtocolError("it sent descriptors through its lane"))
         elif not count:

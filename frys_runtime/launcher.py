@@ -23,12 +23,13 @@ from typing import Any, Final
 import msgspec
 
 from . import lane as lanes
+from . import wire
 from .errors import InitializationFailed, SandboxError
 from .jail import Plan
 from .linux import process, seccomp
 from .linux.bpf import syscall_name
 from .linux.cgroup import Cgroup, CgroupError, CgroupLimits, CgroupTree
-from .wire import HELLO, LISTENER, ProtocolError
+from .wire import ProtocolError
 
 FORMATS: Final = ("wasm", "javascript", "native", "python")
 
@@ -209,11 +210,11 @@ class Launcher:
             await self._fork(child, plan, limits)
             await asyncio.wait_for(_handshake(child, plan, require), _PARK_SECONDS)
         except (lanes.LaneClosed, ProtocolError, TimeoutError, OSError, CgroupError) as error:
-            reason = (
-                f"the jail for a {self.format} plugin could not be built: {str(error) or 'it took too long'}"
-            )
             words = await self._abandon(child)
-            raise SandboxError(f"{reason}{words}; `frys doctor` says what this machine offers") from error
+            raise SandboxError(
+                f"the jail for a {self.format} plugin could not be built: "
+                f"{str(error) or 'it took too long'}{words}; `frys doctor` says what this machine offers"
+            ) from error
         except BaseException:
             await self._abandon(child)
             raise
@@ -336,12 +337,11 @@ class Launcher:
 
 async def _handshake(child: Child, plan: Plan, require: frozenset[str]) -> None:
     frame, listener = await child.lane.receive_descriptor()
-    if frame != [LISTENER] or listener < 0:
+    if frame != [wire.LISTENER] or listener < 0:
         raise ProtocolError("the jail did not hand over its listener")
-    hello = child.lane.expect(0)
     child.listen(listener)
-    match await hello:
-        case [kind, list(layers), list(broken)] if kind == HELLO:
+    match await child.lane.exchange(wire.encode([wire.VERIFY]), 0):
+        case [kind, list(layers), list(broken)] if kind == wire.HELLO:
             pass
         case _:
             raise ProtocolError("the jail did not report")
@@ -406,6 +406,7 @@ class Nursery:
         self._launchers: dict[tuple[str, bool], asyncio.Task[Launcher]] = {}
         self._parked: dict[tuple[Launcher, Plan], list[asyncio.Task[Child]]] = {}
         self._chores: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def launcher(self, format_name: str, *, network: bool = False) -> Launcher:
         """The format's launcher, started or replaced if need be.
@@ -413,6 +414,8 @@ class Nursery:
         Raises:
             InitializationFailed: It does not start.
         """
+        if self._closed:
+            raise InitializationFailed(f"the launcher for {format_name}", "the manager is being closed")
         key = (format_name, network)
         task = self._launchers.get(key)
         if task is None or (task.done() and (task.exception() or task.result().dead.done())):
@@ -440,7 +443,7 @@ class Nursery:
             child = await self._usable(parked.pop(0), limits)
         if child is None:
             child = await launcher.spawn(plan, limits, require)
-        while len(parked) < self._spares and not launcher.dead.done():
+        while len(parked) < self._spares and not (self._closed or launcher.dead.done()):
             parked.append(asyncio.create_task(launcher.spawn(plan, limits, require)))
         return child
 
@@ -472,6 +475,7 @@ class Nursery:
 
     async def close(self) -> None:
         """End every launcher and every parked child; returns when nothing is left."""
+        self._closed = True
         launchers = await asyncio.gather(*self._launchers.values(), return_exceptions=True)
         self._launchers.clear()
         for launcher in launchers:

@@ -159,6 +159,8 @@ class PluginManager:
         self._spares = spares
         self._sandboxes: dict[str, PluginSandbox] = {}
         self._loading: set[str] = set()
+        self._no_loads = asyncio.Event()
+        self._no_loads.set()
         self._retired = ManagerStats(0, 0, 0, 0)
         self._tree: CgroupTree | None = None
         self._nursery: Nursery | None = None
@@ -230,6 +232,7 @@ class PluginManager:
             confinement = self._isolation.confine(bundle.metadata, isolation, wishes)
             live = PluginSandbox(name, bundle, confinement, nursery)
             await live.start()
+            self._check_open()
             self._sandboxes[name] = live
         except BaseException:
             if live is not None:
@@ -238,6 +241,8 @@ class PluginManager:
             raise
         finally:
             self._loading.discard(name)
+            if not self._loading:
+                self._no_loads.set()
         return name
 
     def _reserve(self, name: str) -> None:
@@ -246,6 +251,7 @@ class PluginManager:
         if len(self._sandboxes) + len(self._loading) >= self._max_plugins:
             raise MaxPluginsExceeded(self._max_plugins)
         self._loading.add(name)
+        self._no_loads.clear()
 
     async def execute_plugin(
         self, plugin_id: str, function: str, *args: MessageValue, timeout_ms: int | None = None
@@ -355,6 +361,7 @@ class PluginManager:
         await asyncio.gather(*(self._retire(sandbox) for sandbox in sandboxes))
         if self._nursery is not None:
             await self._nursery.close()
+        await self._no_loads.wait()
         if self._tree is not None:
             await asyncio.to_thread(self._tree.close)
 

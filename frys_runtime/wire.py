@@ -17,6 +17,7 @@ import msgspec
 
 from .messages import MAX_DEPTH, MessageValue
 
+VERIFY: Final = 0
 LOAD: Final = 1
 CALL: Final = 2
 

@@ -73,6 +73,7 @@ def _introduce(lane: Lane, room: jail.Jail) -> None:
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, room.listener.to_bytes(4, sys.byteorder))]
     lane.socket.sendmsg([len(frame).to_bytes(4, "big") + frame], rights)
     os.close(room.listener)
+    lane.receive()  # VERIFY: the host listens now
     lane.send(pack([HELLO, room.layers, jail.verify(room)]))
 
 
