@@ -1,0 +1,24 @@
+"""Compile the C fixtures: no binary is kept in the repository."""
+
+import subprocess
+from pathlib import Path
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "native"
+
+
+def compile_fixture(name: str, directory: Path, *flags: str) -> Path:
+    """Compile a C file of fixtures/native into a shared object.
+
+    Args:
+        name: The file without its suffix, such as ``text`` or ``hostile/hostile``.
+        directory: Where the result goes, as ``<last part of the name>.so``.
+        flags: For the linker.
+
+    Returns:
+        The shared object.
+    """
+    library = directory / f"{Path(name).name}.so"
+    source = FIXTURES / f"{name}.c"
+    command = ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", library, source]
+    subprocess.run([*command, *flags], check=True)
+    return library
