@@ -19,6 +19,7 @@ Rules that the order follows:
 
 import _socket
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -117,15 +118,13 @@ def close_descriptors(jail: Jail) -> None:
 
 def _lift(fd: int) -> int:
     """A copy of ``fd`` above all targets, so that no dup2 closes what a later one needs."""
-    import fcntl
-
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64)
 
 
 def new_session(jail: Jail) -> None:
     """Leave the host's session and signal settings; be the first that an out-of-memory kill takes."""
     os.setsid()
-    os.umask(0o077)
+    os.umask(0o022)
     for number in (signal.SIGINT, signal.SIGXFSZ, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -33,6 +33,10 @@ logger = logging.getLogger("frys.plugin")
 _CLD_EXITED: Final = 1
 _CPU_CHECK_SECONDS: Final = 0.005
 _INTERRUPT_GRACE: Final = 0.05
+_MEMORY_CHECK_SECONDS: Final = 0.05
+"""How often memory is looked at where no cgroup limits it."""
+_SHARED_MEMORY: Final = 32 << 20
+"""What a plugin process shares with its fork server and would be counted against it by its RSS."""
 _EXIT_SECONDS: Final = 0.2
 _LOG_CHUNK: Final = 1 << 16
 _LOG_LINE: Final = 2000
@@ -252,22 +256,31 @@ class PluginSandbox:
             timeout_ms=timeout_ms,
         )
         self._watch = watch
-        first = min(watch.deadline + _INTERRUPT_GRACE, now + cpu_ms / 1000)
-        watch.timer = self._loop.call_at(first, self._tick, watch)
+        self._look_again(watch, now, watch.cpu_limit_ns)
         return watch
 
+    def _look_again(self, watch: _Watch, now: float, cpu_left_ns: int) -> None:
+        """Sleep until the first moment at which a limit could be reached."""
+        pause = max(cpu_left_ns / 1e9, _CPU_CHECK_SECONDS)
+        if self.confinement.cgroup.memory is None:
+            pause = min(pause, _MEMORY_CHECK_SECONDS)
+        when = min(watch.deadline + _INTERRUPT_GRACE, now + pause)
+        watch.timer = self._loop.call_at(when, self._tick, watch)
+
     def _tick(self, watch: _Watch) -> None:
-        now = self._loop.time()
+        now, limits = self._loop.time(), self.confinement.limits
         used = self._cpu_ns(watch.child) - watch.cpu_start_ns
         if now >= watch.deadline:
             self._condemn(watch, Timeout(self.plugin_id, watch.timeout_ms))
         elif used >= watch.cpu_limit_ns:
             limit = watch.cpu_limit_ns // 1_000_000
             self._condemn(watch, ResourceLimitExceeded(self.plugin_id, "cpu", limit, used // 1_000_000))
+        elif self.confinement.cgroup.memory is None and (
+            (held := process.resident_memory(watch.child.pid)) > limits.memory + _SHARED_MEMORY
+        ):
+            self._condemn(watch, ResourceLimitExceeded(self.plugin_id, "memory", limits.memory, held))
         else:
-            left = max((watch.cpu_limit_ns - used) / 1e9, _CPU_CHECK_SECONDS)
-            when = min(watch.deadline + _INTERRUPT_GRACE, now + left)
-            watch.timer = self._loop.call_at(when, self._tick, watch)
+            self._look_again(watch, now, watch.cpu_limit_ns - used)
 
     def _cpu_ns(self, child: Child) -> int:
         if self.confinement.may_fork and child.cgroup is not None:

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from frys_runtime import jail
-from frys_runtime.linux import libc
+from frys_runtime.linux import cpython, libc
 
 from .child import run_child
 from .codec import pack, unpack
@@ -49,10 +49,12 @@ def run(format_name: str, control: int) -> NoReturn:
         socket.send(pack({"op": "failed", "reason": f"{type(error).__name__}: {error}"}))
         os._exit(1)
     paths = engine.engine_paths() if hasattr(engine, "engine_paths") else []
-    gc.collect()
+    needs_files = hasattr(engine, "NEEDS_FILES")
+    server = Server(socket, engine)
+    cpython.immortalise()
     gc.freeze()
-    socket.send(pack({"op": "ready", "paths": paths, "files": hasattr(engine, "NEEDS_FILES")}))
-    os._exit(ORDERLY if Server(socket, engine).serve() else 1)
+    socket.send(pack({"op": "ready", "paths": paths, "files": needs_files}))
+    os._exit(ORDERLY if server.serve() else 1)
 
 
 def _check_threads() -> None:

@@ -10,11 +10,14 @@ import os
 import struct
 import sys
 import time
-from typing import Any
 
 from .artifact import Value
 from .codec import pack, unpack
 from .failures import BadArguments, Failure, LimitReached, PluginRaised
+
+TYPE_CHECKING = False  # importing typing would cost memory in every subinterpreter
+if TYPE_CHECKING:
+    from typing import Any
 
 LOAD, CALL = 1, 2
 HELLO, LISTENER, LOADED, RESULT, FAILURE = 0, 1, 2, 3, 4
@@ -44,13 +47,24 @@ class Plugin:
 
 
 class Lane:
-    """A blocking stream socket that carries frames."""
+    """A blocking stream socket that carries frames.
 
-    def __init__(self, fd: int) -> None:
+    Args:
+        fd: The socket; owned from here on.
+        pending: Bytes that another lane on the same socket had read already.
+    """
+
+    def __init__(self, fd: int, pending: bytes = b"") -> None:
         self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
         self._buffer = bytearray(_CHUNK)
         self._view = memoryview(self._buffer)
-        self._filled = 0
+        self._buffer[: len(pending)] = pending
+        self._filled = len(pending)
+
+    def hand_over(self) -> tuple[int, bytes]:
+        """Give up the socket for another lane: its descriptor, and the bytes that were read already."""
+        pending, self._filled = bytes(self._view[: self._filled]), 0
+        return self.socket.detach(), pending
 
     def receive(self) -> memoryview:
         """Wait for one frame; the view is valid until the next call.

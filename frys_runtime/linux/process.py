@@ -1,6 +1,7 @@
 """Processes by descriptor: signal them, name them, read their clocks, without the race of a number."""
 
 import os
+import resource
 import signal
 import time
 
@@ -37,6 +38,15 @@ def open_files(pid: int) -> int:
     """How many descriptors a process holds; 0 when the kernel does not let this user count them."""
     try:
         return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+def resident_memory(pid: int) -> int:
+    """Bytes of a process that are in memory now (its RSS); 0 when it is gone (proc_pid_statm(5))."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
     except OSError:
         return 0
 
