@@ -1,0 +1,426 @@
+"""From a path to a verified bundle: every byte read once, into one sealed memory file.
+
+What was checked is what runs: nothing can change a sealed memory file, and nobody reads the path again.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, Self
+
+import msgspec
+
+from .errors import ConfigError, InvalidFormat, LoadFailed
+from .linux.bpf import MACHINE
+from .metadata import MAX_BYTES as MAX_METADATA_BYTES, Format, Metadata, parse_metadata
+
+MAX_FILES: Final = 4096
+MAX_SIZE: Final = 256 << 20
+"""Bytes of all files of one plugin."""
+
+_MAX_DEPTH: Final = 32
+_CHUNK: Final = 1 << 20
+_HEAD: Final = 64
+_MFD_NOEXEC_SEAL: Final = 8
+_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+_SUFFIXES: Final = {
+    ".wasm": Format.WASM,
+    ".js": Format.JAVASCRIPT,
+    ".mjs": Format.JAVASCRIPT,
+    ".so": Format.NATIVE,
+    ".py": Format.PYTHON,
+}
+_NAMES: Final = {
+    Format.WASM: "a WebAssembly module",
+    Format.JAVASCRIPT: "JavaScript (UTF-8 text)",
+    Format.NATIVE: f"a shared library for {MACHINE}",
+    Format.PYTHON: "Python (UTF-8 text)",
+}
+# e_machine, from <elf.h>.
+_MACHINES: Final = {
+    "i386": 3,
+    "arm": 40,
+    "x86_64": 62,
+    "aarch64": 183,
+    "riscv64": 243,
+    "ppc64": 21,
+    "s390x": 22,
+    "loongarch64": 258,
+}
+
+
+class BundleFile(NamedTuple):
+    """One file of a bundle.
+
+    Attributes:
+        path: Relative to the plugin's folder, with ``/``.
+        offset: Where it begins in the memory file.
+        size: Bytes.
+    """
+
+    path: str
+    offset: int
+    size: int
+
+
+class Bundle:
+    """A plugin's verified bytes; close it, or use it as a context manager.
+
+    Attributes:
+        metadata: What the plugin says about itself.
+        path: The plugin as the caller named it.
+        fd: The sealed memory file with all files one after the other; owned by the bundle.
+        files: Where each file lies in it.
+        digests: The SHA-256 of each file, in hexadecimal, by path.
+        size: Bytes of all files.
+    """
+
+    def __init__(
+        self, metadata: Metadata, path: str, fd: int, files: tuple[BundleFile, ...], digests: dict[str, str]
+    ) -> None:
+        self.metadata, self.path, self.fd, self.files, self.digests = metadata, path, fd, files, digests
+        self.size = sum(file.size for file in files)
+
+    def read(self, path: str) -> bytes:
+        """The content of one file.
+
+        Raises:
+            KeyError: The bundle has no such file.
+        """
+        for file in self.files:
+            if file.path == path:
+                return os.pread(self.fd, file.size, file.offset)
+        raise KeyError(path)
+
+    def close(self) -> None:
+        """Give the memory back; processes that have it mapped keep it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class PluginLoader:
+    """Finds plugins and reads them.
+
+    Args:
+        paths: Folders in which a bare name such as ``my-plugin`` is looked up, in this order.
+    """
+
+    def __init__(self, paths: Iterable[str | os.PathLike[str]] = ()) -> None:
+        self._paths = [os.fspath(path) for path in paths]
+
+    def add_plugin_path(self, path: str | os.PathLike[str]) -> None:
+        """Look up bare names in one more folder."""
+        self._paths.append(os.fspath(path))
+
+    def load(
+        self,
+        path: str | os.PathLike[str],
+        metadata: Metadata | None = None,
+        *,
+        plugin_id: str | None = None,
+    ) -> Bundle:
+        """Read and verify a plugin. This reads files; call it in a thread from asyncio code.
+
+        Args:
+            path: A file, a folder with ``plugin.json``, or a bare name.
+            metadata: To use instead of what the plugin says; its ``entry`` may be empty for a file.
+            plugin_id: An id for a file whose name cannot be one.
+
+        Raises:
+            LoadFailed: It cannot be read, or is larger than a plugin may be.
+            ConfigError: Its ``plugin.json`` is wrong.
+            InvalidFormat: The entry file is not of the format.
+        """
+        name = os.fspath(path)
+        found = self._find(name)
+        try:
+            fd = os.open(found, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise LoadFailed(name, _reason(error)) from None
+        try:
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISDIR(mode):
+                return _load_folder(name, fd, metadata)
+            if not stat.S_ISREG(mode):
+                raise LoadFailed(name, _SPECIAL)
+            return _load_file(name, os.path.basename(found), fd, metadata, plugin_id)
+        finally:
+            os.close(fd)
+
+    def _find(self, name: str) -> str:
+        if not name or "\0" in name:
+            raise LoadFailed(repr(name), "that is no path")
+        if os.path.lexists(name) or "/" in name:
+            return name
+        for folder in self._paths:
+            spellings = [os.path.join(folder, name + suffix) for suffix in ("", *_SUFFIXES)]
+            there = [spelling for spelling in spellings if os.path.lexists(spelling)]
+            if len(there) > 1:
+                raise LoadFailed(name, f"the name is ambiguous; name one of {', '.join(there)}")
+            if there:
+                return there[0]
+        looked = f"; looked in {', '.join(self._paths)}" if self._paths else ""
+        raise LoadFailed(name, f"there is no such file or folder{looked}")
+
+
+_SPECIAL: Final = "it is neither a file nor a folder"
+
+
+def _reason(error: OSError) -> str:
+    known = {
+        errno.ENOENT: "there is no such file or folder",
+        errno.EACCES: "this user may not read it",
+        errno.ELOOP: "it is a symbolic link that leads nowhere",
+        errno.ENOTDIR: "a part of the path is not a folder",
+        errno.ENXIO: _SPECIAL,
+    }
+    return known.get(error.errno or 0, f"it cannot be read: {error.strerror}")
+
+
+def _load_file(name: str, base: str, fd: int, metadata: Metadata | None, plugin_id: str | None) -> Bundle:
+    if metadata is None:
+        stem, suffix = os.path.splitext(base)
+        kind = _detect(name, suffix, os.pread(fd, _HEAD, 0))
+        metadata = Metadata.for_file(stem if plugin_id is None else plugin_id, kind)
+    with _Collector(name, folder=False) as collector:
+        collector.add(base, fd)
+        return collector.seal(msgspec.structs.replace(metadata, entry=base))
+
+
+def _detect(name: str, suffix: str, head: bytes) -> Format:
+    """The format of a bare file: by its suffix, or by what it begins with."""
+    known = _SUFFIXES.get(suffix.lower())
+    if known is not None:
+        return known
+    if head.startswith(b"\0asm"):
+        return Format.WASM
+    if head.startswith(b"\x7fELF"):
+        return Format.NATIVE
+    raise InvalidFormat(name, f"a plugin ({', '.join(_SUFFIXES)})", f"its suffix is {suffix!r}")
+
+
+def _load_folder(name: str, fd: int, metadata: Metadata | None) -> Bundle:
+    if metadata is None:
+        file = os.path.join(name, "plugin.json")
+        metadata = parse_metadata(_read_plugin_json(name, file, fd), file)
+    with _Collector(name, folder=True) as collector:
+        for path, content in _walk(name, fd, "", 0):
+            try:
+                collector.add(path, content)
+            finally:
+                os.close(content)
+        return collector.seal(metadata)
+
+
+def _read_plugin_json(name: str, file: str, folder: int) -> bytes:
+    try:
+        fd = os.open("plugin.json", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except FileNotFoundError:
+        raise LoadFailed(
+            name, "the folder has no plugin.json, which would name the plugin's format and entry"
+        ) from None
+    except OSError as error:
+        reason = "it is a symbolic link" if error.errno == errno.ELOOP else _reason(error)
+        raise LoadFailed(file, reason) from None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise LoadFailed(file, "it is not a file")
+        return b"".join(_chunks(fd, MAX_METADATA_BYTES + 1))
+    except OSError as error:
+        raise LoadFailed(file, _reason(error)) from None
+    finally:
+        os.close(fd)
+
+
+def _walk(name: str, folder: int, below: str, depth: int) -> Iterator[tuple[str, int]]:
+    """Every file as a relative path and an open descriptor, in a fixed order; links are never followed."""
+    if depth > _MAX_DEPTH:
+        raise LoadFailed(name, f"folders are nested deeper than {_MAX_DEPTH}")
+    for entry in sorted(os.listdir(folder)):
+        if entry.startswith(".") or entry == "__pycache__" or (not below and entry == "plugin.json"):
+            continue
+        path = below + entry
+        if not path.isprintable() or "\\" in path:
+            raise LoadFailed(
+                name, f"the file name {path!r} has characters that a plugin's files may not have"
+            )
+        fd = _open_inside(name, folder, entry, path)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            try:
+                yield from _walk(name, fd, f"{path}/", depth + 1)
+            finally:
+                os.close(fd)
+        else:
+            yield path, fd
+
+
+def _open_inside(name: str, folder: int, entry: str, path: str) -> int:
+    try:
+        return os.open(entry, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError as error:
+        link = "it is a symbolic link, which could lead out of the folder; put the file itself there"
+        raise LoadFailed(
+            os.path.join(name, path), link if error.errno == errno.ELOOP else _reason(error)
+        ) from None
+
+
+def _chunks(fd: int, limit: int) -> Iterator[bytes]:
+    while limit > 0 and (chunk := os.read(fd, min(_CHUNK, limit))):
+        limit -= len(chunk)
+        yield chunk
+
+
+class _Collector:
+    """Copies files into a memory file, with their digests, and seals it."""
+
+    def __init__(self, name: str, *, folder: bool) -> None:
+        self._name = name
+        self._folder = folder
+        self._fd = _memory_file()
+        self._files: list[BundleFile] = []
+        self._digests: dict[str, str] = {}
+        self._end = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def _where(self, path: str) -> str:
+        return os.path.join(self._name, path) if self._folder else self._name
+
+    def add(self, path: str, fd: int) -> None:
+        """Read one file from an open descriptor, once."""
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise LoadFailed(self._where(path), _SPECIAL)
+        if len(self._files) >= MAX_FILES:
+            raise LoadFailed(self._name, f"it has more than {MAX_FILES} files")
+        start, digest = self._end, hashlib.sha256()
+        try:
+            for chunk in _chunks(fd, MAX_SIZE - start + 1):
+                digest.update(chunk)
+                self._end += _write(self._fd, chunk)
+        except OSError as error:
+            raise LoadFailed(self._where(path), _reason(error)) from None
+        if self._end > MAX_SIZE:
+            raise LoadFailed(self._name, f"it has more than {MAX_SIZE >> 20} MiB")
+        self._files.append(BundleFile(path, start, self._end - start))
+        self._digests[path] = digest.hexdigest()
+
+    def seal(self, metadata: Metadata) -> Bundle:
+        """Hand over the memory file, unchangeable from here on, once the entry is what it should be."""
+        fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, _SEALS)
+        if metadata.entry:
+            self._check_entry(metadata)
+        bundle = Bundle(metadata, self._name, self._fd, tuple(self._files), self._digests)
+        self._fd = -1
+        return bundle
+
+    def _check_entry(self, metadata: Metadata) -> None:
+        file = next((file for file in self._files if file.path == metadata.entry), None)
+        if file is None:
+            there = ", ".join(file.path for file in self._files[:10]) or "nothing"
+            raise ConfigError(
+                f"{self._where('plugin.json')}: entry",
+                f"names {metadata.entry}, which is not there; the folder holds {there}",
+            )
+        check, whole = _CHECKS[metadata.format]
+        found = check(os.pread(self._fd, file.size if whole else min(file.size, _HEAD), file.offset))
+        if found:
+            raise InvalidFormat(self._where(metadata.entry), _NAMES[metadata.format], found)
+
+
+def _memory_file() -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create("frys-plugin", flags | _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.memfd_create("frys-plugin", flags)  # before Linux 6.3
+
+
+def _write(fd: int, data: bytes) -> int:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+    return len(data)
+
+
+# Each check says what stands there instead, or nothing when all is well.
+
+
+_MAGICS: Final = {
+    b"\0asm": "a WebAssembly module",
+    b"\x7fELF": "an ELF file",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip file",
+    b"MZ": "a Windows program",
+    b"\xcf\xfa\xed\xfe": "a macOS library",
+}
+
+
+def _kind(content: bytes) -> str:
+    """A few words for content that is not what it should be."""
+    if not content:
+        return "an empty file"
+    for magic, kind in _MAGICS.items():
+        if content.startswith(magic):
+            return kind
+    return f"it begins with the bytes {content[:8].hex(' ')}"
+
+
+def _not_wasm(content: bytes) -> str:
+    if not content.startswith(b"\0asm"):
+        return _kind(content)
+    if len(content) < 8:
+        return f"a WebAssembly module that ends after {len(content)} bytes"
+    return ""
+
+
+def _not_text(content: bytes) -> str:
+    if not content or (content.startswith(tuple(_MAGICS)) and b"\0" in content):
+        return _kind(content)
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return f"byte {error.start} is 0x{content[error.start]:02x}, which is not UTF-8"
+    zero = content.find(b"\0")
+    return f"byte {zero} is 0" if zero >= 0 else ""
+
+
+def _not_library(content: bytes) -> str:
+    """What the ELF header says; elf(5)."""
+    if not content.startswith(b"\x7fELF"):
+        return _kind(content)
+    if len(content) < _HEAD:
+        return f"an ELF file that ends after {len(content)} bytes"
+    if content[4:6] != b"\x02\x01":
+        return "an ELF file that is not 64-bit little-endian"
+    kind, machine = (int.from_bytes(content[at : at + 2], "little") for at in (16, 18))
+    if machine != _MACHINES.get(MACHINE):
+        names = {number: name for name, number in _MACHINES.items()}
+        return f"an ELF file for {names.get(machine, f'machine {machine}')}"
+    return "" if kind == 3 else "an ELF file, but not a shared library (build it with -shared)"
+
+
+_CHECKS: Final = {
+    # The check, and whether it reads the whole file or only its head.
+    Format.WASM: (_not_wasm, False),
+    Format.JAVASCRIPT: (_not_text, True),
+    Format.NATIVE: (_not_library, False),
+    Format.PYTHON: (_not_text, True),
+}
