@@ -58,6 +58,11 @@ def prepare() -> None:
         plugin.functions()
 
 
+def engine_paths() -> list[str]:
+    """Return where the dynamic loader looks for the libraries of the system that a plugin is linked with."""
+    return ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"]
+
+
 def load(artifact: Artifact) -> "BytesPlugin | CdefPlugin":
     """Open the plugin's library, whose constructors run here, and find its functions.
 
