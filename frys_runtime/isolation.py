@@ -118,11 +118,11 @@ def compile_filters(syscalls: Syscalls) -> tuple[bytes, bytes]:
     has is announced by the first, so the second lets it pass to there; one that only loading may make
     fails with EPERM in the second. A list of forbidden calls needs no second program.
     """
-    if syscalls.mode == "deny":
-        forbidden = tuple((Action.NOTIFY, rule) for rule in (*syscalls.load, *syscalls.serve))
-        return compile_filter(forbidden, Action.ALLOW), b""
-    load = [(Action.ALLOW, rule) for rule in (*syscalls.serve, *syscalls.load)]
     absent = [(Action.ENOSYS, rule) for rule in syscalls.enosys]
+    if syscalls.mode == "deny":
+        forbidden = [(Action.NOTIFY, rule) for rule in (*syscalls.load, *syscalls.serve)]
+        return compile_filter((*forbidden, *absent), Action.ALLOW), b""
+    load = [(Action.ALLOW, rule) for rule in (*syscalls.serve, *syscalls.load)]
     serve = [(Action.ALLOW, rule) for rule in syscalls.serve]
     no_longer = [
         (Action.EPERM, SyscallRule(name, "only while loading"))
@@ -135,8 +135,8 @@ def compile_filters(syscalls: Syscalls) -> tuple[bytes, bytes]:
 
 
 def _is_announced(syscalls: Syscalls, name: str) -> bool:
-    listed = {rule.name for rule in (*syscalls.load, *syscalls.serve)}
-    return (name in listed) == (syscalls.mode == "deny")
+    rules = [rule for rule in (*syscalls.load, *syscalls.serve) if rule.name == name]
+    return any(not rule.args for rule in rules) if syscalls.mode == "deny" else not rules
 
 
 class IsolationManager:

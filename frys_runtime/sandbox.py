@@ -339,9 +339,6 @@ class PluginSandbox:
             await asyncio.wait((child.exited,), timeout=_EXIT_SECONDS)
             if not child.exited.done():
                 watch.verdict = SecurityViolation(self.plugin_id, "it closed its lane and went on")
-        elif isinstance(reason, wire.FrameTooLarge) and watch.verdict is None:
-            limit = self.confinement.limits.output
-            watch.verdict = ResourceLimitExceeded(self.plugin_id, "output", limit, reason.size)
         elif isinstance(reason, wire.ProtocolError) and watch.verdict is None:
             watch.verdict = SecurityViolation(self.plugin_id, f"it broke the lane's protocol: {reason}")
         child.kill()

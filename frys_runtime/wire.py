@@ -1,10 +1,10 @@
 """The only code that decodes what a plugin sent.
 
 A plugin process is hostile: it may send anything at any time. So a frame is bounded before it is
-read (its length against the limit for results), measured before it is built (a walk counts items and
-depth without making a single object), and only then decoded, without extension types. No descriptor
-is ever accepted. Whatever does not fit is one of two errors, ``ProtocolError`` and ``FrameTooLarge``, and
-the caller kills that plugin; nobody else is harmed.
+read (its length against the limit for results, which a sound launcher keeps by itself), measured before
+it is built (a walk counts items and depth without making a single object), and only then decoded, without
+extension types. No descriptor is ever accepted. Whatever does not fit is a ``ProtocolError``, and the
+caller kills that plugin; nobody else is harmed.
 
 Frames: 32 bit big-endian length, then one MessagePack array whose first element is the kind
 (docs/protocol.md).
@@ -39,18 +39,6 @@ _LENGTH: Final = Struct(">I")
 
 class ProtocolError(Exception):
     """A plugin broke a rule of the lane; the text says which."""
-
-
-class FrameTooLarge(ProtocolError):
-    """A plugin announced a frame above its limit.
-
-    Attributes:
-        size: The announced bytes.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        super().__init__(f"a frame of {size} bytes was announced")
 
 
 class Failure(NamedTuple):
@@ -93,8 +81,7 @@ class Reader:
         """Take note of ``count`` bytes in :meth:`space`; give the frame when one is complete.
 
         Raises:
-            ProtocolError: The bytes are not a frame, or more than one frame came at once.
-            FrameTooLarge: The frame is above the limit.
+            ProtocolError: The bytes are not a frame, the frame is above the limit, or another one follows.
         """
         self._filled += count
         if self._filled < 4:
@@ -102,7 +89,7 @@ class Reader:
         (size,) = _LENGTH.unpack_from(self._buffer)
         end = 4 + size
         if size > self.limit + _ENVELOPE:
-            raise FrameTooLarge(size)
+            raise ProtocolError(f"a frame of {size} bytes was announced, and {self.limit} are allowed")
         if self._filled > end:
             raise ProtocolError("a frame came that nobody asked for")
         if self._filled < end:

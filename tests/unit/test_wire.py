@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frys_runtime import wire
-from frys_runtime.wire import FrameTooLarge, ProtocolError, Reader
+from frys_runtime.wire import ProtocolError, Reader
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,9 +132,8 @@ def test_an_announced_size_above_the_limit_is_refused_at_once() -> None:
     """Four bytes are enough to be refused; nothing is reserved for them."""
     reader = Reader()
     reader.limit = 1000
-    with pytest.raises(FrameTooLarge) as caught:
+    with pytest.raises(ProtocolError, match="4294967295 bytes"):
         _feed(reader, b"\xff\xff\xff\xff")
-    assert caught.value.size == 0xFFFFFFFF
 
 
 def test_a_second_frame_behind_the_first_is_refused() -> None:
@@ -144,7 +143,9 @@ def test_a_second_frame_behind_the_first_is_refused() -> None:
         _feed(Reader(), frame + frame)
 
 
-@pytest.mark.parametrize("frame", [[4, 1], [4, 1, "a", "b", "c"], [4, 1, "a", "b", 3, 0], [4, 1, "a", "b", "c", True]])
+@pytest.mark.parametrize(
+    "frame", [[4, 1], [4, 1, "a", "b", "c"], [4, 1, "a", "b", 3, 0], [4, 1, "a", "b", "c", True]]
+)
 def test_a_failure_of_the_wrong_shape_is_refused(frame: list[object]) -> None:
     """A failure has exactly three texts and a number."""
     with pytest.raises(ProtocolError):
