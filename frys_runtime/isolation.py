@@ -38,12 +38,14 @@ class Confinement:
         policy: The policy with this plugin's limits and grants.
         cgroup: The limits of its cgroup.
         landlock: The kernel's Landlock ABI; 0 for none.
+        variant: For a Python plugin, the interpreter that it asks for.
     """
 
     format: str
     policy: Policy
     cgroup: CgroupLimits
     landlock: int
+    variant: str
 
     @property
     def level(self) -> IsolationLevel:
@@ -80,6 +82,7 @@ def _plan(room: Confinement, engine_paths: tuple[str, ...], needs_files: bool) -
         load_filter=load_filter,
         serve_filter=serve_filter,
         probes=tuple(name for name in _PROBES if _is_announced(syscalls, name)),
+        variant=room.variant,
     )
 
 
@@ -185,7 +188,8 @@ class IsolationManager:
             memory=policy.limits.memory if "memory" in has else None,
             pids=policy.limits.tasks if "pids" in has else None,
         )
-        return Confinement(metadata.format, policy, cgroup, self.landlock)
+        variant = "main" if metadata.options.get("interpreter") == "main" else ""
+        return Confinement(metadata.format, policy, cgroup, self.landlock, variant)
 
 
 def _level(level: IsolationLevel | str | None) -> IsolationLevel:

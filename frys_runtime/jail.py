@@ -52,6 +52,7 @@ class Plan(NamedTuple):
         load_filter: The seccomp program under which the plugin is loaded.
         serve_filter: The seccomp program that is added when it is loaded; empty for none.
         probes: System calls that ``verify`` tries because they must not work.
+        variant: Which kind of plugin of this format the child is parked for; the format's own word.
     """
 
     mounts: tuple[tuple[str, str, bool], ...]
@@ -63,6 +64,7 @@ class Plan(NamedTuple):
     load_filter: bytes
     serve_filter: bytes
     probes: tuple[str, ...]
+    variant: str
 
 
 class Jail:
