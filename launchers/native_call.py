@@ -206,8 +206,8 @@ class CFunction:
         return frame
 
     def _invoke(self, frame: _Frame) -> Any:
-        values = [supply(frame) for supply in self._supplies]
         try:
+            values = [supply(frame) for supply in self._supplies]
             # SAFETY: every buffer is ours and lives in `frame` and `values` until the call is over. That the
             # C function is what its declaration says is the claim of the plugin's author; a wrong one harms
             # this process, and only this one.
@@ -242,9 +242,8 @@ class CFunction:
 
     def _describe(self, ctype: CType) -> str:
         if self._mapping.parameters is None:
-            return (
-                f"{ctype.result.cname} {self._name}({', '.join(one.cname for one in ctype.args) or 'void'})"
-            )
+            parameters = ", ".join(one.cname for one in ctype.args) or "void"
+            return f"{ctype.result.cname} {self._name}({parameters})"
         inputs = [
             f"{one.name}: {kind}" + f" = {one.default!r}" * (not one.required) for one, kind in self._inputs
         ]

@@ -42,13 +42,12 @@ class CdefPlugin:
 
     def functions(self) -> dict[str, str]:
         """Name the mapped functions, and the declared ones that take and return plain values."""
-        found = dict(self._functions)
-        for name in self._declarations.names.difference(found):
+        for name in self._declarations.names.difference(self._functions):
             try:
-                found[name] = self._bind(name, Mapping(name))
+                self._functions[name] = self._bind(name, Mapping(name))
             except (ValueError, LookupError):
                 continue
-        return {name: found[name].signature for name in sorted(found)}
+        return {name: self._functions[name].signature for name in sorted(self._functions)}
 
     def _find(self, name: str) -> CFunction:
         try:
@@ -56,7 +55,7 @@ class CdefPlugin:
         except LookupError:
             raise NoSuchFunction(name, list(self.functions())) from None
         except ValueError as problem:
-            hint = "describe it in native.functions of plugin.json"
+            hint = "native.functions of plugin.json can describe buffers and out values, nothing else"
             raise BadArguments(f"{name} cannot be called as declared: {problem}; {hint}") from None
         return function
 

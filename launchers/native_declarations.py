@@ -96,8 +96,9 @@ class Header:
         try:
             # SAFETY: this is dlsym for a declared name; a declared variable is read with its declared type.
             found = getattr(self._declared, name)
-        except (AttributeError, LookupError, NotImplementedError, cffi.FFIError, cffi.VerificationError):
-            raise LookupError(f"the library has no function {name} of its own") from None
+        except Exception as error:
+            # As above; most often there is no such symbol.
+            raise LookupError(f"{name} is not there as it is declared: {error}") from None
         if not isinstance(found, CData) or ffi.typeof(found).kind != "function":
             raise LookupError(f"native.cdef declares {name}, but not as a function")
         if not self._library.owns(found):

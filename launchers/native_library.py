@@ -17,6 +17,8 @@ _RTLD_DL_LINKMAP = 2
 _IOLBF = 1
 
 _libc: Any = ffi.dlopen(None)
+# Found now: cffi finds a function with dlsym when it is first asked for, which clears what dlerror would say.
+_dlerror = _libc.dlerror
 _stdout_buffer = ffi.new("char[]", 1 << 14)
 
 
@@ -64,7 +66,7 @@ class Library:
 
 def _loader_error() -> str:
     # SAFETY: dlerror returns NULL or a text that stays valid until the next call of the loader.
-    message = _libc.dlerror()
+    message = _dlerror()
     return "no reason was given" if message == NULL else bytes_of(message).decode("utf-8", "replace")
 
 
