@@ -465,13 +465,14 @@ class Nursery:
         task.add_done_callback(self._chores.discard)
 
     async def _forget(self, launcher: Launcher) -> None:
-        """Drop the parked children of a launcher that is dead or about to be."""
+        """End a launcher with its parked children; for one that is dead, reap what is left of it."""
         for key in [key for key in self._parked if key[0] is launcher]:
             for spare in self._parked.pop(key):
                 try:
                     await (await spare).discard()
                 except SandboxError:
                     continue
+        await launcher.close()
 
     async def close(self) -> None:
         """End every launcher and every parked child; returns when nothing is left."""
@@ -481,5 +482,4 @@ class Nursery:
         for launcher in launchers:
             if isinstance(launcher, Launcher):
                 await self._forget(launcher)
-                await launcher.close()
         await asyncio.gather(*self._chores)
