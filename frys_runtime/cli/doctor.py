@@ -1,0 +1,166 @@
+"""`frys doctor`: what holds a plugin on this machine, proved by starting one of each format at each level."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.text import Text
+
+from .. import __version__
+from ..config import IsolationLevel
+from .exits import Exit
+from .machine import Fact, engines, facts
+from .terminal import FORMATS, print_json, printable, stderr, stdout, table
+from .trials import Trial, try_all
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+LAYERS: Final[dict[str, tuple[str, str]]] = {
+    "cgroup_memory": ("the kernel counts and limits its memory", "cgroup"),
+    "cgroup_tasks": ("the kernel limits its processes and threads", "cgroup"),
+    "mount_namespace": ("mounts of its own", "user namespaces"),
+    "private_root": ("sees no file but what is granted", "user namespaces"),
+    "pid_namespace": ("sees and signals no other process", "user namespaces"),
+    "network_namespace": ("has no network", "user namespaces"),
+    "ipc_namespace": ("shares no memory segments or queues", "user namespaces"),
+    "uts_namespace": ("does not learn the machine's name", "user namespaces"),
+    "cgroup_namespace": ("does not learn its place in the system", "user namespaces"),
+    "user_namespace": ("is nobody outside", "user namespaces"),
+    "rlimits": ("open files, file size, stack, core dumps", ""),
+    "capabilities": ("every right of root dropped for good", ""),
+    "no_new_privs": ("no program can give it rights", ""),
+    "landlock": ("files are denied a second time", "Landlock"),
+    "seccomp": ("few system calls; others kill it", "seccomp notification"),
+}
+"""Every layer in the order of the jail's steps: what it does, and the fact of the machine that it needs."""
+
+
+def command(
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Prove what holds a plugin on this machine: each layer in force, or why not and how to get it.
+
+    Starts a plugin of each format at each level. What it says is true for the user who runs it.
+
+    Exit code 0 means: level maximum is there for all four formats, with every layer.
+    """
+    found = facts()
+    trials = asyncio.run(_try_all())
+    ok = is_full(trials)
+    if json:
+        print_json(_as_json(found, trials, ok=ok))
+    else:
+        _print(found, trials, stdout())
+    raise typer.Exit(Exit.OK if ok else Exit.FAILED)
+
+
+async def _try_all() -> list[Trial]:
+    trials = []
+    with stderr().status("starting plugins") as status:
+        async for trial in try_all():
+            trials.append(trial)
+            status.update(f"{trial.format} at level {trial.level}: {trial.why or 'works'}")
+    return trials
+
+
+def is_full(trials: Iterable[Trial]) -> bool:
+    """Level Maximum is there for every format, with every layer."""
+    best = [trial for trial in trials if trial.level is IsolationLevel.MAXIMUM]
+    return all(not trial.why and trial.layers >= LAYERS.keys() for trial in best)
+
+
+def _print(found: list[Fact], trials: list[Trial], console: "Console") -> None:
+    console.print(f"Frys {__version__}: {', '.join(engines().values())}\n")
+    console.print(_machine_table(found))
+    console.print()
+    console.print(_layers_table(found, trials))
+    console.print()
+    console.print(_levels_table(trials))
+    console.print(
+        "works 50 / 25: one was loaded and called; it may make 50 different system calls while it\n"
+        "is loaded and 25 while it serves.\n"
+    )
+    for trial in trials:
+        if trial.why:
+            console.print(f"{FORMATS[trial.format]} at level {trial.level}: {printable(trial.why)}\n")
+    console.print(_verdict(trials))
+
+
+def _machine_table(found: list[Fact]) -> "Table":
+    rows = table("this machine", "", "")
+    for fact in found:
+        rows.add_row(fact.name, _state(fact), _explained(fact.found, fact))
+    return rows
+
+
+def _layers_table(found: list[Fact], trials: list[Trial]) -> "Table":
+    rows = table("layer", "", "what it does for a plugin")
+    for layer, (purpose, needs) in LAYERS.items():
+        without = [trial for trial in trials if not trial.why and layer not in trial.layers]
+        proved = any(layer in trial.layers for trial in trials)
+        if proved and not without:
+            rows.add_row(layer, Text("in force", "green"), purpose)
+            continue
+        fact = next((fact for fact in found if fact.name.startswith(needs) and not fact.ok), None)
+        text = _explained(purpose, fact or Fact(layer, "", _where_missing(without)))
+        rows.add_row(layer, Text("partly" if proved else "missing", "yellow" if proved else "red"), text)
+    return rows
+
+
+def _where_missing(without: list[Trial]) -> str:
+    return ", ".join(f"{trial.format} at {trial.level}" for trial in without) or "no plugin could be started"
+
+
+def _levels_table(trials: list[Trial]) -> "Table":
+    rows = table("a plugin in", *(f"level {level}" for level in IsolationLevel))
+    for name, title in FORMATS.items():
+        cells = [_cell(trial) for trial in trials if trial.format == name]
+        rows.add_row(title, *cells)
+    return rows
+
+
+def _cell(trial: Trial) -> Text:
+    if trial.why:
+        return Text("no, see below", "red")
+    return Text.assemble(("works", "green"), f" {trial.loading} / {trial.serving}")
+
+
+def _state(fact: Fact) -> Text:
+    return Text("yes", "green") if fact.ok else Text("no", "red")
+
+
+def _explained(text: str, fact: Fact) -> Text:
+    explained = Text(text)
+    for label, words in (("why", fact.why), ("how", fact.how)):
+        if words:
+            explained.append(f"\n{label}: ", "bold").append(words)
+    return explained
+
+
+def _verdict(trials: list[Trial]) -> Text:
+    if is_full(trials):
+        return Text.assemble(
+            ("READY", "bold green"), ": level maximum for all four formats, with every layer."
+        )
+    best = [trial for trial in trials if trial.level is IsolationLevel.MAXIMUM]
+    works = [FORMATS[trial.format] for trial in best if not trial.why]
+    lacking = sorted({layer for trial in best if not trial.why for layer in LAYERS.keys() - trial.layers})
+    text = f": level maximum for {', '.join(works) or 'no format'}"
+    if lacking:
+        text += f", without {', '.join(lacking)} (a plugin's limits are then polled and less exact)"
+    return Text.assemble(("NOT READY" if len(works) < len(best) else "NOT FULLY", "bold red"), f"{text}.")
+
+
+def _as_json(found: list[Fact], trials: list[Trial], *, ok: bool) -> dict[str, Any]:
+    return {
+        "ok": ok,
+        "version": __version__,
+        "engines": engines(),
+        "machine": [{**asdict(fact), "ok": fact.ok} for fact in found],
+        "trials": [{**asdict(trial), "layers": sorted(trial.layers)} for trial in trials],
+    }

@@ -1,0 +1,200 @@
+"""`frys inspect`: what a plugin is and says of itself, and what it offers once it is loaded in a jail."""
+
+import asyncio
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import typer
+from rich.text import Text
+
+from ..config import IsolationLevel
+from ..errors import PluginError
+from ..isolation import IsolationManager
+from ..loader import PluginLoader
+from ..manager import PluginManager
+from ..metadata import Metadata
+from .exits import Exit, code_of, tell
+from .terminal import FORMATS, milliseconds, print_json, printable, size, stdout, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..policy import Limits
+
+_SHOWN_FILES: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a plugin."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What was found; the second half stays empty when the plugin was not loaded.
+
+    Attributes:
+        metadata: What the plugin says of itself.
+        files: Its files.
+        level: The level whose limits are shown, and at which it was loaded.
+        limits: The limits that would hold.
+        functions: Its functions with signatures, in its own words.
+        layers: The layers of the jail that it was loaded in.
+        load_ms: Milliseconds of the load, the launcher's start included.
+        memory: Bytes that only its process held.
+        error: Why it could not be loaded.
+    """
+
+    metadata: Metadata
+    files: list[File]
+    level: IsolationLevel
+    limits: "Limits"
+    functions: dict[str, str] = field(default_factory=dict)
+    layers: frozenset[str] = frozenset()
+    load_ms: float = 0.0
+    memory: int = 0
+    error: PluginError | None = None
+
+
+def command(
+    plugin: Annotated[str, typer.Argument(help="A file, or a folder with plugin.json.")],
+    *,
+    isolation: Annotated[
+        IsolationLevel | None, typer.Option("--isolation", "-i", help="The level; maximum by default.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", "-p", metavar="FILE", help="A policy, instead of a level.")
+    ] = None,
+    no_load: Annotated[
+        bool, typer.Option("--no-load", help="Only what can be told without running any of its code.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show what a plugin is: what it says of itself, its files, its limits, its functions.
+
+    The functions come from loading it in a jail; nothing of it ever runs outside of one. Everything that it
+    says of itself is its own claim. Exit codes are those of `frys run`.
+    """
+    found = look(plugin, isolation, policy)
+    if not no_load:
+        asyncio.run(_load(plugin, found, isolation, policy))
+    if json:
+        print_json(_as_json(plugin, found))
+    else:
+        _print(plugin, found, stdout(), loaded=not no_load)
+    if found.error is not None:
+        raise typer.Exit(code_of(found.error) if json else tell(found.error))
+    raise typer.Exit(Exit.OK)
+
+
+def look(plugin: str, isolation: IsolationLevel | None, policy: Path | None) -> Inspection:
+    """Read a plugin's files and metadata without running any of its code.
+
+    Raises:
+        PluginError: It is no plugin, or the policy is wrong.
+    """
+    with PluginLoader().load(plugin) as bundle:
+        files = [File(file.path, file.size, bundle.digests[file.path]) for file in bundle.files]
+    confinement = IsolationManager(policy=policy, level=isolation).confine(bundle.metadata)
+    return Inspection(bundle.metadata, files, confinement.level, confinement.limits)
+
+
+async def _load(
+    plugin: str, found: Inspection, isolation: IsolationLevel | None, policy: Path | None
+) -> None:
+    async with PluginManager(isolation=isolation, policy=policy, spares=0) as manager:
+        try:
+            loaded = manager.plugin(await manager.load_plugin(plugin))
+        except PluginError as error:
+            found.error = error
+            return
+        found.functions, found.layers = loaded.functions, loaded.layers
+        found.load_ms, found.memory = loaded.load_ms, loaded.resource_usage().memory_private
+
+
+def _print(plugin: str, found: Inspection, console: "Console", *, loaded: bool) -> None:
+    about = found.metadata
+    console.print(Text(f"{printable(plugin)}: a {FORMATS[about.format]} plugin\n"), soft_wrap=True)
+    console.print(_claims_table(about))
+    console.print()
+    console.print(_files_table(found.files))
+    if len(found.files) > _SHOWN_FILES:
+        console.print(f"... and {len(found.files) - _SHOWN_FILES} more; --json lists all")
+    console.print()
+    console.print(_limits_line(found))
+    if not loaded or found.error is not None:
+        return
+    console.print()
+    console.print(_functions_table(found.functions))
+    console.print(
+        f"\nLoaded at level {found.level} in {milliseconds(found.load_ms)} ms, its launcher's start "
+        f"included; {size(found.memory)} of memory are its own; {len(found.layers)} layers hold it."
+    )
+
+
+def _claims_table(about: Metadata) -> "Table":
+    claims = {
+        "id": about.id,
+        "version": about.version,
+        "name": about.name,
+        "description": about.description,
+        "author": about.author,
+        "license": about.license,
+        "entry": about.entry or str(about.options.get("library", "")),
+        "capabilities": ", ".join(about.capabilities),
+        "asks for": ", ".join(sorted(about.permissions)) or "no permission",
+        "needs": ", ".join(f"{other.plugin_id} {other.version_range}" for other in about.dependencies),
+        "publishes": ", ".join(about.events.publishes),
+        "subscribes to": ", ".join(about.events.subscribes),
+    }
+    rows = table("it says", "")
+    for name, claim in claims.items():
+        if claim:
+            rows.add_row(name, Text(printable(claim)))
+    return rows
+
+
+def _files_table(files: list[File]) -> "Table":
+    rows = table("file", "size", "sha256", numbers=("size",))
+    for file in files[:_SHOWN_FILES]:
+        rows.add_row(Text(printable(file.path)), size(file.size), file.sha256)
+    return rows
+
+
+def _limits_line(found: Inspection) -> str:
+    limits = found.limits
+    return (
+        f"Limits at level {found.level}: {size(limits.memory)} memory; {limits.cpu_time} ms of CPU and "
+        f"{limits.execution_time} ms a call; {limits.tasks} process{'es' * (limits.tasks > 1)} and threads; "
+        f"{size(limits.output)} a result. A permission asks; only a policy grants."
+    )
+
+
+def _functions_table(functions: dict[str, str]) -> "Table":
+    rows = table("function", "as it describes it")
+    for name, signature in sorted(functions.items()):
+        rows.add_row(Text(printable(name)), Text(printable(signature)))
+    return rows
+
+
+def _as_json(plugin: str, found: Inspection) -> dict[str, Any]:
+    error = found.error
+    return {
+        "path": plugin,
+        "metadata": msgspec.to_builtins(found.metadata),
+        "files": [asdict(file) for file in found.files],
+        "level": found.level,
+        "limits": msgspec.to_builtins(found.limits),
+        "functions": found.functions,
+        "layers": sorted(found.layers),
+        "loadMs": found.load_ms,
+        "memoryPrivate": found.memory,
+        "error": {"kind": type(error).__name__, "message": str(error)} if error else None,
+    }

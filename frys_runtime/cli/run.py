@@ -1,0 +1,184 @@
+"""`frys run`: load a plugin, call one function, print what it returns."""
+
+import asyncio
+import base64
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from ..config import IsolationLevel, SandboxConfig
+from ..manager import Plugin, PluginManager
+from ..messages import MessageValue
+from .exits import UsageError
+from .terminal import milliseconds, printable, size
+
+
+def command(
+    plugin: Annotated[str, typer.Argument(help="A file, or a folder with plugin.json.")],
+    function: Annotated[str, typer.Argument(help="A function; `frys inspect` lists them.")],
+    args: Annotated[list[str] | None, typer.Argument(help="What to call it with.")] = None,
+    *,
+    isolation: Annotated[
+        IsolationLevel | None, typer.Option("--isolation", "-i", help="The level; maximum by default.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", "-p", metavar="FILE", help="A policy, instead of a level.")
+    ] = None,
+    timeout: Annotated[
+        int | None,
+        typer.Option("--timeout", "-t", metavar="MS", min=1, help="A tighter deadline than the policy's."),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", "-m", metavar="SIZE", help="Less memory than the policy's: 64M, 1G."),
+    ] = None,
+    stats: Annotated[bool, typer.Option("--stats", "-s", help="Print times and memory to stderr.")] = False,
+) -> None:
+    """Call a function of a plugin and print what it returns.
+
+    An ARG is text. Another value has a prefix: `int:42`, `float:1.5`, `bytes:TEXT`, `json:VALUE`; `str:TEXT` is
+    for text that begins like one of these. `@FILE` is the bytes of a file, `-` the bytes of stdin.
+
+    Bytes are printed as they are, text with a line end, anything else as JSON (bytes in it as
+    `{"base64": ...}`). On a terminal, control characters are shown as escapes. What the plugin itself prints
+    goes to stderr.
+
+    Exit codes: 0 done; 1 the function failed; 2 wrong usage, policy or plugin.json; 3 stopped by a limit or its
+    deadline; 4 killed for a forbidden act; 5 the plugin cannot be loaded; 6 this machine cannot build the jail.
+    """
+    values = [argument(word) for word in args or ()]
+    limits = SandboxConfig(max_memory=parse_size(memory)) if memory else None
+    _show_log()
+    result = asyncio.run(_run(plugin, function, values, isolation, policy, timeout, limits, stats=stats))
+    print_value(result)
+
+
+async def _run(
+    path: str,
+    function: str,
+    args: list[MessageValue],
+    isolation: IsolationLevel | None,
+    policy: Path | None,
+    timeout_ms: int | None,
+    limits: SandboxConfig | None,
+    *,
+    stats: bool,
+) -> MessageValue:
+    async with PluginManager(policy=policy, isolation=isolation, spares=0) as manager:
+        plugin = manager.plugin(await manager.load_plugin(path, sandbox=limits))
+        load_ms, began = plugin.load_ms, time.perf_counter()
+        try:
+            return await plugin.call(function, *args, timeout_ms=timeout_ms)
+        except (TypeError, ValueError) as error:
+            raise UsageError(str(error)) from error
+        finally:
+            if stats:
+                _print_stats(plugin, load_ms, (time.perf_counter() - began) * 1000)
+
+
+def _print_stats(plugin: Plugin, load_ms: float, call_ms: float) -> None:
+    usage = plugin.resource_usage()
+    figures = f"load {milliseconds(load_ms)} ms, launcher included; call {milliseconds(call_ms)} ms"
+    if usage.memory_usage:
+        figures += f"; memory {size(usage.memory_private)} private, {size(usage.memory_usage)} charged"
+    print(figures, file=sys.stderr)
+
+
+def _show_log() -> None:
+    """What the plugin prints goes to stderr, with its name."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Harmless("%(message)s"))
+    log = logging.getLogger("frys.plugin")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
+class _Harmless(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def argument(word: str) -> MessageValue:
+    """The value that a word of the command line stands for.
+
+    Raises:
+        UsageError: It cannot be read as what its prefix says.
+    """
+    if word == "-":
+        return sys.stdin.buffer.read()
+    if word.startswith("@"):
+        try:
+            return Path(word[1:]).read_bytes()
+        except OSError as error:
+            raise UsageError(
+                f"{word} cannot be read: {error.strerror}; text that begins with @ is str:{word}"
+            ) from error
+    prefix, colon, rest = word.partition(":")
+    if not colon or prefix not in _PREFIXES:
+        return word
+    try:
+        value: MessageValue = _PREFIXES[prefix](rest)
+        return value
+    except ValueError as error:
+        raise UsageError(
+            f"{word!r} is no {prefix}: {error}; text that begins like this is str:{word}"
+        ) from error
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON (float:nan and float:inf are known)")
+
+
+_PREFIXES: Final[dict[str, Callable[[str], Any]]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bytes": str.encode,
+    "json": _json,
+}
+
+
+_SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``65536``, ``64k``, ``64M`` or ``1GiB``; the units are powers of 1024.
+
+    Raises:
+        UsageError: It is no size.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or not int(found[1]):
+        raise UsageError(f"{text!r} is no size; write bytes, or a number with K, M or G, such as 64M")
+    return int(found[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[found[2].lower()]
+
+
+def print_value(value: MessageValue) -> None:
+    """Print a function's result: raw for a program, harmless on a terminal."""
+    on_terminal = sys.stdout.isatty()
+    if isinstance(value, bytes):
+        if not on_terminal:
+            sys.stdout.buffer.write(value)
+            sys.stdout.buffer.flush()
+            return
+        value = value.decode("utf-8", "backslashreplace")
+    if isinstance(value, str):
+        print(printable(value) if on_terminal else value)
+    else:
+        print(json.dumps(value, indent=2, default=_bytes, ensure_ascii=on_terminal))
+
+
+def _bytes(value: object) -> object:
+    assert isinstance(value, bytes)
+    return {"base64": base64.b64encode(value).decode()}
