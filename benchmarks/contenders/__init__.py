@@ -1,0 +1,55 @@
+"""The processes that are measured, one module each: ``python -m benchmarks.contenders.<module> ARGUMENTS``.
+
+A contender prints ``true`` when it is ready, or why it cannot run here, as one line of JSON, and then
+answers each line of its standard input with one line.
+"""
+
+import asyncio
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+type Measure = Callable[..., Any]
+
+
+class Absent(Exception):
+    """This contender cannot run here; the text says why and what would help."""
+
+
+def perform(start: Callable[..., AbstractContextManager[Measure]]) -> None:
+    """Be a contender until standard input ends.
+
+    Args:
+        start: Gets the words of the command line and prepares everything; what it yields gets each request
+            as keyword arguments, and what that returns is the answer.
+    """
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a library prints is no answer
+    try:
+        with start(*sys.argv[1:]) as measure:
+            print("true", file=answers)
+            for line in sys.stdin:
+                print(json.dumps(measure(**json.loads(line))), file=answers)
+    except Absent as why:
+        print(json.dumps(str(why)), file=answers)
+
+
+@contextmanager
+def event_loop(name: str) -> Iterator[asyncio.Runner]:
+    """The event loop ``asyncio`` or ``uvloop``; it stands still between the turns.
+
+    Raises:
+        Absent: uvloop is not installed.
+    """
+    factory = None
+    if name == "uvloop":
+        try:
+            factory = importlib.import_module("uvloop").new_event_loop
+        except ImportError:
+            raise Absent("uvloop is not installed; the extra `uvloop` of frys-runtime has it") from None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        yield runner

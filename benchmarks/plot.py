@@ -1,0 +1,118 @@
+"""A run as an SVG picture: a bar for each median, a thin line to its 99th percentile, a tick at its goal."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from xml.sax.saxutils import escape
+
+from .figures import Benchmark, Row
+from .report import head, number, verdict
+
+_WIDTH: Final = 980
+_LABELS: Final = 300
+_BARS: Final = 500
+_STEP: Final = 21
+_COLOURS: Final = {"reached": "#2563eb", "missed": "#dc2626", "unclear": "#d97706", "": "#9ca3af"}
+_STYLE: Final = (
+    "text{font:12px system-ui,sans-serif;fill:#1f2937}.title{font-size:15px;font-weight:600}"
+    ".small{font-size:11px;fill:#6b7280}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Where a value lies, in pixels from the left edge, and the values that get a line."""
+
+    place: Callable[[float], float]
+    lines: list[float]
+
+
+def draw(machine: dict[str, Any], benchmarks: list[Benchmark]) -> str:
+    """Draw every benchmark below the other."""
+    parts, y = [f'<text class="title" x="16" y="28">Frys, measured: {escape(verdict(benchmarks))}</text>'], 46
+    for line in head(machine).splitlines():
+        parts.append(f'<text class="small" x="16" y="{y}">{escape(line)}</text>')
+        y += 15
+    key = (
+        "blue: goal reached, red: missed, orange: unclear, grey: no goal; "
+        "bar: median, line: p99 or interval, tick: goal"
+    )
+    parts.append(f'<text class="small" x="16" y="{y}">{key}</text>')
+    y += 14
+    for benchmark in benchmarks:
+        lines, y = _panel(benchmark, y + 24)
+        parts += lines
+    size = f'width="{_WIDTH}" height="{y + 12}" viewBox="0 0 {_WIDTH} {y + 12}"'
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{_STYLE}</style>\n'
+        f'<rect width="100%" height="100%" fill="#ffffff"/>\n{body}\n</svg>\n'
+    )
+
+
+def _panel(benchmark: Benchmark, y: int) -> tuple[list[str], int]:
+    rows = [row for row in benchmark.rows if row.p50 is not None]
+    parts = [f'<text class="title" x="16" y="{y}">{escape(benchmark.title)}</text>']
+    y += 8
+    axis = _axis(benchmark.name, rows)
+    if axis is not None:
+        bottom = y + _STEP * len(rows) + 4
+        for value in axis.lines:
+            x = axis.place(value)
+            text = f"{value:g} {rows[0].unit}".strip()
+            parts.append(f'<path d="M{x:.1f} {y}V{bottom}" stroke="#e5e7eb"/>')
+            parts.append(
+                f'<text class="small" x="{x:.1f}" y="{bottom + 12}" text-anchor="middle">{text}</text>'
+            )
+    for row in rows:
+        y += _STEP
+        parts += _line(row, y, axis)
+    return parts, y + (20 if axis is not None else 4)
+
+
+def _axis(name: str, rows: list[Row]) -> _Axis | None:
+    """Logarithmic for times, linear around 1 for ratios, from 0 for memory; none where units differ."""
+    values = [value for row in rows for value in (row.p50, row.p99, row.low, row.high, row.limit) if value]
+    if not values or len({row.unit for row in rows}) > 1:
+        return None
+    if name == "compute":
+        reach = max(0.02, *(abs(value - 1) for value in values)) * 1.1
+        return _Axis(lambda value: _LABELS + _BARS * (value - 1 + reach) / (2 * reach), [0.99, 1.0, 1.01])
+    if name == "memory":
+        top = max(values) * 1.05
+        step = 10 ** math.floor(math.log10(top))
+        lines = [step * turn for turn in range(int(top / step) + 1)]
+        return _Axis(lambda value: _LABELS + _BARS * value / top, lines)
+    low, high = math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.05
+    lines = [10.0**power for power in range(math.ceil(low), math.floor(high) + 1)]
+    return _Axis(lambda value: _LABELS + _BARS * (math.log10(value) - low) / (high - low), lines)
+
+
+def _line(row: Row, y: int, axis: _Axis | None) -> list[str]:
+    assert row.p50 is not None
+    colour = _COLOURS.get(row.verdict, _COLOURS[""])
+    label = f'<text x="{_LABELS - 10}" y="{y}" text-anchor="end">{escape(row.what)}</text>'
+    words = f"{number(row.p50, row.unit)} {row.unit}".strip()
+    if row.goal:
+        words += f"  (goal {row.goal})" if axis is None else ""
+    end = float(_LABELS)
+    parts = [label]
+    if axis is not None:
+        x, start = axis.place(row.p50), axis.place(1.0) if row.unit == "" else float(_LABELS)
+        low, high = (row.low, row.high) if row.unit == "" else (row.p50, row.p99)
+        left, width = min(x, start), max(abs(x - start), 2.0)
+        parts.append(f'<rect x="{left:.1f}" y="{y - 10}" width="{width:.1f}" height="12" fill="{colour}"/>')
+        end = max(x, start)
+        if low is not None and high is not None:
+            parts.append(
+                f'<path d="M{axis.place(low):.1f} {y - 4}H{axis.place(high):.1f}" stroke="{colour}"/>'
+            )
+            end = max(end, axis.place(high))
+        if row.limit is not None:
+            tick = axis.place(row.limit)
+            parts.append(f'<path d="M{tick:.1f} {y - 12}v16" stroke="#111827" stroke-width="2"/>')
+            end = max(end, tick)
+    weight = f' fill="{colour}" font-weight="600"' if row.verdict == "missed" else ""
+    parts.append(f'<text x="{end + 8:.1f}" y="{y}"{weight}>{escape(words)}</text>')
+    return parts

@@ -1,0 +1,59 @@
+"""One run: every benchmark that is asked for, printed as it is done, then written."""
+
+import datetime
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from . import call, compute, density, load, machine, memory, plot, report
+from .figures import Benchmark
+from .scale import FULL, QUICK, Scale
+from .stage import Stage
+
+RESULTS: Final = Path(__file__).parent / "results"
+
+BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]]]] = {
+    "load": load.run,
+    "call": call.run,
+    "compute": compute.run,
+    "memory": memory.run,
+    "density": density.run,
+}
+
+
+def measure(only: Sequence[str], json_file: Path, svg_file: Path, *, quick: bool) -> str:
+    """Run benchmarks, print each as a table, and write the report.
+
+    Args:
+        only: Names of ``BENCHMARKS``; empty for all.
+        json_file: Where the figures go.
+        svg_file: Where the picture goes.
+        quick: A run that shows that everything works; its figures say little.
+
+    Returns:
+        One line about all goals.
+    """
+    console = Console(highlight=False)
+    facts, busy = machine.facts(), machine.Load()
+    began = datetime.datetime.now(datetime.UTC)
+    console.print(report.head(facts), style="dim")
+    done: list[Benchmark] = []
+    with Stage() as stage:
+        for name in only or BENCHMARKS:
+            with console.status(f"measuring {name}"):
+                result = BENCHMARKS[name](stage, QUICK if quick else FULL)
+                stage.clear()
+            for benchmark in result if isinstance(result, list) else [result]:
+                report.show(console, benchmark)
+                done.append(benchmark)
+    run = {"began": began.isoformat(timespec="seconds"), "quick": quick, "only": list(only)} | busy.facts()
+    report.write(json_file, report.dump(report.as_json(facts, run, done)))
+    report.write(svg_file, plot.draw(facts, done))
+    strangers = run["other_processes_percent"]
+    console.print(
+        f"\n[bold]{report.verdict(done)}[/]; other processes used {strangers} % of the machine's CPU time"
+    )
+    console.print(f"written: {json_file}, {svg_file}", soft_wrap=True)
+    return report.verdict(done)

@@ -1,0 +1,37 @@
+"""How much of everything is measured."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Repetitions of one run.
+
+    Attributes:
+        rounds: Rounds of turns, wherever contenders alternate.
+        loads: Loads of one contender in a round.
+        calls: Calls of 64 bytes in a round.
+        large_calls: Calls of 1 MiB in a round.
+        pairs: Runs inside and outside the jail.
+        instances: Idle instances of each format.
+        crowd: Live plugins at once.
+        idle_seconds: How long the crowd is watched doing nothing.
+    """
+
+    rounds: int
+    loads: int
+    calls: int
+    large_calls: int
+    pairs: int
+    instances: int
+    crowd: int
+    idle_seconds: float
+
+
+FULL: Final = Scale(
+    rounds=20, loads=5, calls=200, large_calls=20, pairs=41, instances=20, crowd=500, idle_seconds=5.0
+)
+QUICK: Final = Scale(
+    rounds=5, loads=2, calls=50, large_calls=5, pairs=9, instances=4, crowd=40, idle_seconds=1.0
+)
