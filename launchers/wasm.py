@@ -1,0 +1,197 @@
+"""The launcher module for WebAssembly: finds out which ABI a module follows and calls into it.
+
+``prepare()`` opens wasmtime and runs a tiny plugin once, so that forked children share the pages it
+warmed. A child compiles its own plugin, inside the jail.
+"""
+
+from functools import cache
+
+from .artifact import Artifact, Value
+from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
+from .wasm_abi import Abi, Function, Guest, command, foreign, frys_bytes, numeric
+from .wasm_engine import Engine, Instance, Module
+from .wasm_wasi import Program, Wasi
+
+_ABIS: tuple[Abi, ...] = (command, frys_bytes, numeric)
+_INITIALIZE = "_initialize"
+# A trap at ``unreachable`` with less than this part of the memory limit left is what a failed
+# allocation looks like: allocators ask for more than a page, and the compilers' runtimes abort so.
+_NEARLY = 8
+
+_WARM_UP = b"""(module
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $time (param i32 i64 i32) (result i32)))
+  (type $bytes (func (param i32 i32) (result i64)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "frys")
+  (table 1 funcref)
+  (elem (i32.const 0) $echo)
+  (global $next (mut i32) (i32.const 1024))
+  (func (export "frys_alloc") (param $length i32) (result i32)
+    (global.get $next)
+    (global.set $next (i32.add (global.get $next) (local.get $length))))
+  (func $echo (export "echo") (type $bytes)
+    (drop (call $time (i32.const 1) (i64.const 0) (i32.const 8)))
+    (drop (memory.grow (i32.const 1)))
+    (i64.or (i64.shl (i64.extend_i32_u (local.get 0)) (i64.const 32)) (i64.extend_i32_u (local.get 1))))
+  (func (export "trap") (type $bytes)
+    (if (i32.load8_u (i32.const 16)) (then unreachable))
+    (call_indirect (type $bytes) (local.get 0) (local.get 1) (i32.const 0)))
+  (func (export "mean") (param f64 i32) (result f64)
+    (f64.div (f64.add (local.get 0) (f64.convert_i32_s (local.get 1))) (f64.const 2))))
+"""
+
+
+@cache
+def _runtime() -> tuple[Engine, Wasi]:
+    engine = Engine()
+    return engine, Wasi(engine)
+
+
+@cache
+def _warm_up() -> memoryview:
+    engine, _ = _runtime()
+    return memoryview(engine.assemble(_WARM_UP))
+
+
+def prepare() -> None:
+    """Open wasmtime, and load, call, trap and drop a tiny plugin.
+
+    Raises:
+        RuntimeError: wasmtime is missing or has the wrong version.
+    """
+    plugin = load(Artifact("warm-up", "warm-up.wasm", {"warm-up.wasm": _warm_up()}))
+    plugin("echo", [b"warm"])
+    plugin("mean", [1.5, 2])
+    try:
+        plugin("trap", [b"warm"])
+    except PluginRaised:
+        pass
+    plugin.close()
+
+
+def park(_variant: str) -> None:
+    """Touch in a waiting child the pages that compiling writes to; loading then takes half the time."""
+    engine, _ = _runtime()
+    engine.compile(_warm_up()).close()
+
+
+def load(artifact: Artifact) -> "Plugin":
+    """Compile a module, start an instance of it, and bind what it exports.
+
+    Raises:
+        BadArtifact: It is no module, needs what Frys does not offer, follows an ABI that is not
+            supported yet, or its start function failed.
+        LimitReached: It asks for more memory than it may have.
+    """
+    code = artifact.files.get(artifact.entry)
+    if code is None:
+        raise BadArtifact(f"the entry file {artifact.entry!r} is not among the plugin's files")
+    foreign.refuse_header(code)
+    engine, wasi = _runtime()
+    module = engine.compile(code)
+    foreign.refuse(module)
+    missing = module.missing_imports()
+    if missing:
+        raise BadArtifact(f"the module imports what Frys does not offer: {', '.join(missing)}")
+    abi = next((abi for abi in _ABIS if abi.recognises(module)), None)
+    if abi is None:
+        raise BadArtifact("the module exports no function, so there is nothing to call")
+    engine.trim()
+    try:
+        return Plugin(artifact, abi, module, wasi)
+    except LimitReached as failure:
+        if failure.resource == "memory":
+            raise
+        raise BadArtifact(f"start function trapped: {failure.message}") from None
+    except PluginRaised as failure:
+        raise BadArtifact(f"start function trapped: {failure.message}", failure.detail) from None
+
+
+class Plugin:
+    """A loaded module.
+
+    A call that fails inside it ends the instance and the next one starts afresh, because nothing
+    unwinds the plugin's own stack or repairs what it was changing.
+
+    Attributes:
+        deadline: Set by the serving loop, and kept by the host alone.
+    """
+
+    __slots__ = ("_abi", "_artifact", "_functions", "_instance", "_module", "_wasi", "deadline")
+
+    def __init__(self, artifact: Artifact, abi: Abi, module: Module, wasi: Wasi) -> None:
+        self.deadline = 0.0
+        self._artifact = artifact
+        self._abi = abi
+        self._module = module
+        self._wasi = wasi
+        self._instance: Instance | None = None
+        self._functions: dict[str, Function] = {}
+        self._start()
+
+    def functions(self) -> dict[str, str]:
+        """Return each callable function with its signature."""
+        return {name: function.signature for name, function in self._functions.items()}
+
+    def __call__(self, function: str, args: list[Value]) -> Value:
+        """Call one function.
+
+        Raises:
+            Failure: Any of them but ``BadArtifact``.
+        """
+        if self._instance is None:
+            self._start()
+        found = self._functions.get(function)
+        if found is None:
+            raise NoSuchFunction(function, list(self._functions))
+        try:
+            result = found.call(args)
+        except BadArguments:
+            raise
+        except Failure as failure:
+            explained = self._explain(failure)
+            self._end()
+            raise explained from None
+        if self._abi.FRESH_INSTANCE:
+            self._end()
+        return result
+
+    def close(self) -> None:
+        """Free instance and module."""
+        self._end()
+        self._module.close()
+
+    def _start(self) -> None:
+        self._wasi.program = Program([self._artifact.plugin_id.encode()])
+        instance = self._module.instantiate(self._artifact.memory_limit)
+        try:
+            if self._abi is not command and self._module.exports.get(_INITIALIZE) == ((), ()):
+                instance.entry(_INITIALIZE, ((), ())).run()
+            self._functions = self._abi.bind(Guest(self._artifact, self._module, instance, self._wasi))
+        except BaseException:
+            instance.close()
+            raise
+        self._instance = instance
+
+    def _end(self) -> None:
+        if self._instance is not None:
+            self._instance.close()
+            self._instance = None
+
+    def _explain(self, failure: Failure) -> Failure:
+        if type(failure) is not PluginRaised:
+            return failure
+        size = self._memory_size()
+        limit = self._artifact.memory_limit
+        if "unreachable" in failure.message and size > limit - limit // _NEARLY:
+            return LimitReached(
+                "memory", f"the plugin gave up with its memory full ({failure.message})", size
+            )
+        stderr = self._wasi.program.stderr_tail.decode("utf-8", "replace")
+        failure.detail = f"{stderr}\n{failure.detail}" if stderr else failure.detail
+        return failure
+
+    def _memory_size(self) -> int:
+        if self._instance is None or self._module.exports.get("memory") != "memory":
+            return 0
+        return len(self._instance.memory())
