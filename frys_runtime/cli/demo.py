@@ -99,12 +99,16 @@ def _cgroups() -> list[str]:
 
 
 def _print(report: Report, path: Path, count: int, console: "Console") -> None:
-    machine = f"Linux {platform.release()}, {'root' if os.geteuid() == 0 else 'an ordinary user'}"
-    console.print(f"Frys {__version__} on {machine}; every plugin is jailed at level maximum.\n")
-    console.print(f"A text goes through four plugins: {path} ({size(count)})\n", soft_wrap=True)
+    who = "as root" if os.geteuid() == 0 else "as an ordinary user"
+    console.print(f"Frys {__version__}, Linux {platform.release()}, {who}: every plugin at level maximum.\n")
+    console.print(f"Four plugins work on a text, {path} ({size(count)}):\n", soft_wrap=True)
     console.print(_steps_table(report.steps))
+    console.print(
+        "\nright: the host computed the same. load, call: ms. memory: what only that process holds"
+        + (" (only root may read it)." if os.geteuid() else ".")
+    )
     starts = ", ".join(f"{FORMATS[step.format]} {milliseconds(step.launcher_ms)}" for step in report.steps)
-    console.print(f"Times in ms. The first load of a format starts its launcher: {starts}.\n")
+    console.print(f"The very first load of a format starts its launcher: {starts} ms.\n")
     console.print("Eight plugins attack:\n")
     console.print(_outcomes_table(report.outcomes))
     _print_verdict(report, console)
@@ -125,9 +129,8 @@ def _outcomes_table(outcomes: list[Outcome]) -> "Table":
     for outcome in outcomes:
         verdict = ("stopped", "green") if outcome.stopped else ("FAILED", "bold red")
         ended = Text.assemble(verdict, f": {outcome.error or 'no error'}")
-        plugin = f"{FORMATS.get(outcome.format, '')} {outcome.attack.plugin}".strip()
         rows.add_row(
-            _named(outcome.attack.act, plugin),
+            _named(outcome.attack.act, FORMATS.get(outcome.format, "")),
             ended.append(f"\n{printable(outcome.said)}", "dim"),
             *_figures(outcome.figures),
         )
@@ -139,28 +142,29 @@ def _named(name: str, detail: str) -> Text:
 
 
 def _figures(figures: Figures) -> tuple[str, str, str]:
-    return milliseconds(figures.load_ms), milliseconds(figures.call_ms), size(figures.memory)
+    memory = size(figures.memory) if figures.memory else "-"
+    return milliseconds(figures.load_ms), milliseconds(figures.call_ms), memory
 
 
 def _print_verdict(report: Report, console: "Console") -> None:
     right = sum(step.right for step in report.steps)
     stopped = sum(outcome.stopped for outcome in report.outcomes)
     answered = sum(outcome.others_answer for outcome in report.outcomes)
-    held = f"{report.processes} processes and {report.cgroups} cgroups of the demo"
     left = "; ".join(report.left)
-    console.print(f"A good plugin answered after {answered} of {len(report.outcomes)} attacks.")
-    console.print(f"Left of {held}: {left or 'nothing'}.\n")
+    console.print(f"\nA good plugin answered after {answered} of {len(report.outcomes)} attacks.")
+    held = f"{report.processes} processes and {report.cgroups} cgroups"
+    console.print(f"Before the manager was closed there were {held}; left: {left or 'none'}.\n")
     verdict = (
         f"{right} of {len(report.steps)} plugins right, {stopped} of {len(report.outcomes)} attacks stopped"
     )
     word, style = ("PASSED", "bold green") if report.ok else ("FAILED", "bold red")
-    console.print(Text.assemble((word, style), f": {verdict}, {left or 'nothing left behind'}."))
+    console.print(Text.assemble((word, style), f": {verdict}, {left or 'nothing'} left behind."))
 
 
 def _as_json(report: Report) -> dict[str, Any]:
     return {
         "ok": report.ok,
-        "plugins": [asdict(step) for step in report.steps],
+        "plugins": [{**asdict(step), "figures": _figures_as_json(step.figures)} for step in report.steps],
         "attacks": [_outcome_as_json(outcome) for outcome in report.outcomes],
         "processes": report.processes,
         "cgroups": report.cgroups,
@@ -169,6 +173,18 @@ def _as_json(report: Report) -> dict[str, Any]:
 
 
 def _outcome_as_json(outcome: Outcome) -> dict[str, Any]:
-    attack = outcome.attack
-    facts = asdict(outcome)
-    return {**facts, "attack": attack.act, "plugin": attack.plugin, "expected": attack.expected}
+    return {
+        "attack": outcome.attack.act,
+        "plugin": outcome.attack.plugin,
+        "format": outcome.format,
+        "expected": outcome.attack.expected,
+        "error": outcome.error,
+        "said": outcome.said,
+        "stopped": outcome.stopped,
+        "others_answer": outcome.others_answer,
+        "figures": _figures_as_json(outcome.figures),
+    }
+
+
+def _figures_as_json(figures: Figures) -> dict[str, float | None]:
+    return {**asdict(figures), "memory": figures.memory or None}

@@ -82,8 +82,8 @@ def _print(found: list[Fact], trials: list[Trial], console: "Console") -> None:
     console.print()
     console.print(_levels_table(trials))
     console.print(
-        "works 50 / 25: one was loaded and called; it may make 50 different system calls while it\n"
-        "is loaded and 25 while it serves.\n"
+        "\nworks 50 / 25: one was loaded and called; it could make 50 different system calls "
+        "while it was loaded and 25 while it served.\n"
     )
     for trial in trials:
         if trial.why:
@@ -106,9 +106,10 @@ def _layers_table(found: list[Fact], trials: list[Trial]) -> "Table":
         if proved and not without:
             rows.add_row(layer, Text("in force", "green"), purpose)
             continue
-        fact = next((fact for fact in found if fact.name.startswith(needs) and not fact.ok), None)
-        text = _explained(purpose, fact or Fact(layer, "", _where_missing(without)))
-        rows.add_row(layer, Text("partly" if proved else "missing", "yellow" if proved else "red"), text)
+        fact = next((fact for fact in found if needs and fact.name.startswith(needs) and not fact.ok), None)
+        why = f"see {fact.name} above" if fact else _where_missing(without)
+        state = Text("partly", "yellow") if proved else Text("missing", "red")
+        rows.add_row(layer, state, _explained(purpose, Fact(layer, "", why)))
     return rows
 
 
@@ -143,17 +144,15 @@ def _explained(text: str, fact: Fact) -> Text:
 
 
 def _verdict(trials: list[Trial]) -> Text:
-    if is_full(trials):
-        return Text.assemble(
-            ("READY", "bold green"), ": level maximum for all four formats, with every layer."
-        )
     best = [trial for trial in trials if trial.level is IsolationLevel.MAXIMUM]
-    works = [FORMATS[trial.format] for trial in best if not trial.why]
-    lacking = sorted({layer for trial in best if not trial.why for layer in LAYERS.keys() - trial.layers})
-    text = f": level maximum for {', '.join(works) or 'no format'}"
-    if lacking:
-        text += f", without {', '.join(lacking)} (a plugin's limits are then polled and less exact)"
-    return Text.assemble(("NOT READY" if len(works) < len(best) else "NOT FULLY", "bold red"), f"{text}.")
+    failed = [FORMATS[trial.format] for trial in best if trial.why]
+    if failed:
+        return Text.assemble(("NOT READY", "bold red"), f": no level maximum for {', '.join(failed)}.")
+    if lacking := sorted({layer for trial in best for layer in LAYERS.keys() - trial.layers}):
+        text = f": level maximum for all four formats, but without {', '.join(lacking)}"
+        polled = "; limits are polled then, which is less exact" if "cgroup_memory" in lacking else ""
+        return Text.assemble(("LIMITED", "bold yellow"), f"{text}{polled}.")
+    return Text.assemble(("READY", "bold green"), ": level maximum for all four formats, with every layer.")
 
 
 def _as_json(found: list[Fact], trials: list[Trial], *, ok: bool) -> dict[str, Any]:

@@ -168,9 +168,9 @@ def _account(error: Exception) -> str:
         case SecurityViolation():
             return _WORDS.sub(r"\1, ...)", error.violation)
         case ResourceLimitExceeded(resource="memory"):
-            return f"{size(error.actual)} of memory taken, {size(error.limit)} granted"
-        case ResourceLimitExceeded():
-            return f"{error.actual} ms of {error.resource} used, {error.limit} ms granted"
+            return f"{size(error.actual)} in use when it wanted more, {size(error.limit)} granted"
+        case ResourceLimitExceeded(resource="cpu"):
+            return f"{error.actual} ms of CPU used, {error.limit} ms granted"
         case Timeout():
             return f"no answer within {error.timeout_ms} ms"
         case ExecutionFailed():

@@ -124,10 +124,11 @@ def _print(plugin: str, found: Inspection, console: "Console", *, loaded: bool) 
     console.print(Text(f"{printable(plugin)}: a {FORMATS[about.format]} plugin\n"), soft_wrap=True)
     console.print(_claims_table(about))
     console.print()
-    console.print(_files_table(found.files))
-    if len(found.files) > _SHOWN_FILES:
-        console.print(f"... and {len(found.files) - _SHOWN_FILES} more; --json lists all")
-    console.print()
+    if found.files:
+        console.print(_files_table(found.files))
+        if len(found.files) > _SHOWN_FILES:
+            console.print(f"... and {len(found.files) - _SHOWN_FILES} more; --json lists all")
+        console.print()
     console.print(_limits_line(found))
     if not loaded or found.error is not None:
         return
@@ -162,17 +163,18 @@ def _claims_table(about: Metadata) -> "Table":
 
 
 def _files_table(files: list[File]) -> "Table":
-    rows = table("file", "size", "sha256", numbers=("size",))
+    rows = table("file", "size and SHA-256")
     for file in files[:_SHOWN_FILES]:
-        rows.add_row(Text(printable(file.path)), size(file.size), file.sha256)
+        rows.add_row(Text(printable(file.path)), f"{size(file.size)}\n{file.sha256}")
     return rows
 
 
 def _limits_line(found: Inspection) -> str:
     limits = found.limits
+    tasks = f"{limits.tasks} processes and threads" if limits.tasks > 1 else "no further process or thread"
     return (
         f"Limits at level {found.level}: {size(limits.memory)} memory; {limits.cpu_time} ms of CPU and "
-        f"{limits.execution_time} ms a call; {limits.tasks} process{'es' * (limits.tasks > 1)} and threads; "
+        f"{limits.execution_time} ms a call; {tasks}; "
         f"{size(limits.output)} a result. A permission asks; only a policy grants."
     )
 

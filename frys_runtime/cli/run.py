@@ -43,15 +43,16 @@ def command(
 ) -> None:
     """Call a function of a plugin and print what it returns.
 
-    An ARG is text. Another value has a prefix: `int:42`, `float:1.5`, `bytes:TEXT`, `json:VALUE`; `str:TEXT` is
-    for text that begins like one of these. `@FILE` is the bytes of a file, `-` the bytes of stdin.
+    An argument is text. Another value has a prefix: `int:42`, `float:1.5`, `bytes:TEXT`, `json:VALUE`; and
+    `str:TEXT` is for text that begins like one of these. `@FILE` is the bytes of a file, `-` those of stdin.
 
     Bytes are printed as they are, text with a line end, anything else as JSON (bytes in it as
-    `{"base64": ...}`). On a terminal, control characters are shown as escapes. What the plugin itself prints
-    goes to stderr.
+    `{"base64": ...}`). On a terminal, control characters are shown as escapes. What the plugin itself
+    prints goes to stderr.
 
-    Exit codes: 0 done; 1 the function failed; 2 wrong usage, policy or plugin.json; 3 stopped by a limit or its
-    deadline; 4 killed for a forbidden act; 5 the plugin cannot be loaded; 6 this machine cannot build the jail.
+    Exit codes: 0 done; 1 the function failed; 2 wrong usage, policy or plugin.json; 3 stopped by a limit or
+    its deadline; 4 killed for a forbidden act; 5 the plugin cannot be loaded; 6 this machine cannot build
+    the jail.
     """
     values = [argument(word) for word in args or ()]
     limits = SandboxConfig(max_memory=parse_size(memory)) if memory else None

@@ -52,7 +52,9 @@ def table(*columns: str, numbers: Iterable[str] = ()) -> "Table":
     from rich import box
     from rich.table import Table
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    made = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+    )
     right = frozenset(numbers)
     for column in columns:
         # Numbers must stay whole in 80 columns; text gives way to them.
