@@ -252,16 +252,17 @@ class Engine:
         An exception of a host function comes back as it was.
         """
         raised, self._raised = self._raised, None
-        failure = self._take_trap(trap) if trap else PluginRaised(self.take_error(error))
-        return raised or failure
-
-    def _take_trap(self, trap: Pointer) -> Failure:
         code, text = ffi.new("uint8_t *", 255), ffi.new("wasm_byte_vec_t *")
-        # SAFETY: the trap is ours; what it says is copied before it is freed.
-        self.lib.wasmtime_trap_code(trap, code)
-        self.lib.wasm_trap_message(trap, text)
-        self.lib.wasm_trap_delete(trap)
-        return _trap_failure(code[0], self._take_text(text))
+        # SAFETY: error or trap is ours; what it says is copied before it is freed.
+        if trap:
+            self.lib.wasmtime_trap_code(trap, code)
+            self.lib.wasm_trap_message(trap, text)
+            self.lib.wasm_trap_delete(trap)
+        else:
+            self.lib.wasmtime_error_message(error, text)
+            self.lib.wasmtime_error_delete(error)
+        failure = _explain(code[0], self._take_text(text))
+        return raised or failure
 
     def take_error(self, error: Pointer) -> str:
         """Return the text of an error in one line, and free it."""
@@ -279,15 +280,16 @@ class Engine:
         return data.decode("utf-8", "replace").rstrip("\0")
 
 
-def _trap_failure(code: int, text: str) -> Failure:
+def _explain(code: int, text: str) -> Failure:
     backtrace, _, causes = text.partition("\n\nCaused by:\n")
     # Several causes are numbered lines, the trap itself last.
-    *circumstances, reason = [
-        line.strip().lstrip("0123456789").removeprefix(": ") for line in (causes or backtrace).splitlines()
-    ] or ["without a reason"]
+    lines = [line.strip().lstrip("0123456789").removeprefix(": ") for line in (causes or text).splitlines()]
+    *circumstances, reason = lines or ["unknown"]
     reason = ": ".join([reason.removeprefix("wasm trap: "), *circumstances])
     if code == _TRAP_STACK_OVERFLOW:
         return LimitReached("stack", f"the plugin's call stack is full: {reason}")
+    if reason.startswith("GC heap out of memory"):
+        return LimitReached("memory", f"the plugin's objects are too many: {reason}")
     return PluginRaised(f"wasm trap: {reason}", backtrace)
 
 

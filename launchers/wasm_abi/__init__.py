@@ -12,16 +12,30 @@ from ..wasm_engine import Instance, Module
 from ..wasm_wasi import Wasi
 
 type Call = Callable[[list[Value]], Value]
+type Bind = Callable[[], Call]
 
 
 class Function:
-    """A callable export: the call itself, and its signature for people."""
+    """A callable export: the call itself, and its signature for people.
 
-    __slots__ = ("call", "signature")
+    A module may export thousands of functions, of which few are ever called: the first call makes
+    what every call needs.
 
-    def __init__(self, call: Call, signature: str) -> None:
-        self.call = call
+    Attributes:
+        call: Takes the arguments and returns the result.
+        signature: What ``frys inspect`` shows.
+    """
+
+    __slots__ = ("_bind", "call", "signature")
+
+    def __init__(self, bind: Bind, signature: str) -> None:
+        self._bind = bind
+        self.call: Call = self._first_call
         self.signature = signature
+
+    def _first_call(self, args: list[Value]) -> Value:
+        self.call = self._bind()
+        return self.call(args)
 
 
 class Guest:

@@ -43,7 +43,7 @@ def bind(guest: Guest) -> dict[str, Function]:
                 raise
         return bytes(output)
 
-    function = Function(call, _SIGNATURE)
+    function = Function(lambda: call, _SIGNATURE)
     return dict.fromkeys(("_start", "main", "run"), function)
 
 

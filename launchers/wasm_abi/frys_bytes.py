@@ -9,6 +9,7 @@ argument, unless the result lies within the argument (then only the argument), o
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from ..artifact import Value
 from ..failures import BadArguments, LimitReached
@@ -37,7 +38,7 @@ def bind(guest: Guest) -> dict[str, Function]:
     }
     for name, signature in guest.module.functions().items():
         if signature == _FUNCTION:
-            functions[name] = Function(_bind(guest, name), "(bytes) -> bytes")
+            functions[name] = Function(partial(_bind, guest, name), "(bytes) -> bytes")
     return functions
 
 

@@ -5,6 +5,7 @@ signed ints and floats: none is ``None``, one is itself, several are a list.
 """
 
 import struct
+from functools import partial
 
 from ..artifact import Value
 from ..failures import BadArguments
@@ -28,7 +29,7 @@ def recognises(module: Module) -> bool:
 def bind(guest: Guest) -> dict[str, Function]:
     """Bind every exported function but the initialiser, which has run already."""
     return {
-        name: Function(_bind(guest, name, signature), describe(signature))
+        name: Function(partial(_bind, guest, name, signature), describe(signature))
         for name, signature in guest.module.functions().items()
         if name != "_initialize"
     }

@@ -453,6 +453,24 @@ def test_giving_up_with_full_memory_is_the_memory_limit(numbers):
     assert caught.value.actual == MEMORY
 
 
+def test_garbage_collected_objects_count_as_memory():
+    """Objects of the engine's own heap end at the same limit as bytes do."""
+    plugin = load_text(
+        """(module
+          (type $link (struct (field (ref null $link)) (field i64)))
+          (global $head (mut (ref null $link)) (ref.null $link))
+          (func (export "hoard")
+            (loop $again (global.set $head (struct.new $link (global.get $head) (i64.const 1))) (br $again)))
+          (func (export "five") (result i32) (i32.const 5)))"""
+    )
+
+    with pytest.raises(LimitReached, match="GC heap out of memory") as caught:
+        plugin("hoard", [])
+
+    assert caught.value.resource == "memory"
+    assert plugin("five", []) == 5
+
+
 # ---- what is no plugin
 
 
