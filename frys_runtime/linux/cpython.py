@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import sys
-import sysconfig
 
 _IMMORTAL = 0xFFFFFFFF
 
@@ -19,7 +18,7 @@ def immortalise() -> int:
     Returns:
         How many objects were made immortal; 0 on an interpreter whose objects look different.
     """
-    if sys.byteorder != "little" or sysconfig.get_config_var("Py_GIL_DISABLED") or not _is_understood():
+    if sys.byteorder != "little" or "t" in sys.abiflags or not _is_understood():
         return 0
     gc.collect()
     seen: set[int] = set()

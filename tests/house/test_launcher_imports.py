@@ -13,16 +13,18 @@ FORMATS = ("wasm", "javascript", "native", "python")
 
 # zygote.py prepares the import path itself; the rest is what its fork server does before the first fork.
 PREPARE = """
-import importlib.util, json, os, sys
+import importlib, os, sys
 folder, format_name, *paths = sys.argv[1:]
-spec = importlib.util.spec_from_file_location("zygote", os.path.join(folder, "zygote.py"))
-zygote = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(zygote)
+sys.path.insert(0, folder)
+zygote = importlib.import_module("zygote")
+del sys.path[0]
 zygote._bootstrap(paths)
 for name in ("keeper", "forkserver", format_name):
     module = importlib.import_module("frys_runtime.launchers." + name)
 module.prepare()
-print(json.dumps({"modules": sorted(sys.modules), "threads": len(os.listdir("/proc/self/task"))}))
+loaded, threads = sorted(sys.modules), len(os.listdir("/proc/self/task"))
+import json
+print(json.dumps({"modules": loaded, "threads": threads}))
 """
 FORBIDDEN = {
     "asyncio",
@@ -36,12 +38,13 @@ FORBIDDEN = {
     "ssl",
     "structlog",
     "subprocess",
+    "threading",
     "typer",
     "yaml",
     "zmq",
 }
 # `native.cdef` is C text that only cffi's own parser reads, and pycparser/__init__.py imports subprocess.
-EXCEPT = {"native": {"pycparser", "subprocess"}}
+EXCEPT = {"native": {"pycparser"}}
 # What runs on both sides of the fork; everything else in frys_runtime is the host's.
 SHARED = {
     "frys_runtime",
