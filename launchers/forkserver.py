@@ -45,6 +45,7 @@ def run(format_name: str, control: int) -> NoReturn:
         engine = importlib.import_module(f".{format_name}", __package__)
         engine.prepare()
         _check_threads()
+        libc.forbid_writing_to_code()
     except Exception as error:
         socket.send(pack({"op": "failed", "reason": f"{type(error).__name__}: {error}"}))
         os._exit(1)

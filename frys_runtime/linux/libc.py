@@ -31,6 +31,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
+_PROT_READ, _PROT_EXEC = 1, 4
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
 
 
@@ -107,6 +108,25 @@ def pivot_root(new_root: str, put_old: str) -> None:
     new, old = ctypes.c_char_p(new_root.encode()), ctypes.c_char_p(put_old.encode())
     # SAFETY: both strings are owned by new and old until the call returns.
     syscall("pivot_root", _NR_PIVOT_ROOT, new, old)
+
+
+def forbid_writing_to_code() -> int:
+    """Take the write permission from every mapping that is executable, too; returns how many there were.
+
+    libffi keeps the entry points of callbacks in such a mapping (and never writes to it again).
+    """
+    mappings = []
+    with open("/proc/self/maps", encoding="ascii", errors="replace") as file:
+        for line in file:
+            span, permissions = line.split()[:2]
+            if permissions.startswith("rwx"):
+                start, end = (int(word, 16) for word in span.split("-"))
+                mappings.append((start, end - start))
+    for start, size in mappings:
+        # SAFETY: the kernel has just named the mapping; only its permissions change, nothing is read or written.
+        result = _libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(size), _PROT_READ | _PROT_EXEC)
+        check("mprotect", result)
+    return len(mappings)
 
 
 def close_range(first: int, last: int) -> None:
