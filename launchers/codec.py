@@ -13,6 +13,9 @@ from .artifact import Value
 from .failures import BadValue
 
 MAX_DEPTH = 64
+MAX_ITEMS = 999_000
+"""Items of one value, keys included; the host refuses a frame with a million as hostile."""
+
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _pack_into = struct.pack
 _unpack = struct.unpack_from
@@ -28,7 +31,7 @@ def pack(value: object) -> bytes:
     if kind is bytes:
         return _head(len(value), 0, 0, 0xC4, 0xC5, 0xC6) + value  # type: ignore[arg-type, operator]
     out: list[bytes] = []
-    _pack(value, out, 0, "result")
+    _pack(value, out, 0, "result", [MAX_ITEMS])
     return b"".join(out)
 
 
@@ -44,7 +47,7 @@ def _head(size: int, fix: int, fix_max: int, code8: int, code16: int, code32: in
     raise BadValue(f"a value of {size} bytes or items is too long for the lane")
 
 
-def _pack(value: object, out: list[bytes], depth: int, path: str) -> None:
+def _pack(value: object, out: list[bytes], depth: int, path: str, left: list[int]) -> None:
     if value is None:
         out.append(b"\xc0")
     elif value is True:
@@ -64,18 +67,18 @@ def _pack(value: object, out: list[bytes], depth: int, path: str) -> None:
         out.append(_head(len(data), 0, 0, 0xC4, 0xC5, 0xC6))
         out.append(data)
     elif isinstance(value, (list, tuple)):
-        _check_depth(depth, path)
+        _check_bounds(depth, path, left, len(value))
         out.append(_head(len(value), 0x90, 16, 0, 0xDC, 0xDD))
         for index, item in enumerate(value):
-            _pack(item, out, depth + 1, f"{path}[{index}]")
+            _pack(item, out, depth + 1, f"{path}[{index}]", left)
     elif isinstance(value, dict):
-        _check_depth(depth, path)
+        _check_bounds(depth, path, left, 2 * len(value))
         out.append(_head(len(value), 0x80, 16, 0, 0xDE, 0xDF))
         for key, item in value.items():
             if not isinstance(key, str):
                 raise BadValue(f"{path} has a key of type {type(key).__name__}; keys must be str")
-            _pack(key, out, depth + 1, path)
-            _pack(item, out, depth + 1, f"{path}[{key[:40]!r}]")
+            _pack(key, out, depth + 1, path, left)
+            _pack(item, out, depth + 1, f"{path}[{key[:40]!r}]", left)
     else:
         raise BadValue(
             f"{path} is of type {type(value).__name__}, which cannot travel; "
@@ -83,9 +86,12 @@ def _pack(value: object, out: list[bytes], depth: int, path: str) -> None:
         )
 
 
-def _check_depth(depth: int, path: str) -> None:
+def _check_bounds(depth: int, path: str, left: list[int], items: int) -> None:
     if depth >= MAX_DEPTH:
         raise BadValue(f"{path[:80]}... is nested deeper than {MAX_DEPTH} levels, or contains itself")
+    left[0] -= items
+    if left[0] < 0:
+        raise BadValue(f"{path[:80]} brings the result to more than {MAX_ITEMS} items; return it as bytes")
 
 
 def _utf8(value: str, path: str) -> bytes:
