@@ -26,7 +26,7 @@ def run(words: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # a path or a plugin may use what a locale lacks
     named = next((word for word in words if not word.startswith("-")), "")
     try:
-        _app((named,) if named in COMMANDS else COMMANDS)(words)
+        _app((named,) if named in COMMANDS else COMMANDS)(words, prog_name="frys")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else Exit.FAILED
     except BrokenPipeError:

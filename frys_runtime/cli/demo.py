@@ -15,7 +15,7 @@ from .. import __version__
 from ..manager import PluginManager
 from .exits import Exit
 from .hostile import Outcome, attack_all
-from .pipeline import Figures, Step, find_text, pass_through, read_text
+from .pipeline import MAX_TEXT, Figures, Step, find_text, pass_through, read_text
 from .terminal import FORMATS, milliseconds, print_json, printable, size, stderr, stdout, table
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def _cgroups() -> list[str]:
 def _print(report: Report, path: Path, count: int, console: "Console") -> None:
     who = "as root" if os.geteuid() == 0 else "as an ordinary user"
     console.print(f"Frys {__version__}, Linux {platform.release()}, {who}: every plugin at level maximum.\n")
-    console.print(f"Four plugins work on a text, {path} ({size(count)}):\n", soft_wrap=True)
+    part = f"the first {size(count)} of " if count == MAX_TEXT else ""
+    console.print(Text(f"Four plugins work on {part}{printable(str(path))}:\n"), soft_wrap=True)
     console.print(_steps_table(report.steps))
     console.print(
         "\nright: the host computed the same. load, call: ms. memory: what only that process holds"

@@ -159,7 +159,7 @@ async def _attack(manager: PluginManager, attack: Attack, bystander: Plugin) -> 
     )
 
 
-_WORDS: Final = re.compile(r"(\((?:0x[0-9a-f]+, ){2}0x[0-9a-f]+)(?:, 0x[0-9a-f]+)+\)")
+_WORDS: Final = re.compile(r"(\(0x[0-9a-f]+, 0x[0-9a-f]+)(?:, 0x[0-9a-f]+)+\)")
 
 
 def _account(error: Exception) -> str:

@@ -16,7 +16,8 @@ from .exits import UsageError
 PLUGINS: Final = Path(__file__).parent / "plugins"
 """The demo's plugins; they are part of the wheel."""
 
-MAX_TEXT: Final = 1 << 20
+MAX_TEXT: Final = 1 << 18
+"""Bytes of a text that are used; a slow machine, too, then stays far below the limits of level maximum."""
 
 _LICENCES: Final = ("/usr/share/common-licenses/GPL-3", "/usr/share/licenses/common/GPL-3.0-only/license.txt")
 
@@ -63,7 +64,7 @@ def find_text() -> Path:
 
 
 def read_text(path: Path) -> bytes:
-    """The first MiB of a text, as valid UTF-8.
+    """The beginning of a text, as valid UTF-8.
 
     Raises:
         UsageError: It cannot be read, or is not text.
@@ -85,7 +86,7 @@ async def pass_through(manager: PluginManager, text: bytes) -> AsyncIterator[Ste
 
     run = await _load(manager, "words.js")
     made = await run.call("tidy", text)
-    said = f"{made['words']} words, most often {_often(made['often'])}"
+    said = f"{made['words']} words; most often {_often(made['often'])}"
     right = made["text"] == tidied and made["words"] == words
     yield run.step(said, len(text), len(made["text"]), right=right)
 
@@ -135,4 +136,4 @@ async def _load(manager: PluginManager, name: str) -> _Run:
 
 
 def _often(pairs: list[list[Any]]) -> str:
-    return ", ".join(f"{word} ({count})" for word, count in pairs) or "none"
+    return ", ".join(f"{word:.20} ({count})" for word, count in pairs) or "none long enough"
