@@ -105,12 +105,12 @@ def attacks() -> tuple[Attack, ...]:
         Attack("fork bomb", "fork_bomb", "SecurityViolation", _forbidden("clone", "clone3", "fork", "vfork")),
         Attack("memory bomb", "memory_bomb.js", "ResourceLimitExceeded", _limit("memory")),
         Attack("busy loop", "busy_loop.wasm", "ResourceLimitExceeded", _limit("cpu")),
-        Attack("sleep past the deadline", "oversleep", "Timeout", _late, "sleep", (3600,), _DEADLINE_MS),
+        Attack("sleep past the deadline", "sleep-on", "Timeout", _late, "sleep", (3600,), _DEADLINE_MS),
         Attack("read of /etc/shadow", "shadow_file.py", "ExecutionFailed", _nothing_there),
         Attack("network socket", "open_socket.py", "SecurityViolation", _forbidden("socket")),
         Attack(
             "signal to the parent",
-            "signal_parent",
+            "signal-parent",
             "SecurityViolation",
             _forbidden("kill"),
             "kill",
@@ -118,7 +118,7 @@ def attacks() -> tuple[Attack, ...]:
         ),
         Attack(
             "malformed frames",
-            "malformed_frames",
+            "malformed-frames",
             "SecurityViolation",
             _broken_lane,
             "send",

@@ -95,7 +95,7 @@ async def pass_through(manager: PluginManager, text: bytes) -> AsyncIterator[Ste
     said = f"put its CRC-32 behind it: {int.from_bytes(sealed[-4:], 'little'):08x}"
     yield run.step(said, len(tidied), len(sealed), right=sealed == tidied + crc.to_bytes(4, "little"))
 
-    run = await _load(manager, "zlib")
+    run = await _load(manager, "system-zlib")
     packed = await run.call("compress", sealed, 9)
     said = f"compressed it to {100 * len(packed) / len(sealed):.0f} %"
     yield run.step(said, len(sealed), len(packed), right=zlib.decompress(packed) == sealed)

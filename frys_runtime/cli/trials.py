@@ -16,7 +16,7 @@ from .pipeline import PLUGINS
 QUESTIONS: Final[dict[str, tuple[str, str, MessageValue]]] = {
     "wasm": ("checksum.wasm", "seal", b"frys"),
     "javascript": ("words.js", "tidy", b"frys"),
-    "native": ("zlib", "compress", b"frys"),
+    "native": ("system-zlib", "compress", b"frys"),
     "python": ("report.py", "report", zlib.compress(b"frys")),
 }
 """For each format: a plugin, a function, an argument."""

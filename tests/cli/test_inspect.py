@@ -27,7 +27,8 @@ def test_static_facts_need_no_jail():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=live) for name in ("checksum.wasm", "words.js", "zlib", "report.py")]
+    "name",
+    [pytest.param(name, marks=live) for name in ("checksum.wasm", "words.js", "system-zlib", "report.py")],
 )
 def test_functions_come_from_a_jail(name):
     """Each format's functions are listed after a load in the jail of level Maximum."""

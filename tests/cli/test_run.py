@@ -126,7 +126,7 @@ def test_policy_file_decides(plugin, tmp_path):
     [
         ("checksum.wasm", ["seal", "frys"]),
         ("words.js", ["tidy", "bytes:frys"]),
-        ("zlib", ["compress", "bytes:frys"]),
+        ("system-zlib", ["compress", "bytes:frys"]),
     ],
 )
 def test_every_format_runs(name, words):
