@@ -8,19 +8,19 @@ from .scale import Scale
 from .stage import Contender, Stage, alternate
 
 _PONGS = {
-    "socketpair, blocking both ends": ("blocking", "blocking"),
-    "asyncio add_reader, blocking peer": ("add_reader", "blocking"),
-    "asyncio protocol, blocking peer": ("protocol", "blocking"),
-    "asyncio streams, blocking peer": ("streams", "blocking"),
-    "asyncio protocol both ends": ("protocol", "protocol"),
-    "asyncio streams both ends": ("streams", "streams"),
-    "uvloop protocol, blocking peer": ("uvloop", "blocking"),
+    "blocking/blocking": ("blocking", "blocking"),
+    "asyncio add_reader/blocking": ("add_reader", "blocking"),
+    "asyncio protocol/blocking": ("protocol", "blocking"),
+    "asyncio streams/blocking": ("streams", "blocking"),
+    "asyncio protocol/protocol": ("protocol", "protocol"),
+    "asyncio streams/streams": ("streams", "streams"),
+    "uvloop protocol/blocking": ("uvloop", "blocking"),
 }
-_BARE = {"asyncio": "asyncio protocol, blocking peer", "uvloop": "uvloop protocol, blocking peer"}
-_ZMQ = {"pyzmq over ipc, blocking": "blocking", "pyzmq over ipc, asyncio": "asyncio"}
+_BARE = {"asyncio": "asyncio protocol/blocking", "uvloop": "uvloop protocol/blocking"}
+_ZMQ = {"pyzmq ROUTER/DEALER": "blocking", "pyzmq asyncio ROUTER/DEALER": "asyncio"}
 _EXTISM = {"Extism echo, in process": "echo", "Extism pass, in process": "pass"}
 _NOTES = {
-    "asyncio protocol, blocking peer": "the reference of the goal: the peer waits as a plugin does",
+    "asyncio protocol/blocking": "the reference of the goal: the peer waits as a plugin does",
     "Extism echo, in process": "no process and no jail between",
     "Extism pass, in process": "the plugin does not touch the bytes",
 }
@@ -68,9 +68,8 @@ def _measure(
     return Benchmark(
         name=name,
         title=f"Call, {words} in and out, level Maximum",
-        how="execute_plugin of an echo function that copies its argument. The references are other processes "
-        "that send the same bytes back, over a socketpair with the same buffers, without any frame; pyzmq: "
-        "ROUTER and a blocking DEALER.",
+        how="execute_plugin of an echo function that copies its argument. The references, host/peer, are two "
+        "processes that send the same bytes without any frame over a socketpair with the same buffers.",
         rows=rows,
     )
 
@@ -78,7 +77,7 @@ def _measure(
 def _frys(kind: str, loop: str, stage: Stage, series: dict[str, Series], *, large: bool) -> Row:
     what, bare = f"{kind}, {loop}", _BARE[loop]
     return row(
-        f"Frys {what}",
+        what,
         "ms" if large else "us",
         series[what] if kind not in stage.missing else Series(absent=stage.missing[kind]),
         scale=1e3 if large else 1e6,

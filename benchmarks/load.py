@@ -7,7 +7,7 @@ from .scale import Scale
 from .stage import Contender, Stage, alternate
 
 _LIMITS = {"wasm": 10.0, "javascript": 10.0, "native": 10.0, "python": 20.0, "python-main": 20.0}
-_BWRAP, _FRESH, _CACHED = "bwrap true", "Extism, compiling", "Extism, from its compile cache"
+_BWRAP, _FRESH, _CACHED = "bwrap true", "Extism, compiling", "Extism, compile cache"
 
 
 def run(stage: Stage, scale: Scale) -> Benchmark:
@@ -42,7 +42,7 @@ def _frys(name: str, kind: str, stage: Stage, series: dict[str, Series]) -> Row:
     what, limit = f"{kind}, {name}", _LIMITS[kind]
     theirs = _FRESH if kind == "wasm" else _BWRAP
     return row(
-        f"Frys {what}",
+        what,
         "ms",
         series[what] if kind not in stage.missing else Series(absent=stage.missing[kind]),
         scale=1e3,

@@ -60,7 +60,7 @@ def _panel(benchmark: Benchmark, y: int) -> tuple[list[str], int]:
         bottom = y + _STEP * len(rows) + 4
         for value in axis.lines:
             x = axis.place(value)
-            text = f"{value:g} {rows[0].unit}".strip()
+            text = f"{value:.4g} {rows[0].unit}".strip()
             parts.append(f'<path d="M{x:.1f} {y}V{bottom}" stroke="#e5e7eb"/>')
             parts.append(
                 f'<text class="small" x="{x:.1f}" y="{bottom + 12}" text-anchor="middle">{text}</text>'
@@ -78,10 +78,11 @@ def _axis(name: str, rows: list[Row]) -> _Axis | None:
         return None
     if name == "compute":
         reach = max(0.02, *(abs(value - 1) for value in values)) * 1.1
-        return _Axis(lambda value: _LABELS + _BARS * (value - 1 + reach) / (2 * reach), [0.99, 1.0, 1.01])
+        lines = [0.99, 1.0, 1.01] if reach < 0.1 else [1 - reach / 2, 1.0, 1 + reach / 2]
+        return _Axis(lambda value: _LABELS + _BARS * (value - 1 + reach) / (2 * reach), lines)
     if name == "memory":
         top = max(values) * 1.05
-        step = 10 ** math.floor(math.log10(top))
+        step = 10 ** math.floor(math.log10(top / 2))
         lines = [step * turn for turn in range(int(top / step) + 1)]
         return _Axis(lambda value: _LABELS + _BARS * value / top, lines)
     low, high = math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.05

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from .figures import Benchmark, Row
 
+_COLUMNS = ("p50", "p99", "95 % interval", "goal", "ratio", "verdict")
 _COLOURS = {"reached": "green", "missed": "bold red", "unclear": "yellow", "not run": "yellow", "": ""}
 
 
@@ -26,24 +27,33 @@ def head(machine: dict[str, Any]) -> str:
 def show(console: Console, benchmark: Benchmark) -> None:
     """Print one benchmark; a letter marks what a ratio compares with."""
     letters = _letters(benchmark.rows)
+    lines = [_line(row, letters) for row in benchmark.rows]
+    used = [name for name in _COLUMNS if any(line[name] for line in lines)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for name in ("", "p50", "p99", "goal", "ratio", "verdict"):
+    for name in ("", *used):
         table.add_column(name, justify="right" if name in ("p50", "p99", "ratio") else "left", no_wrap=True)
-    for row in benchmark.rows:
+    for row, line in zip(benchmark.rows, lines, strict=True):
         letter = letters.get(row.what, "")
-        table.add_row(
-            f"[bold]{letter}[/] {row.what}" if letter else row.what,
-            _value(row.p50, row.unit),
-            _spread(row),
-            row.goal,
-            f"{row.ratio:.2f} x {letters[row.reference]}" if row.ratio and row.reference in letters else "",
-            f"[{_COLOURS[row.verdict]}]{row.verdict}[/]" if row.verdict else "",
-        )
+        table.add_row(f"[bold]{letter}[/] {row.what}" if letter else row.what, *(line[name] for name in used))
     console.print(f"\n[bold]{benchmark.title}[/]\n[dim]{benchmark.how}[/]\n")
     console.print(table)
     for note in dict.fromkeys(row.note for row in benchmark.rows if row.note):
         names = "; ".join(row.what for row in benchmark.rows if row.note == note)
         console.print(f"[dim]{names}: {note}[/]")
+
+
+def _line(row: Row, letters: dict[str, str]) -> dict[str, str]:
+    """The cells of one row by their column."""
+    return {
+        "p50": _value(row.p50, row.unit),
+        "p99": _value(row.p99, row.unit) if row.p99 is not None else "",
+        "95 % interval": f"{row.low:.3f} .. {row.high:.3f}"
+        if row.p99 is None and row.low and row.high
+        else "",
+        "goal": row.goal,
+        "ratio": f"{row.ratio:.2f} x {letters[row.reference]}" if row.ratio else "",
+        "verdict": f"[{_COLOURS[row.verdict]}]{row.verdict}[/]" if row.verdict else "",
+    }
 
 
 def _letters(rows: list[Row]) -> dict[str, str]:
@@ -53,14 +63,6 @@ def _letters(rows: list[Row]) -> dict[str, str]:
 
 def _value(value: float | None, unit: str) -> str:
     return f"{number(value, unit)} {unit}".strip() if value is not None else "-"
-
-
-def _spread(row: Row) -> str:
-    if row.p99 is not None:
-        return _value(row.p99, row.unit)
-    if row.low is not None and row.high is not None:
-        return f"{number(row.low, row.unit)}..{number(row.high, row.unit)}"
-    return ""
 
 
 def number(value: float, unit: str) -> str:
