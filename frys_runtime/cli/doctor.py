@@ -38,6 +38,8 @@ LAYERS: Final[dict[str, tuple[str, str]]] = {
 }
 """Every layer in the order of the jail's steps: what it does, and the fact of the machine that it needs."""
 
+_SEE_DOCTOR: Final = "; `frys doctor` says what this machine offers"
+
 
 def command(
     *,
@@ -85,10 +87,19 @@ def _print(found: list[Fact], trials: list[Trial], console: "Console") -> None:
         "\nworks 50 / 25: one was loaded and called; it could make 50 different system calls "
         "while it was loaded and 25 while it served.\n"
     )
+    for reason, which in _failures(trials).items():
+        console.print(Text.assemble((f"{', '.join(which)}: ", "bold"), f"{printable(reason)}\n"))
+    console.print(_verdict(trials))
+
+
+def _failures(trials: list[Trial]) -> dict[str, list[str]]:
+    """Each reason once, with the formats and levels that it holds for."""
+    found: dict[str, list[str]] = {}
     for trial in trials:
         if trial.why:
-            console.print(f"{FORMATS[trial.format]} at level {trial.level}: {printable(trial.why)}\n")
-    console.print(_verdict(trials))
+            reason = trial.why.removesuffix(_SEE_DOCTOR).replace(f"a {trial.format} plugin", "a plugin")
+            found.setdefault(reason, []).append(f"{FORMATS[trial.format]} at {trial.level}")
+    return found
 
 
 def _machine_table(found: list[Fact]) -> "Table":
@@ -101,20 +112,25 @@ def _machine_table(found: list[Fact]) -> "Table":
 def _layers_table(found: list[Fact], trials: list[Trial]) -> "Table":
     rows = table("layer", "", "what it does for a plugin")
     for layer, (purpose, needs) in LAYERS.items():
-        without = [trial for trial in trials if not trial.why and layer not in trial.layers]
-        proved = any(layer in trial.layers for trial in trials)
-        if proved and not without:
-            rows.add_row(layer, Text("in force", "green"), purpose)
-            continue
+        state, reason = _layer_state(layer, trials)
         fact = next((fact for fact in found if needs and fact.name.startswith(needs) and not fact.ok), None)
-        why = f"see {fact.name} above" if fact else _where_missing(without)
-        state = Text("partly", "yellow") if proved else Text("missing", "red")
-        rows.add_row(layer, state, _explained(purpose, Fact(layer, "", why)))
+        if reason and fact:
+            state, reason = Text("missing", "red"), f"see {fact.name} above"
+        rows.add_row(layer, state, Text.assemble(purpose, ("\n" if reason else ""), (reason, "dim")))
     return rows
 
 
-def _where_missing(without: list[Trial]) -> str:
-    return ", ".join(f"{trial.format} at {trial.level}" for trial in without) or "no plugin could be started"
+def _layer_state(layer: str, trials: list[Trial]) -> tuple[Text, str]:
+    """Whether the plugins that were started have the layer, and what is to be said if some have it not."""
+    started = [trial for trial in trials if not trial.why]
+    without = [f"{FORMATS[trial.format]} at {trial.level}" for trial in started if layer not in trial.layers]
+    if not started:
+        return Text("unproved", "yellow"), "no plugin could be started, see below"
+    if not without:
+        return Text("in force", "green"), ""
+    if len(without) == len(started):
+        return Text("missing", "red"), "no plugin has it"
+    return Text("partly", "yellow"), f"not for {', '.join(without)}"
 
 
 def _levels_table(trials: list[Trial]) -> "Table":

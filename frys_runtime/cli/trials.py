@@ -54,9 +54,10 @@ async def try_all() -> AsyncIterator[Trial]:
 
 
 async def _try(manager: PluginManager, name: str, level: IsolationLevel) -> Trial:
-    loading, serving = open_calls(level_policy(level).syscalls[name])
     path, function, question = QUESTIONS[name]
+    loading = serving = 0
     try:
+        loading, serving = open_calls(level_policy(level).syscalls[name])
         plugin = manager.plugin(
             await manager.load_plugin(PLUGINS / path, plugin_id=f"{name}-{level}", isolation=level)
         )
