@@ -196,7 +196,7 @@ class ResourceLimitExceeded(PluginError):
         self.plugin_id, self.resource, self.limit, self.actual = plugin_id, resource, limit, actual
         unit = _UNITS.get(resource, "")
         super().__init__(
-            f"{plugin_id} exceeded its {resource} limit of {limit}{unit} (measured: {actual}{unit}); "
+            f"{plugin_id} reached its {resource} limit of {limit}{unit} (measured: {actual}{unit}); "
             "the next call finds a fresh instance"
         )
 

@@ -76,7 +76,7 @@ def _plan(room: Confinement, engine_paths: tuple[str, ...], needs_files: bool) -
         mounts=_mounts(policy, engine_paths),
         plugin_size=limits.files + _SPARE_FILES if needs_files else 0,
         tmp_size=limits.tmp,
-        rlimits=_rlimits(limits, in_cgroup=room.cgroup.memory is not None),
+        rlimits=_rlimits(limits, room.cgroup),
         landlock=room.landlock,
         keep_files=policy.after_load == "read-only",
         load_filter=load_filter,
@@ -98,28 +98,30 @@ def _mounts(policy: Policy, engine_paths: tuple[str, ...]) -> tuple[tuple[str, s
     return tuple(shown)
 
 
-def _rlimits(limits: Limits, *, in_cgroup: bool) -> tuple[tuple[int, int], ...]:
+def _rlimits(limits: Limits, room: CgroupLimits) -> tuple[tuple[int, int], ...]:
+    """What the cgroup does not limit, or not per process; where it counts the tasks, its count is the one."""
     values = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: limits.open_files,
-        resource.RLIMIT_NPROC: limits.tasks,
         resource.RLIMIT_FSIZE: limits.file_size,
         resource.RLIMIT_STACK: limits.stack,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_SIGPENDING: 64,
     }
-    if not in_cgroup:
+    if room.memory is None:
         values[resource.RLIMIT_DATA] = limits.memory + _BASE_DATA
+    if room.pids is None:
+        values[resource.RLIMIT_NPROC] = limits.tasks
     return tuple(values.items())
 
 
 def compile_filters(syscalls: Syscalls) -> tuple[bytes, bytes]:
     """The two seccomp programs of one format: for loading, and the one that is added for serving.
 
-    Both are in force while serving, and the kernel takes the stricter answer. A call that neither list
-    has is announced by the first, so the second lets it pass to there; one that only loading may make
-    fails with EPERM in the second. A list of forbidden calls needs no second program.
+    Both are in force while serving, and the kernel takes the stricter answer. A call that no list allows
+    with these arguments is announced by the first, so the second lets it pass to there; one that only
+    loading may make fails with EPERM in the second. A list of forbidden calls needs no second program.
     """
     absent = [(Action.ENOSYS, rule) for rule in syscalls.enosys]
     if syscalls.mode == "deny":
@@ -129,7 +131,7 @@ def compile_filters(syscalls: Syscalls) -> tuple[bytes, bytes]:
     serve = [(Action.ALLOW, rule) for rule in syscalls.serve]
     no_longer = [
         (Action.EPERM, SyscallRule(name, "only while loading"))
-        for name in sorted({rule.name for _, rule in load})
+        for name in sorted({rule.name for rule in syscalls.load})
     ]
     return (
         compile_filter((*load, *absent), Action.NOTIFY),

@@ -8,6 +8,7 @@ version 1 cgroup takes 7 to 15 ms), so that a plugin starts in a process that is
 import array
 import asyncio
 import contextlib
+import functools
 import importlib.resources
 import importlib.util
 import itertools
@@ -27,7 +28,7 @@ from . import wire
 from .errors import InitializationFailed, SandboxError
 from .jail import Plan
 from .linux import process, seccomp
-from .linux.bpf import syscall_name
+from .linux.bpf import describe_call, syscall_name
 from .linux.cgroup import Cgroup, CgroupError, CgroupLimits, CgroupTree
 from .wire import ProtocolError
 
@@ -96,16 +97,18 @@ class Child:
         asyncio.get_running_loop().add_reader(listener, self._announced)
 
     def _announced(self) -> None:
+        if not seccomp.is_waiting(self.listener):
+            asyncio.get_running_loop().remove_reader(self.listener)
+            return
         notification = seccomp.receive(self.listener)
         if notification is None:
             return
-        words = ", ".join(f"{word:#x}" for word in notification.arguments)
-        name = syscall_name(notification.number)
-        self.attempts.append(name)
         if self.on_violation is None:
+            self.attempts.append(syscall_name(notification.number))
             seccomp.deny(self.listener, notification)
         else:
-            self.on_violation(f"it called {name}({words})")
+            call = describe_call(notification.number, notification.arguments)
+            self.on_violation(f"it called {call}")
 
     async def discard(self) -> Exit:
         """Kill, wait for the end, and give back every descriptor and the cgroup."""
@@ -364,10 +367,19 @@ _uid_count = itertools.count()
 
 
 def _outside_uid() -> int:
-    """A user that nothing else has: plugins differ from each other, not only from the host."""
-    if os.geteuid() != 0:
+    """A user that nothing else has: plugins differ from each other, not only from the host.
+
+    0 where this process may not choose: it is not root, or root of a container that has few ids.
+    """
+    if os.geteuid() != 0 or not _has_all_ids():
         return 0
     return _UID_BASE + ((os.getpid() << 12 | next(_uid_count) & 0xFFF) & 0xFFFFFFF)
+
+
+@functools.cache
+def _has_all_ids() -> bool:
+    maps = [Path(f"/proc/self/{kind}_map").read_text(encoding="ascii").split() for kind in ("uid", "gid")]
+    return all(mapped[0] == "0" and int(mapped[2]) == 0xFFFFFFFF for mapped in maps)
 
 
 def _drain(log: int) -> bytes:

@@ -589,6 +589,7 @@ def _condition(document: _Document, path: _Path, text: str) -> Condition:
 _CONSTANTS: Final = {
     "CLONE_NEW_ANY": 0x7E020000,  # every CLONE_NEW* but NEWTIME, which clone(2) cannot take
     "PR_SET_NAME": 15,
+    "PR_CAPBSET_READ": 23,
     "PR_GET_NO_NEW_PRIVS": 39,
     "SECCOMP_SET_MODE_FILTER": 1,
     "TIOCLINUX": 0x541C,

@@ -397,7 +397,8 @@ class PluginSandbox:
                 return Timeout(self.plugin_id, watch.timeout_ms)
             case "memory":
                 peak = child.cgroup.usage().memory_peak if child.cgroup else None
-                return ResourceLimitExceeded(self.plugin_id, "memory", limits.memory, peak or actual)
+                held = peak or process.resident_memory(child.pid)
+                return ResourceLimitExceeded(self.plugin_id, "memory", limits.memory, max(held, actual))
             case "output":
                 return ResourceLimitExceeded(self.plugin_id, "output", limits.output, actual)
             case "open_files":
@@ -425,7 +426,7 @@ class PluginSandbox:
         usage = child.cgroup.usage() if child.cgroup else None
         private = process.private_memory(child.pid)
         return ResourceUsage(
-            memory_usage=(usage.memory if usage else None) or private,
+            memory_usage=(usage.memory if usage else None) or process.resident_memory(child.pid),
             memory_peak=(usage.memory_peak if usage else None) or 0,
             memory_private=private,
             cpu_time_used=(process.cpu_ns(child.pid) or 0) / 1e6,

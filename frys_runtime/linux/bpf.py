@@ -121,6 +121,23 @@ def syscall_number(name: str, machine: str = MACHINE) -> int | None:
     return number if number >= 0 else None
 
 
+_ARGUMENTS: Final = {
+    **dict.fromkeys(("fork", "vfork", "getppid", "sync", "setsid"), 0),
+    **dict.fromkeys(("unshare", "chroot", "chdir", "unlink", "close", "setuid", "setgid"), 1),
+    **dict.fromkeys(("kill", "tkill", "setns", "umount2", "memfd_create", "io_uring_setup", "pipe2"), 2),
+    **dict.fromkeys(("socket", "connect", "bind", "execve", "open", "ioctl", "bpf", "tgkill", "fcntl"), 3),
+    **dict.fromkeys(("ptrace", "openat", "socketpair", "newfstatat", "prlimit64", "rt_sigaction"), 4),
+    **dict.fromkeys(("clone", "mount", "execveat", "prctl", "keyctl", "perf_event_open"), 5),
+}
+"""How many arguments a call has, for those that are often forbidden; the rest of the registers is rubbish."""
+
+
+def describe_call(number: int, arguments: tuple[int, ...]) -> str:
+    """A stopped call for people: its name and arguments, such as ``socket(0x2, 0x80001, 0x0)``."""
+    name = syscall_name(number)
+    return f"{name}({', '.join(hex(word) for word in arguments[: _ARGUMENTS.get(name, 6)])})"
+
+
 def syscall_name(number: int) -> str:
     """The name of a call on this machine, or ``system call NUMBER`` for an unknown one."""
     for name, young in _YOUNG.items():

@@ -113,12 +113,15 @@ def pivot_root(new_root: str, put_old: str) -> None:
 def forbid_writing_to_code() -> int:
     """Take the write permission from every mapping that is executable, too; returns how many there were.
 
-    libffi keeps the entry points of callbacks in such a mapping (and never writes to it again).
+    libffi keeps the entry points of callbacks in such a mapping (and never writes to it again). Where even
+    the heap is executable, the kernel does not tell the two apart (User-Mode Linux), and nothing is changed.
     """
-    mappings = []
+    mappings: list[tuple[int, int]] = []
     with open("/proc/self/maps", encoding="ascii", errors="replace") as file:
         for line in file:
             span, permissions = line.split()[:2]
+            if permissions.startswith("rwx") and "[heap]" in line:
+                return 0
             if permissions.startswith("rwx"):
                 start, end = (int(word, 16) for word in span.split("-"))
                 mappings.append((start, end - start))

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import select
 from typing import NamedTuple
 
 from .libc import syscall
@@ -46,8 +47,15 @@ def install(program: bytes, *, listener: bool) -> int:
     return syscall("seccomp", _NR_SECCOMP, _SET_MODE_FILTER, flags, prog)
 
 
+def is_waiting(listener: int) -> bool:
+    """Whether there is an announcement to take; not so when a listener is readable because all is dead."""
+    poller = select.poll()
+    poller.register(listener, select.POLLIN)
+    return any(events & select.POLLIN for _, events in poller.poll(0))
+
+
 def receive(listener: int) -> Notification | None:
-    """Take one announcement; ``None`` when its process has died meanwhile."""
+    """Take one announcement, of which :func:`is_waiting` knows; ``None`` when its process has died meanwhile."""
     import fcntl  # the host's end only: a plugin process never gets here
 
     buffer = bytearray(80)

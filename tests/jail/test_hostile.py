@@ -151,7 +151,7 @@ async def test_a_false_length_is_refused(function: str) -> None:
 @live
 async def test_a_malformed_frame_kills(frame: bytes) -> None:
     """A false length, a foreign type, a wrong sequence or shape: each costs the plugin its process."""
-    async with _hostile() as (manager, plugin):
+    async with _hostile(IsolationLevel.STANDARD) as (manager, plugin):
         with pytest.raises(SecurityViolation, match="protocol"):
             await manager.execute_plugin(plugin, "send_to_all", frame)
 
@@ -159,7 +159,7 @@ async def test_a_malformed_frame_kills(frame: bytes) -> None:
 @live
 async def test_garbage_on_the_lane_kills() -> None:
     """Bytes that are no frame at all are a broken protocol, not a crash of the host."""
-    async with _hostile() as (manager, plugin):
+    async with _hostile(IsolationLevel.STANDARD) as (manager, plugin):
         with pytest.raises(SecurityViolation, match="protocol"):
             await manager.execute_plugin(plugin, "write_to_all", b"")
 
