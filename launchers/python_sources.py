@@ -101,7 +101,12 @@ class Sources(Loader):
         """
         file = self._modules[name]
         content = b"" if file.endswith("/") else bytes(self._files[file])
-        return compile(content, self._root + file, "exec", dont_inherit=True)
+        try:
+            return compile(content, self._root + file, "exec", dont_inherit=True)
+        except SyntaxError as error:
+            # Some mistakes are found before the compiler thinks of the file.
+            error.filename = error.filename or self._root + file
+            raise
 
     def get_source(self, name: str) -> str:
         """Give a module's text, for ``linecache``: a plugin may print tracebacks itself."""
