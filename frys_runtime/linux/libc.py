@@ -5,6 +5,7 @@ Every wrapper raises ``OSError`` with the call's name, so that a failing step of
 
 import ctypes
 import os
+import stat
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -84,13 +85,15 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
 
 
 def bind(source: str, target: str, *, writable: bool = False) -> None:
-    """Bind ``source`` with everything below it on ``target``; no devices, no set-user-ID.
+    """Bind ``source`` with everything below it on ``target``; no set-user-ID, no device but ``source`` itself.
 
     mount_setattr(2) adds flags and keeps those that the source has: in a user namespace the
     kernel refuses a remount that would drop one.
     """
     mount(source, target, "", MS_BIND | MS_REC)
-    flags = _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV | (0 if writable else _MOUNT_ATTR_RDONLY)
+    flags = _MOUNT_ATTR_NOSUID | (0 if writable else _MOUNT_ATTR_RDONLY)
+    if not stat.S_ISCHR(os.stat(source).st_mode):
+        flags |= _MOUNT_ATTR_NODEV
     attributes = (ctypes.c_uint64 * 4)(flags, 0, 0, 0)
     path = ctypes.c_char_p(target.encode())
     # SAFETY: attributes is struct mount_attr (4 x u64) and, like path, is owned here until the call ends.
