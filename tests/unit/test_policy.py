@@ -81,6 +81,16 @@ def test_high_opens_files_and_threads():
     assert not serve & {"execve", "fork", "socket", "kill"}
 
 
+def test_processes_open_with_their_grant(policy):
+    """A policy that allows processes opens what starting programs needs, and no namespaces."""
+    lists = policy("extends: high\nprocesses: true\n").syscalls["python"]
+    clone = [rule.args for rule in lists.serve if rule.name == "clone"]
+
+    assert {"execve", "wait4", "close_range"} <= names(lists.serve)
+    assert (Condition(0, "==", 0, 0x7E020000),) in clone
+    assert all(clone)
+
+
 def test_standard_forbids_a_list():
     """Level Standard allows what is not listed."""
     lists = STANDARD.syscalls["python"]
