@@ -25,10 +25,13 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
             absent = stage.missing[kind]
             rows.append(Row(what=kind, unit="", goal=_GOAL, verdict="not run", note=absent))
             continue
-        inside = stage.contender("frys", "asyncio", stage.folder, 0, kind)
-        outside = stage.contender("unjailed", stage.folder, kind, limits.memory, limits.stack)
-        rows += _compare(kind, inside, outside, scale.pairs)
-        stage.clear()
+        runs = _Runs()
+        for _ in range(scale.processes):
+            inside = stage.contender("frys", "asyncio", stage.folder, 0, kind)
+            outside = stage.contender("unjailed", stage.folder, kind, limits.memory, limits.stack)
+            runs.compare(kind, inside, outside, scale.pairs)
+            stage.clear()
+        rows += runs.rows(kind)
     return Benchmark(
         name="compute",
         title="Compute inside the jail, against the same engine outside",
@@ -39,23 +42,37 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
     )
 
 
-def _compare(kind: str, inside: Contender, outside: Contender, pairs: int) -> list[Row]:
-    there = {"method": "work", "kind": kind, "n": _N[kind]}
-    walls, cpus, times = [], [], []
-    for number in range(pairs + 1):
-        if number % 2:
-            mine, theirs = inside.ask(**there), outside.ask(n=_N[kind])
-        else:
-            theirs, mine = outside.ask(n=_N[kind]), inside.ask(**there)
-        absent = inside.absent or outside.absent
-        if absent:
-            return [Row(what=kind, unit="", goal=_GOAL, verdict="not run", note=absent)]
-        if number:  # the first pair warms both
-            walls.append(mine[0] / theirs[0])
-            cpus.append(mine[1] / theirs[1])
-            times.append(theirs[0])
-    note = f"fib({_N[kind]}), {statistics.median(times) * 1e3:.0f} ms outside"
-    return [_row(f"{kind}, clock", walls, note), _row(f"{kind}, CPU time", cpus, "")]
+class _Runs:
+    """The runs of one format: ratios of clock and CPU time, and how long it took outside."""
+
+    def __init__(self) -> None:
+        self.clocks: list[float] = []
+        self.cpus: list[float] = []
+        self.outside: list[float] = []
+        self.absent = ""
+
+    def compare(self, kind: str, inside: Contender, outside: Contender, pairs: int) -> None:
+        """Run in pairs, the first of each pair in turn; one more pair warms both."""
+        n = _N[kind]
+        for number in range(pairs + 1):
+            if number % 2:
+                mine, theirs = inside.ask(method="work", kind=kind, n=n), outside.ask(n=n)
+            else:
+                theirs, mine = outside.ask(n=n), inside.ask(method="work", kind=kind, n=n)
+            self.absent = inside.absent or outside.absent
+            if self.absent:
+                return
+            if number:
+                self.clocks.append(mine[0] / theirs[0])
+                self.cpus.append(mine[1] / theirs[1])
+                self.outside.append(theirs[0])
+
+    def rows(self, kind: str) -> list[Row]:
+        """The lines of this format."""
+        if self.absent:
+            return [Row(what=kind, unit="", goal=_GOAL, verdict="not run", note=self.absent)]
+        note = f"fib({_N[kind]}), {statistics.median(self.outside) * 1e3:.0f} ms outside"
+        return [_row(f"{kind}, clock", self.clocks, note), _row(f"{kind}, CPU time", self.cpus, "")]
 
 
 def _row(what: str, ratios: list[float], note: str) -> Row:

@@ -13,7 +13,8 @@ class Scale:
         loads: Loads of one contender in a round.
         calls: Calls of 64 bytes in a round.
         large_calls: Calls of 1 MiB in a round.
-        pairs: Runs inside and outside the jail.
+        pairs: Runs inside and outside the jail, by the same two processes.
+        processes: How many pairs of processes run them: where its memory lies changes a process's speed.
         instances: Idle instances of each format.
         crowd: Live plugins at once.
         idle_seconds: How long the crowd is watched doing nothing.
@@ -24,14 +25,23 @@ class Scale:
     calls: int
     large_calls: int
     pairs: int
+    processes: int
     instances: int
     crowd: int
     idle_seconds: float
 
 
 FULL: Final = Scale(
-    rounds=20, loads=5, calls=200, large_calls=20, pairs=41, instances=20, crowd=500, idle_seconds=5.0
+    rounds=20,
+    loads=5,
+    calls=200,
+    large_calls=20,
+    pairs=12,
+    processes=5,
+    instances=20,
+    crowd=500,
+    idle_seconds=5.0,
 )
 QUICK: Final = Scale(
-    rounds=5, loads=2, calls=50, large_calls=5, pairs=9, instances=4, crowd=40, idle_seconds=1.0
+    rounds=5, loads=2, calls=50, large_calls=5, pairs=5, processes=2, instances=4, crowd=40, idle_seconds=1.0
 )
