@@ -17,6 +17,7 @@ All plugins of one fork server share Python's hash seed, which nothing can chang
 """
 
 import _interpreters
+import contextlib
 import importlib
 import mmap
 import os
@@ -35,8 +36,7 @@ from .serve import Lane
 
 NEEDS_FILES = True
 
-# Imported ahead in both interpreters, where they are shared by all children. Their extension modules are then
-# open in the process, which makes them importable without a file.
+# Imported ahead in both interpreters: their memory is shared by all children.
 _COMMON = (
     *("_strptime", "array", "base64", "binascii", "bisect", "calendar", "cmath", "collections", "contextlib"),
     *(
@@ -54,6 +54,22 @@ _COMMON = (
     *("hmac", "html", "io", "itertools", "json", "math", "operator", "random", "re", "secrets", "select"),
     *("statistics", "string", "struct", "textwrap", "time", "types", "typing", "unicodedata", "urllib.parse"),
     *("uuid", "zlib"),
+)
+# Extension modules that are opened ahead, which makes them importable later without a file. Some machines
+# lack one or the other.
+_OPENED = (
+    *("_bz2", "_codecs_cn", "_codecs_hk", "_codecs_jp", "_codecs_kr", "_codecs_tw", "_contextvars"),
+    *(
+        "_elementtree",
+        "_lzma",
+        "_multibytecodec",
+        "_pickle",
+        "_posixsubprocess",
+        "_queue",
+        "_sqlite3",
+        "_ssl",
+    ),
+    *("_uuid", "pyexpat"),
 )
 # What a subinterpreter gets of ours; it sees none of our files.
 _INSIDE = (
@@ -92,6 +108,9 @@ def prepare() -> None:
     """Import what plugins commonly import, and run a plugin, so that its path is warm and shared."""
     for name in _COMMON:
         importlib.import_module(name)
+    for name in _OPENED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     _Shared.library = collect([_IMMORTALISE, *(f"{__package__}.{name}" for name in _INSIDE)])
     _Shared.library_code = compiled(python_library.__name__)
     sys.meta_path.insert(2, _Shared.library)

@@ -72,7 +72,7 @@ def _compiled(root: str) -> Iterator[tuple[str, str, bytes]]:
                 if entry.is_dir():
                     if entry.name.isidentifier() and entry.name not in _LEFT_OUT:
                         folders.append((entry.path, f"{prefix}{entry.name}."))
-                elif suffix == ".py" and stem.isidentifier():
+                elif suffix == ".py":
                     package = stem == "__init__"
                     name = prefix[:-1] if package else prefix + stem
                     code = _code(entry, folder, stem, name)

@@ -85,8 +85,9 @@ class Program(Plugin):
         return {name: _signature(name, function) for name, function in found.items() if function is not None}
 
     def unload(self) -> None:
-        """Forget the plugin's modules."""
+        """Forget the plugin's modules and give the standard streams back."""
         self._sources.uninstall()
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
     def _public(self, name: str) -> FunctionType | None:
         """Look up what may be called from outside.
@@ -126,6 +127,8 @@ class Program(Plugin):
             return LimitReached("memory", "the plugin ran out of memory (Python raised MemoryError)")
         if isinstance(error, OSError) and error.errno == errno.EMFILE:
             return LimitReached("open_files", "the plugin has too many open files (EMFILE)")
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            return LimitReached("file_size", "the plugin's file grew too large (EFBIG)")
         message = describe(error)
         if isinstance(error, ModuleNotFoundError) and error.name in sys.stdlib_module_names:
             message += " (no file can be opened after loading: import it at the top of the plugin)"

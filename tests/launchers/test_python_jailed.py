@@ -52,6 +52,28 @@ async def test_late_imports_need_no_file(interpreter: str, tmp_path: Path) -> No
         assert await manager.execute_plugin(shapes, "names") == ["circle", "square"]
 
 
+LATE = ("asyncio", "bz2", "lzma", "pickle", "sqlite3", "subprocess", "xml.etree.ElementTree", "zoneinfo")
+
+
+@pytest.mark.parametrize("interpreter", ["own", "main"])
+@live
+async def test_extension_modules_need_no_file(interpreter: str, tmp_path: Path) -> None:
+    """The fork server has opened them, with the system's libraries that they need."""
+    source = tmp_path / "late.py"
+    source.write_text(
+        "import sqlite3\n"
+        "def query(): return sqlite3.connect(':memory:').execute('select 1 + 1').fetchone()\n"
+        f"def late():\n    import importlib\n    for name in {LATE}: importlib.import_module(name)\n"
+        "def japanese(data): return data.decode('shift_jis')\n"
+    )
+    async with PluginManager() as manager:
+        late = await manager.load_plugin(_plugin(tmp_path, source, interpreter))
+
+        assert await manager.execute_plugin(late, "query") == [2]
+        assert await manager.execute_plugin(late, "late") is None
+        assert await manager.execute_plugin(late, "japanese", b"\x82\xa0") == "\u3042"
+
+
 ATTACKS: list[tuple[str, tuple[Any, ...], type[Exception] | tuple[type[Exception], ...] | None]] = [
     ("read_shadow", (), ExecutionFailed),
     ("write_file", (1 << 20,), ExecutionFailed),
