@@ -7,7 +7,6 @@ version 1 cgroup takes 7 to 15 ms), so that a plugin starts in a process that is
 
 import array
 import asyncio
-import contextlib
 import functools
 import importlib.resources
 import importlib.util
@@ -23,8 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
-from . import lane as lanes
-from . import wire
+from . import lane as lanes, wire
 from .errors import InitializationFailed, SandboxError
 from .jail import Plan
 from .linux import process, seccomp
@@ -36,6 +34,9 @@ FORMATS: Final = ("wasm", "javascript", "native", "python")
 
 _START_SECONDS: Final = 30.0
 _PARK_SECONDS: Final = 30.0
+_CLOSE_SECONDS: Final = 5.0
+_MAX_PARKED_PLANS: Final = 16
+"""Kinds of plugins for which a child is kept parked; the least recently used gives way."""
 _MAX_PACKET: Final = 1 << 17
 _UID_BASE: Final = 0x70000000
 _CLD_KILLED: Final = 2
@@ -152,8 +153,9 @@ class Launcher:
         self.dead: asyncio.Future[str] = self._loop.create_future()
         self._tree = tree
         self._children: dict[int, Child] = {}
-        self._plans: dict[Plan, int] = {}
+        self._plans: dict[Plan, asyncio.Task[int]] = {}
         self._next_child = 0
+        self._sending = asyncio.Lock()
         self._ready: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
@@ -198,6 +200,7 @@ class Launcher:
             reason = self.dead.result()
         else:
             reason = f"it was not ready after {_START_SECONDS:.0f} seconds"
+            self._process.kill()
         await self.close()
         raise InitializationFailed(f"the launcher for {self.format}", reason)
 
@@ -210,9 +213,12 @@ class Launcher:
         self._next_child += 1
         child = Child(self._next_child)
         try:
-            await self._fork(child, plan, limits)
-            await asyncio.wait_for(_handshake(child, plan, require), _PARK_SECONDS)
+            async with asyncio.timeout(_PARK_SECONDS):
+                await self._fork(child, plan, limits)
+                await _handshake(child, plan, require)
         except (lanes.LaneClosed, ProtocolError, TimeoutError, OSError, CgroupError) as error:
+            if isinstance(error, TimeoutError):
+                self._process.kill()  # stuck; the next plugin gets a new launcher
             words = await self._abandon(child)
             raise SandboxError(
                 f"the jail for a {self.format} plugin could not be built: "
@@ -239,11 +245,11 @@ class Launcher:
             request = {
                 "op": "spawn",
                 "child": child.number,
-                "plan": self._plan_number(plan),
+                "plan": await self._plan_number(plan),
                 "uid": _outside_uid(),
                 "layers": _cgroup_layers(limits) if joins else [],
             }
-            self._send(request, [theirs.fileno(), log, *joins])
+            await self._send(request, [theirs.fileno(), log, *joins])
         finally:
             theirs.close()
             for fd in (log, *joins):
@@ -263,25 +269,47 @@ class Launcher:
             await child.discard()
         elif child._lane is not None:
             child.lane.close()
-            os.close(child.log)
+            if child.log >= 0:
+                os.close(child.log)
             if child.cgroup is not None:
                 await asyncio.to_thread(_remove, child.cgroup)
         text = words.decode("utf-8", "replace").strip()
         return f" ({text})" if text else ""
 
-    def _plan_number(self, plan: Plan) -> int:
-        if plan not in self._plans:
-            self._plans[plan] = len(self._plans)
-            self._send({"op": "plan", "id": self._plans[plan], "plan": plan._asdict()}, [])
-        return self._plans[plan]
+    async def _plan_number(self, plan: Plan) -> int:
+        """The number by which the fork server knows the plan; it is sent once, whoever gives up waiting."""
+        sending = self._plans.get(plan)
+        if sending is None:
+            sending = self._plans[plan] = asyncio.create_task(self._send_plan(plan, len(self._plans)))
+        return await asyncio.shield(sending)
 
-    def _send(self, request: dict[str, Any], fds: list[int]) -> None:
+    async def _send_plan(self, plan: Plan, number: int) -> int:
+        await self._send({"op": "plan", "id": number, "plan": plan._asdict()}, [])
+        return number
+
+    async def _send(self, request: dict[str, Any], fds: list[int]) -> None:
+        """Send one packet, in the order of the calls, without blocking the event loop."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        self._control.setblocking(True)
+        packet = msgspec.msgpack.encode(request)
+        async with self._sending:
+            while not self.dead.done():
+                try:
+                    self._control.sendmsg([packet], rights)
+                except BlockingIOError:
+                    await self._writable()
+                else:
+                    return
+        raise lanes.LaneClosed(f"the launcher is gone: {self.dead.result()}")
+
+    async def _writable(self) -> None:
+        ready = asyncio.Event()
+        self._loop.add_writer(self._control.fileno(), ready.set)
+        self.dead.add_done_callback(lambda _: ready.set())
         try:
-            self._control.sendmsg([msgspec.msgpack.encode(request)], rights)
+            await ready.wait()
         finally:
-            self._control.setblocking(False)
+            if not self.dead.done():
+                self._loop.remove_writer(self._control.fileno())
 
     def _readable(self) -> None:
         try:
@@ -318,6 +346,7 @@ class Launcher:
         if self.dead.done():
             return
         self._loop.remove_reader(self._control.fileno())
+        self._loop.remove_writer(self._control.fileno())
         self._control.close()
         words = os.pread(self._errors, 4096, 0).decode("utf-8", "replace").strip()
         os.close(self._errors)
@@ -332,9 +361,13 @@ class Launcher:
     async def close(self) -> None:
         """End the fork server and with it every child; returns when nothing is left."""
         if not self.dead.done():
-            with contextlib.suppress(OSError):  # it has just ended by itself
-                self._send({"op": "close"}, [])
-            await self.dead
+            try:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._send({"op": "close"}, [])
+                    await asyncio.shield(self.dead)
+            except (OSError, lanes.LaneClosed):  # TimeoutError is an OSError
+                self._process.kill()
+                await self.dead
         await asyncio.to_thread(self._process.wait)
 
 
@@ -449,7 +482,7 @@ class Nursery:
         Raises:
             SandboxError: The jail could not be built as required.
         """
-        parked = self._parked.setdefault((launcher, plan), [])
+        parked = self._parked[launcher, plan] = self._parked.pop((launcher, plan), [])
         child = None
         while child is None and parked:
             child = await self._usable(parked.pop(0), limits)
@@ -457,6 +490,8 @@ class Nursery:
             child = await launcher.spawn(plan, limits, require)
         while len(parked) < self._spares and not (self._closed or launcher.dead.done()):
             parked.append(asyncio.create_task(launcher.spawn(plan, limits, require)))
+        while len(self._parked) > _MAX_PARKED_PLANS:
+            self._chore(_discard_all(self._parked.pop(next(iter(self._parked)))))
         return child
 
     async def _usable(self, spare: "asyncio.Task[Child]", limits: CgroupLimits) -> Child | None:
@@ -479,11 +514,7 @@ class Nursery:
     async def _forget(self, launcher: Launcher) -> None:
         """End a launcher with its parked children; for one that is dead, reap what is left of it."""
         for key in [key for key in self._parked if key[0] is launcher]:
-            for spare in self._parked.pop(key):
-                try:
-                    await (await spare).discard()
-                except SandboxError:
-                    continue
+            await _discard_all(self._parked.pop(key))
         await launcher.close()
 
     async def close(self) -> None:
@@ -495,3 +526,11 @@ class Nursery:
             if isinstance(launcher, Launcher):
                 await self._forget(launcher)
         await asyncio.gather(*self._chores)
+
+
+async def _discard_all(spares: "list[asyncio.Task[Child]]") -> None:
+    for spare in spares:
+        try:
+            await (await spare).discard()
+        except SandboxError:
+            continue

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
@@ -145,6 +146,8 @@ class PluginManager:
         plugin_paths: Iterable[str | os.PathLike[str]] = (),
         spares: int = 1,
     ) -> None:
+        self._nursery: Nursery | None = None
+        self._closed = False
         if not sandbox:
             raise ConfigError(
                 "sandbox", "a plugin never runs without its jail; choose IsolationLevel.STANDARD for your own"
@@ -163,8 +166,6 @@ class PluginManager:
         self._no_loads.set()
         self._retired = ManagerStats(0, 0, 0, 0)
         self._tree: CgroupTree | None = None
-        self._nursery: Nursery | None = None
-        self._closed = False
 
     @staticmethod
     def builder() -> "PluginManagerBuilder":
@@ -350,6 +351,12 @@ class PluginManager:
             failures=past.failures + sum(sandbox.failures for sandbox in live),
             restarts=past.restarts + sum(max(sandbox.starts - 1, 0) for sandbox in live),
         )
+
+    def __del__(self) -> None:
+        if self._nursery is not None and not self._closed:
+            warnings.warn(
+                f"{self!r} was never closed; use it with `async with`", ResourceWarning, stacklevel=1
+            )
 
     async def close(self) -> None:
         """End every plugin and every launcher; returns when nothing of them is left. Safe to call twice."""

@@ -62,7 +62,6 @@ class _Watch:
     cpu_limit_ns: int
     cpu_start_ns: int
     timeout_ms: int
-    logged: int = 0
     verdict: PluginError | None = None
     timer: asyncio.TimerHandle | None = None
 
@@ -90,6 +89,7 @@ class PluginSandbox:
         self._waiting = 0
         self._sequence = 0
         self._watch: _Watch | None = None
+        self._logged = 0
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -175,11 +175,11 @@ class PluginSandbox:
 
     async def _ensure(self) -> Child:
         """The running process, or a fresh one."""
+        if self.state is PluginState.UNLOADED:
+            raise CommunicationError(self.plugin_id, "it was unloaded while the call waited")
         child = self._child
         if child is not None and not child.exited.done():
             return child
-        if self.state is PluginState.UNLOADED:
-            raise CommunicationError(self.plugin_id, "it was unloaded while the call waited")
         if child is not None:
             await self._stop()
         began = time.perf_counter()
@@ -203,7 +203,7 @@ class PluginSandbox:
         child = await self._nursery.take(launcher, plan, room.cgroup, room.policy.require)
         self._child = child
         child.on_end = self._lane_ended
-        child.on_violation = self._violated
+        child.on_violation = lambda what: self._accuse(child, SecurityViolation(self.plugin_id, what))
         self._loop.add_reader(child.log, self._read_log, child)
         return child
 
@@ -255,7 +255,7 @@ class PluginSandbox:
             cpu_start_ns=self._cpu_ns(child),
             timeout_ms=timeout_ms,
         )
-        self._watch = watch
+        self._watch, self._logged = watch, 0
         self._look_again(watch, now, watch.cpu_limit_ns)
         return watch
 
@@ -298,12 +298,13 @@ class PluginSandbox:
             watch.timer.cancel()
         self._watch = None
 
-    def _violated(self, what: str) -> None:
+    def _accuse(self, child: Child, error: PluginError) -> None:
+        """Kill for something that may also happen between calls, when nobody waits for the error."""
         if self._watch is not None:
-            self._condemn(self._watch, SecurityViolation(self.plugin_id, what))
-        elif self._child is not None:
-            logger.warning("%s was killed between calls for a forbidden act: %s", self.plugin_id, what)
-            self._child.kill()
+            self._condemn(self._watch, error)
+        else:
+            logger.warning("between calls: %s", error)
+            child.kill()
 
     def _lane_ended(self, reason: Exception) -> None:
         if self.state is PluginState.READY:
@@ -320,12 +321,10 @@ class PluginSandbox:
             self._loop.remove_reader(child.log)
             return
         limit = self.confinement.limits.log
-        watch = self._watch
-        if watch is not None:
-            watch.logged += len(data)
-            if watch.logged > limit:
-                self._condemn(watch, ResourceLimitExceeded(self.plugin_id, "log", limit, watch.logged))
-                return
+        self._logged += len(data)
+        if self._logged > limit:
+            self._accuse(child, ResourceLimitExceeded(self.plugin_id, "log", limit, self._logged))
+            return
         if logger.isEnabledFor(logging.INFO):
             for line in data.decode("utf-8", "replace").splitlines():
                 logger.info("%s: %s", self.plugin_id, line[:_LOG_LINE], extra={"plugin_id": self.plugin_id})

@@ -81,9 +81,11 @@ def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail) -> Artifact
     frame, fd = lane.receive_with_descriptor()
     request: Any = unpack(frame)
     details = request[1]
-    content = memoryview(mmap.mmap(fd, details["size"], prot=mmap.PROT_READ, trackfd=False)) if details["size"] else b""
+    content = memoryview(b"")
+    if details["size"]:
+        content = memoryview(mmap.mmap(fd, details["size"], prot=mmap.PROT_READ, trackfd=False))
     os.close(fd)
-    files = {path: memoryview(content)[at : at + size] for path, at, size in details["files"]}
+    files = {path: content[at : at + size] for path, at, size in details["files"]}
     root = ""
     if hasattr(engine, "NEEDS_FILES"):
         root = jail.PLUGIN_DIR

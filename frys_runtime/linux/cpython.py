@@ -29,14 +29,14 @@ def immortalise() -> int:
         if address in seen or found is todo or found is seen:
             continue
         seen.add(address)
-        # SAFETY: the object is alive (todo held it), and its count is the first 32 bits of it: _is_understood.
+        # SAFETY: the object is alive (todo held it); its count is its first 32 bits: _is_understood.
         ctypes.c_uint32.from_address(address).value = _IMMORTAL
         todo.extend(gc.get_referents(found))
     return len(seen)
 
 
 def _is_understood() -> bool:
-    """Whether the count lies where it is thought to lie, and the value means immortal; tried on one object."""
+    """Whether the count lies where it is thought to lie, and the value means immortal: tried out."""
     trial = object()
     # SAFETY: trial is alive; its first 32 bits are only read.
     count = ctypes.c_uint32.from_address(id(trial))

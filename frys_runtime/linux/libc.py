@@ -85,7 +85,7 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
 
 
 def bind(source: str, target: str, *, writable: bool = False) -> None:
-    """Bind ``source`` with everything below it on ``target``; no set-user-ID, no device but ``source`` itself.
+    """Bind ``source`` with all below it on ``target``; no set-user-ID, no device but ``source`` itself.
 
     mount_setattr(2) adds flags and keeps those that the source has: in a user namespace the
     kernel refuses a remount that would drop one.
@@ -129,7 +129,7 @@ def forbid_writing_to_code() -> int:
                 start, end = (int(word, 16) for word in span.split("-"))
                 mappings.append((start, end - start))
     for start, size in mappings:
-        # SAFETY: the kernel has just named the mapping; only its permissions change, nothing is read or written.
+        # SAFETY: the kernel has just named the mapping; only its permissions change.
         result = _libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(size), _PROT_READ | _PROT_EXEC)
         check("mprotect", result)
     return len(mappings)

@@ -55,7 +55,7 @@ def is_waiting(listener: int) -> bool:
 
 
 def receive(listener: int) -> Notification | None:
-    """Take one announcement, of which :func:`is_waiting` knows; ``None`` when its process has died meanwhile."""
+    """Take one announcement that :func:`is_waiting` saw; ``None`` when its process has died meanwhile."""
     import fcntl  # the host's end only: a plugin process never gets here
 
     buffer = bytearray(80)

@@ -39,7 +39,11 @@ def test_the_readme_runs() -> None:
 def test_the_host_example_runs() -> None:
     """It counts, reverses, and is told which functions there are."""
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "host.py", "one", "two"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, EXAMPLES / "host.py", "one", "two"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert "{'one': 1, 'two': 1}\nowt eno\n" in done.stdout
     assert "offers: invert, reverse" in done.stdout

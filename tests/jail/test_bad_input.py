@@ -87,7 +87,9 @@ async def test_random_bytes(suffix: str, tmp_path: Path) -> None:
     ids=lambda value: value if isinstance(value, str) and len(value) < 20 else "",
 )
 @live
-async def test_a_broken_plugin_is_refused_with_its_reason(name: str, content: str | bytes, tmp_path: Path) -> None:
+async def test_a_broken_plugin_is_refused_with_its_reason(
+    name: str, content: str | bytes, tmp_path: Path
+) -> None:
     """Truncated, foreign, syntactically wrong, or failing while it loads."""
     async with PluginManager() as manager:
         with pytest.raises((InvalidFormat, LoadFailed)) as caught:
@@ -168,9 +170,25 @@ async def test_a_value_that_cannot_travel_is_the_callers_error(
 @live
 async def test_every_value_comes_back(tmp_path: Path) -> None:
     """None, booleans, integers, floats, NaN, text, bytes, lists and maps survive the round trip."""
-    values = [None, True, False, 0, -1, 1 << 53, 1.5, "", "grüße\0", b"", b"\0\xff", [1, [2]], {"a": {"b": b"c"}}]
+    values = [
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1 << 53,
+        1.5,
+        "",
+        "grüße\0",
+        b"",
+        b"\0\xff",
+        [1, [2]],
+        {"a": {"b": b"c"}},
+    ]
     async with PluginManager() as manager:
-        plugin = await manager.load_plugin(_write(tmp_path, "echo.py", "def echo(value):\n    return value\n"))
+        plugin = await manager.load_plugin(
+            _write(tmp_path, "echo.py", "def echo(value):\n    return value\n")
+        )
         for value in [*values, -(1 << 63), (1 << 64) - 1]:
             assert await manager.execute_plugin(plugin, "echo", value) == value  # type: ignore[arg-type]
         answer = await manager.execute_plugin(plugin, "echo", math.nan)
@@ -239,7 +257,9 @@ async def test_what_a_python_function_may_do_wrong(body: str, tmp_path: Path) ->
 @live
 async def test_a_plugin_without_builtins_harms_itself_only(tmp_path: Path) -> None:
     """Whatever it breaks in its own interpreter, the host gets an answer or an error, never nothing."""
-    source = "def f():\n    import builtins\n    builtins.__dict__.clear()\n\ndef good():\n    return 'good'\n"
+    source = (
+        "def f():\n    import builtins\n    builtins.__dict__.clear()\n\ndef good():\n    return 'good'\n"
+    )
     path = _write(tmp_path, "wrong.py", source)
     async with PluginManager() as manager:
         plugin, neighbour = await manager.load_plugin(path), await manager.load_plugin(path, plugin_id="n")
@@ -322,7 +342,13 @@ def test_the_jail_cannot_be_switched_off() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"max_plugins": 0}, {"max_plugins": "many"}, {"isolation": "total"}, {"policy": "/nowhere.yaml"}, {"spares": -1}],
+    [
+        {"max_plugins": 0},
+        {"max_plugins": "many"},
+        {"isolation": "total"},
+        {"policy": "/nowhere.yaml"},
+        {"spares": -1},
+    ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, object]) -> None:
     """ConfigError names the parameter."""

@@ -176,7 +176,7 @@ async def test_a_closed_lane_kills() -> None:
 
 @live
 async def test_descriptors_through_the_lane_are_refused() -> None:
-    """sendmsg is closed while serving, so none of a hundred attempts gets through."""
+    """The call sendmsg is closed while serving, so none of a hundred attempts gets through."""
     async with _hostile() as (manager, plugin):
         assert await manager.execute_plugin(plugin, "send_descriptors", b"") == b"0"
 

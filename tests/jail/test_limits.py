@@ -1,4 +1,4 @@
-"""Every limit ends in its own typed error with limit and actual value, and the next call finds a fresh instance."""
+"""Every limit ends in its own typed error with its numbers, and the next call finds a fresh instance."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.needs_seccomp_notify,
 ]
 
-SOURCE = '''
+SOURCE = """
 import os, threading, time
 
 def memory():
@@ -69,7 +69,7 @@ def log():
 
 def good():
     return "good"
-'''
+"""
 
 LIMITS = SandboxConfig(
     max_memory=96 << 20,
@@ -84,10 +84,11 @@ LIMITS = SandboxConfig(
 
 @asynccontextmanager
 async def _plugin(tmp_path: Path) -> AsyncIterator[tuple[PluginManager, str]]:
-    """The plugin at level Standard, where the kernel's limits are all that stops it, in the main interpreter."""
+    """The plugin at level Standard, where the kernel's limits are all that stops it."""
     (tmp_path / "limits.py").write_text(SOURCE)
     (tmp_path / "plugin.json").write_text(
-        '{"id": "limits", "version": "1.0.0", "format": "python", "entry": "limits.py", "interpreter": "main"}'
+        '{"id": "limits", "version": "1.0.0", "format": "python",'
+        ' "entry": "limits.py", "interpreter": "main"}'
     )
     async with PluginManager(isolation=IsolationLevel.STANDARD, resource_limits=LIMITS) as manager:
         plugin = await manager.load_plugin(tmp_path)

@@ -1,4 +1,4 @@
-"""A plugin process as the kernel describes it from outside: every layer, read where the plugin cannot write."""
+"""A plugin process as the kernel describes it: every layer, read where the plugin cannot write."""
 
 import os
 from pathlib import Path
@@ -59,7 +59,11 @@ async def test_a_plugin_process_has_nothing_left(name: str, level: IsolationLeve
         maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
         assert [line for line in maps if " rwx" in line] == []
         assert Path(f"/proc/{pid}/environ").read_bytes() == b""
-        assert os.listdir(f"/proc/{pid}/root/") == [] or level is not IsolationLevel.MAXIMUM or name == "plugin.py"
+        assert (
+            os.listdir(f"/proc/{pid}/root/") == []
+            or level is not IsolationLevel.MAXIMUM
+            or name == "plugin.py"
+        )
 
 
 @live
