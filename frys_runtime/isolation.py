@@ -11,7 +11,7 @@ from .config import IsolationLevel, SandboxConfig
 from .errors import ConfigError
 from .jail import Plan
 from .linux import landlock
-from .linux.bpf import Action, SyscallRule, compile_filter
+from .linux.bpf import Action, compile_filter
 from .linux.cgroup import CgroupLimits, Support, probe
 from .metadata import Metadata
 from .policy import Limits, Policy, Syscalls, level_policy, load_policy
@@ -22,6 +22,7 @@ _SYSTEM: Final = (
     *("/etc/alternatives", "/etc/localtime", "/etc/mime.types", "/etc/ssl"),
     *("/dev/null", "/dev/urandom", "/dev/zero"),
 )
+_NAMES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/services")
 _VIEWS: Final = {"engine": (), "minimal": _LIBRARIES, "system": _SYSTEM}
 
 _PROBES: Final = ("unshare", "mount", "ptrace", "socket")
@@ -78,6 +79,7 @@ def _plan(room: Confinement, engine_paths: tuple[str, ...], needs_files: bool) -
         tmp_size=limits.tmp,
         rlimits=_rlimits(limits, room.cgroup),
         landlock=room.landlock,
+        network=policy.network,
         keep_files=policy.after_load == "read-only",
         load_filter=load_filter,
         serve_filter=serve_filter,
@@ -89,7 +91,8 @@ def _plan(room: Confinement, engine_paths: tuple[str, ...], needs_files: bool) -
 def _mounts(policy: Policy, engine_paths: tuple[str, ...]) -> tuple[tuple[str, str, bool], ...]:
     """What is shown, without what lies below something that is shown anyway."""
     shown: list[tuple[str, str, bool]] = []
-    readable = [*_VIEWS[policy.view], *engine_paths, *policy.read]
+    names = _NAMES if policy.network else ()
+    readable = [*_VIEWS[policy.view], *engine_paths, *names, *policy.read]
     for path in sorted({os.path.normpath(path) for path in readable}):
         covered = any(path.startswith(f"{source}/") for source, _, _ in shown if not os.path.islink(source))
         if os.path.lexists(path) and not covered:
@@ -129,10 +132,7 @@ def compile_filters(syscalls: Syscalls) -> tuple[bytes, bytes]:
         return compile_filter((*forbidden, *absent), Action.ALLOW), b""
     load = [(Action.ALLOW, rule) for rule in (*syscalls.serve, *syscalls.load)]
     serve = [(Action.ALLOW, rule) for rule in syscalls.serve]
-    no_longer = [
-        (Action.EPERM, SyscallRule(name, "only while loading"))
-        for name in sorted({rule.name for rule in syscalls.load})
-    ]
+    no_longer = [(Action.EPERM, rule) for rule in syscalls.load]
     return (
         compile_filter((*load, *absent), Action.NOTIFY),
         compile_filter((*serve, *no_longer, *absent), Action.ALLOW),

@@ -48,6 +48,7 @@ class Plan(NamedTuple):
         tmp_size: Bytes of a private ``/tmp``; 0 for none.
         rlimits: ``(resource, value)`` with the numbers of getrlimit(2).
         landlock: The Landlock ABI to use; 0 when the kernel has none.
+        network: The fork server has left the host's network in place.
         keep_files: The files stay readable after loading; at level Maximum they do not.
         load_filter: The seccomp program under which the plugin is loaded.
         serve_filter: The seccomp program that is added when it is loaded; empty for none.
@@ -60,6 +61,7 @@ class Plan(NamedTuple):
     tmp_size: int
     rlimits: tuple[tuple[int, int], ...]
     landlock: int
+    network: bool
     keep_files: bool
     load_filter: bytes
     serve_filter: bytes
@@ -85,7 +87,7 @@ class Jail:
         self.plan, self.uid, self.lane, self.log = plan, uid, lane, log
         self.joins, self.join_layers = joins, join_layers
         self.outside = (uid, uid) if uid else (os.getuid(), os.getgid())
-        self.layers = ["pid_namespace", "network_namespace"]
+        self.layers = ["pid_namespace"] if plan.network else ["pid_namespace", "network_namespace"]
         self.listener = 0
 
     def enter(self) -> None:
@@ -177,7 +179,7 @@ def private_root(jail: Jail) -> None:
 
 
 def _show(source: str, target: str, *, writable: bool) -> None:
-    if os.path.islink(source):
+    if os.path.islink(source) and os.path.isdir(source):
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.symlink(os.readlink(source), target)
         return
@@ -249,8 +251,12 @@ def no_new_privileges(jail: Jail) -> None:
 def landlock_files(jail: Jail) -> None:
     """Deny by Landlock all that the private root does not mean to give; needs no_new_privs."""
     if jail.plan.landlock:
-        landlock.restrict(_rules(jail.plan, loading=True), jail.plan.landlock)
+        _restrict(jail.plan, _rules(jail.plan, loading=True))
         jail.layers.append("landlock")
+
+
+def _restrict(plan: Plan, rules: list[tuple[str, int]]) -> None:
+    landlock.restrict(rules, plan.landlock, network=plan.network)
 
 
 def _rules(plan: Plan, *, loading: bool) -> list[tuple[str, int]]:
@@ -333,7 +339,7 @@ _PROBES: dict[str, Callable[[], object]] = {
 def protect_files(plan: Plan) -> None:
     """Make the plugin's own files read-only for it, once the launcher has written them."""
     if plan.landlock:
-        landlock.restrict(_rules(plan, loading=False), plan.landlock)
+        _restrict(plan, _rules(plan, loading=False))
 
 
 def seal(plan: Plan) -> None:
@@ -343,6 +349,6 @@ def seal(plan: Plan) -> None:
         OSError: The kernel refused; the process must end then.
     """
     if plan.landlock and not plan.keep_files:
-        landlock.restrict([], plan.landlock)
+        _restrict(plan, [])
     if plan.serve_filter:
         seccomp.install(plan.serve_filter, listener=False)

@@ -172,7 +172,7 @@ class Launcher:
         arguments += _import_paths()
         return subprocess.Popen(
             arguments,
-            env={},
+            env={"HOME": "/", "TZ": "UTC"},  # without them, C libraries go and look at files
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=self._errors,

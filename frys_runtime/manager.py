@@ -220,7 +220,7 @@ class PluginManager:
             PluginError: Any of its kinds; nothing of the plugin is left then.
         """
         nursery = self._open()
-        bundle = await asyncio.to_thread(self._loader.load, path, metadata)
+        bundle = await asyncio.to_thread(self._loader.load, path, metadata, plugin_id=plugin_id)
         name = plugin_id if plugin_id is not None else bundle.metadata.id
         try:
             self._reserve(name)

@@ -30,18 +30,19 @@ def abi() -> int:
         return 0
 
 
-def restrict(rules: list[tuple[str, int]], version: int) -> None:
+def restrict(rules: list[tuple[str, int]], version: int, *, network: bool) -> None:
     """Deny every file, TCP port, abstract socket and outside signal, but for ``rules``.
 
     Args:
         rules: Paths of this mount namespace with the rights that hold beneath them.
         version: The ABI to use, from :func:`abi`; at least 1.
+        network: Leave TCP ports alone.
 
     Raises:
         OSError: The kernel refused; nothing is in force then.
     """
     every = (1 << _FS_BITS[min(version, len(_FS_BITS) - 1)]) - 1
-    ports = 3 if version >= 4 else 0
+    ports = 3 if version >= 4 and not network else 0
     scopes = 3 if version >= 6 else 0
     attributes = (ctypes.c_uint64 * 3)(every, ports, scopes)
     size = 24 if version >= 6 else 16 if version >= 4 else 8

@@ -10,7 +10,7 @@ from .libc import syscall
 
 _NR_SECCOMP = {"x86_64": 317, "aarch64": 277}[os.uname().machine]
 _SET_MODE_FILTER = 1
-_FLAG_NEW_LISTENER = 8
+_FLAG_ALL_THREADS, _FLAG_NEW_LISTENER = 1, 8
 _NOTIF_RECV, _NOTIF_SEND, _NOTIF_ID_VALID = 0xC0502100, 0xC0182101, 0x40082102
 
 
@@ -25,7 +25,10 @@ class Notification(NamedTuple):
 
 
 def install(program: bytes, *, listener: bool) -> int:
-    """Put a BPF program in force for this thread and all that come after it.
+    """Put a BPF program in force, for good.
+
+    With a listener it holds for this thread and all that come after it (there is no other yet); without,
+    for every thread of the process.
 
     Args:
         program: ``struct sock_filter`` records, as libseccomp exports them.
@@ -41,7 +44,7 @@ def install(program: bytes, *, listener: bool) -> int:
     prog = ctypes.create_string_buffer(
         (len(program) // 8).to_bytes(8, "little") + ctypes.addressof(code).to_bytes(8, "little"), 16
     )
-    flags = _FLAG_NEW_LISTENER if listener else 0
+    flags = _FLAG_NEW_LISTENER if listener else _FLAG_ALL_THREADS
     # SAFETY: prog is struct sock_fprog (u16 length, padding, pointer) and points at code; both are owned
     # here until the call returns, and the kernel copies and verifies the program.
     return syscall("seccomp", _NR_SECCOMP, _SET_MODE_FILTER, flags, prog)

@@ -58,7 +58,7 @@ async def test_a_plugin_process_has_nothing_left(name: str, level: IsolationLeve
         assert sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2", "3"]
         maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
         assert [line for line in maps if " rwx" in line] == []
-        assert Path(f"/proc/{pid}/environ").read_bytes() == b""
+        assert Path(f"/proc/{pid}/environ").read_bytes() == b"HOME=/\0TZ=UTC\0"
         assert (
             os.listdir(f"/proc/{pid}/root/") == []
             or level is not IsolationLevel.MAXIMUM
