@@ -84,7 +84,6 @@ def _plan(room: Confinement, engine_paths: tuple[str, ...], needs_files: bool) -
         load_filter=load_filter,
         serve_filter=serve_filter,
         probes=tuple(name for name in _PROBES if _is_announced(syscalls, name)),
-        variant=room.variant,
     )
 
 

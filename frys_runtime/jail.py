@@ -53,7 +53,6 @@ class Plan(NamedTuple):
         load_filter: The seccomp program under which the plugin is loaded.
         serve_filter: The seccomp program that is added when it is loaded; empty for none.
         probes: System calls that ``verify`` tries because they must not work.
-        variant: Which kind of plugin of this format the child is parked for; the format's own word.
     """
 
     mounts: tuple[tuple[str, str, bool], ...]
@@ -66,7 +65,6 @@ class Plan(NamedTuple):
     load_filter: bytes
     serve_filter: bytes
     probes: tuple[str, ...]
-    variant: str
 
 
 class Jail:
@@ -157,8 +155,6 @@ def private_root(jail: Jail) -> None:
     """
     flags = libc.MS_NOSUID | libc.MS_NODEV
     libc.mount("frys", _NEW_ROOT, "tmpfs", flags | libc.MS_NOEXEC, "size=256k,nr_inodes=512,mode=0755")
-    for source, target, writable in jail.plan.mounts:
-        _show(source, _NEW_ROOT + target, writable=writable)
     owner = f"uid={jail.outside[0]},gid={jail.outside[1]},mode=0700"
     for path, size, extra in (
         (PLUGIN_DIR, jail.plan.plugin_size, 0),
@@ -169,6 +165,8 @@ def private_root(jail: Jail) -> None:
             libc.mount(
                 "frys", _NEW_ROOT + path, "tmpfs", flags | extra, f"size={size},nr_inodes=8192,{owner}"
             )
+    for source, target, writable in jail.plan.mounts:
+        _show(source, _NEW_ROOT + target, writable=writable)
     read_only = libc.MS_REMOUNT | libc.MS_BIND | libc.MS_RDONLY | libc.MS_NOEXEC
     libc.mount("frys", _NEW_ROOT, "", read_only | flags)
     os.chdir(_NEW_ROOT)

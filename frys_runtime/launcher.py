@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -29,8 +29,6 @@ from .linux import process, seccomp
 from .linux.bpf import describe_call, syscall_name
 from .linux.cgroup import Cgroup, CgroupError, CgroupLimits, CgroupTree
 from .wire import ProtocolError
-
-FORMATS: Final = ("wasm", "javascript", "native", "python")
 
 _START_SECONDS: Final = 30.0
 _PARK_SECONDS: Final = 30.0
@@ -49,6 +47,20 @@ class Exit:
 
     code: int
     status: int
+
+
+class LauncherKind(NamedTuple):
+    """What a fork server is started for.
+
+    Attributes:
+        format: The plugins' format.
+        variant: ``main`` for Python plugins in the main interpreter, which may fork; otherwise empty.
+        network: The host's network is left in place.
+    """
+
+    format: str
+    variant: str = ""
+    network: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -144,9 +156,9 @@ class Launcher:
         dead: Resolved with a sentence when the fork server has ended; its children have then, too.
     """
 
-    def __init__(self, format_name: str, *, network: bool, tree: CgroupTree | None) -> None:
-        self.format = format_name
-        self.network = network
+    def __init__(self, kind: LauncherKind, tree: CgroupTree | None) -> None:
+        self.kind = kind
+        self.format = kind.format
         self.paths: list[str] = []
         self.needs_files = False
         self._loop = asyncio.get_running_loop()
@@ -154,7 +166,6 @@ class Launcher:
         self._tree = tree
         self._children: dict[int, Child] = {}
         self._plans: dict[Plan, asyncio.Task[int]] = {}
-        self._next_child = 0
         self._sending = asyncio.Lock()
         self._ready: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -166,8 +177,9 @@ class Launcher:
 
     def _execute(self, theirs: socket.socket) -> "subprocess.Popen[bytes]":
         folder = _launchers_folder()
-        arguments = [sys.executable, "-I", "-S", "-X", "utf8", str(folder / "zygote.py"), self.format]
-        arguments += [str(theirs.fileno()), "network" if self.network else "isolated"]
+        arguments = [sys.executable, "-I", "-S", "-X", "utf8", str(folder / "zygote.py")]
+        arguments += [self.kind.format, self.kind.variant, str(theirs.fileno())]
+        arguments.append("network" if self.kind.network else "isolated")
         arguments.append(":".join(self._tree.dirs()) if self._tree is not None else "")
         arguments += _import_paths()
         return subprocess.Popen(
@@ -210,8 +222,7 @@ class Launcher:
         Raises:
             SandboxError: The jail could not be built, or is not what it has to be.
         """
-        self._next_child += 1
-        child = Child(self._next_child)
+        child = Child(next(_child_count))
         try:
             async with asyncio.timeout(_PARK_SECONDS):
                 await self._fork(child, plan, limits)
@@ -396,6 +407,7 @@ def _cgroup_layers(limits: CgroupLimits) -> list[str]:
     return [layer for limit, layer in pairs if limit is not None]
 
 
+_child_count = itertools.count(1)
 _uid_count = itertools.count()
 
 
@@ -448,28 +460,26 @@ class Nursery:
     def __init__(self, tree: CgroupTree | None, spares: int) -> None:
         self._tree = tree
         self._spares = spares
-        self._launchers: dict[tuple[str, bool], asyncio.Task[Launcher]] = {}
+        self._launchers: dict[LauncherKind, asyncio.Task[Launcher]] = {}
         self._parked: dict[tuple[Launcher, Plan], list[asyncio.Task[Child]]] = {}
         self._chores: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def launcher(self, format_name: str, *, network: bool = False) -> Launcher:
-        """The format's launcher, started or replaced if need be.
+    async def launcher(self, kind: LauncherKind) -> Launcher:
+        """The launcher of a kind, started or replaced if need be.
 
         Raises:
             InitializationFailed: It does not start.
         """
         if self._closed:
-            raise InitializationFailed(f"the launcher for {format_name}", "the manager is being closed")
-        key = (format_name, network)
-        task = self._launchers.get(key)
+            raise InitializationFailed(f"the launcher for {kind.format}", "the manager is being closed")
+        task = self._launchers.get(kind)
         if task is None or (task.done() and (task.exception() or task.result().dead.done())):
-            task = asyncio.create_task(self._start(format_name, network=network))
-            self._launchers[key] = task
+            task = self._launchers[kind] = asyncio.create_task(self._start(kind))
         return await asyncio.shield(task)
 
-    async def _start(self, format_name: str, *, network: bool) -> Launcher:
-        launcher = Launcher(format_name, network=network, tree=self._tree)
+    async def _start(self, kind: LauncherKind) -> Launcher:
+        launcher = Launcher(kind, self._tree)
         await launcher.start()
         launcher.dead.add_done_callback(lambda _: self._chore(self._forget(launcher)))
         return launcher

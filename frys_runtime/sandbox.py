@@ -23,7 +23,7 @@ from .errors import (
 )
 from .isolation import Confinement
 from .lane import LaneClosed
-from .launcher import Child, Exit, Nursery
+from .launcher import Child, Exit, LauncherKind, Nursery
 from .linux import process
 from .loader import Bundle
 from .messages import MessageValue, check_value
@@ -198,7 +198,8 @@ class PluginSandbox:
 
     async def _spawn(self) -> Child:
         room = self.confinement
-        launcher = await self._nursery.launcher(room.format, network=room.policy.network)
+        kind = LauncherKind(room.format, room.variant, room.policy.network)
+        launcher = await self._nursery.launcher(kind)
         plan = room.plan(launcher.paths, needs_files=launcher.needs_files)
         child = await self._nursery.take(launcher, plan, room.cgroup, room.policy.require)
         self._child = child

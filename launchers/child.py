@@ -43,7 +43,7 @@ def _live(engine: ModuleType, room: jail.Jail) -> None:
     lane = Lane(jail.LANE_FD)
     _introduce(lane, room)
     if hasattr(engine, "park"):
-        engine.park(room.plan.variant)
+        engine.park()
     artifact = _receive_plugin(lane, engine, room)
     try:
         plugin = engine.load(artifact)

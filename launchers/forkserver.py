@@ -37,8 +37,14 @@ ORDERLY = 0
 """The exit status after ``close``; any other tells the keeper to look whether the host is dead."""
 
 
-def run(format_name: str, control: int) -> NoReturn:
-    """Warm the engine, then serve the host until it says close or is gone."""
+def run(format_name: str, variant: str, control: int) -> NoReturn:
+    """Warm the engine, then serve the host until it says close or is gone.
+
+    Args:
+        format_name: The format, which is the name of its module.
+        variant: ``main`` for Python plugins that want the main interpreter; otherwise empty.
+        control: The control socket.
+    """
     libc.set_name(f"frys-{format_name}")
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, control)
     try:
@@ -52,6 +58,8 @@ def run(format_name: str, control: int) -> NoReturn:
     paths = engine.engine_paths() if hasattr(engine, "engine_paths") else []
     needs_files = hasattr(engine, "NEEDS_FILES")
     server = Server(socket, engine)
+    if hasattr(engine, "share") and variant != "main":
+        engine.share()
     cpython.immortalise()
     gc.freeze()
     socket.send(pack({"op": "ready", "paths": paths, "files": needs_files}))
@@ -104,7 +112,7 @@ class Server:
     def _spawn(self, request: Any, fds: list[int]) -> None:
         lane, log, *joins = fds
         os.unshare(os.CLONE_NEWPID)
-        pid = os.fork()
+        pid = libc.fork()
         if not pid:
             room = jail.Jail(
                 self._plans[request["plan"]],

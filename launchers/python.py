@@ -4,14 +4,11 @@
 serving loop. ``"main"`` is for extension modules that do not support subinterpreters, and takes a little
 less memory. Neither is a boundary, the jail is: code in a subinterpreter reaches all memory of its process.
 
-A subinterpreter does not survive ``os.fork()``: its after-fork hooks delete all but the main interpreter,
-and CPython 3.13 aborts over that, 3.14 crashes (https://github.com/python/cpython/issues/139759). It does
-survive the C library's fork(2), which copies a single-threaded process as it is. So there are two ways:
-
-- ``share()`` makes the subinterpreter in the fork server, warm and immortal, for children that are made by
-  fork(2) without Python's hooks. Measured: 2.3 MB of private memory per plugin instead of 4.4, and no 10 ms
-  of start.
-- Where children are made by ``os.fork()``, ``park()`` makes it in the child that waits for its plugin.
+The subinterpreter is made in the fork server, warm and immortal, and every child has its copy
+(docs/adr/0005-what-children-share.md). It survives the C library's fork(2), which copies a single-threaded
+process as it is, but not ``os.fork()``: those hooks delete all but the main interpreter, and CPython 3.13
+aborts over that, 3.14 crashes (https://github.com/python/cpython/issues/139759). So a plugin that may fork
+takes the main interpreter, whose plugins come from a fork server without a subinterpreter.
 
 All plugins of one fork server share Python's hash seed, which nothing can change after the start.
 """
@@ -133,12 +130,6 @@ def engine_paths() -> list[str]:
     return sorted(folders)
 
 
-def park(variant: str) -> None:
-    """Make the subinterpreter in a waiting child, unless the fork server has, or the plugin wants none."""
-    if variant != "main" and _Shared.interpreter is None:
-        _Shared.interpreter = _make_interpreter()
-
-
 def load(artifact: Artifact) -> "Program | Inside":
     """Import the plugin into the interpreter that its options ask for.
 
@@ -153,8 +144,8 @@ def load(artifact: Artifact) -> "Program | Inside":
         wrong = f"key {min(unknown)!r}" if unknown else f"interpreter {choice!r}"
         raise BadArtifact(f'"python" in plugin.json has an unknown {wrong}; "interpreter" is "own" or "main"')
     if choice == "own":
-        park(choice)
-        assert _Shared.interpreter is not None
+        if _Shared.interpreter is None:
+            raise RuntimeError("the fork server made no subinterpreter")
         return Inside(_Shared.interpreter, artifact)
     random.seed()  # the fork copied its state
     return Program(artifact)

@@ -69,7 +69,7 @@ def prepare() -> None:
     plugin.close()
 
 
-def park(_variant: str) -> None:
+def park() -> None:
     """Touch in a waiting child the pages that compiling writes to; loading then takes half the time."""
     engine, _ = _runtime()
     engine.compile(_warm_up()).close()

@@ -62,6 +62,20 @@ def prctl(option: int, *args: int) -> int:
     return check(f"prctl({option})", _libc.prctl(ctypes.c_int(option), *wide))
 
 
+_python = ctypes.PyDLL(None, use_errno=True)
+
+
+def fork() -> int:
+    """fork(2) without Python's own hooks around it; for a process with one thread, whose child never returns.
+
+    The hooks of ``os.fork`` reset locks that other threads could hold; there are none. They also end a
+    process that has a subinterpreter, which survives a plain fork. What registers with
+    ``os.register_at_fork``, such as ``random``, is not called: the child must see to its own randomness.
+    """
+    # SAFETY: no pointer is passed. PyDLL keeps the interpreter lock held, so the child owns it as well.
+    return check("fork", _python.fork())
+
+
 def ptrace_me() -> None:
     """ptrace(PTRACE_TRACEME), for :func:`frys_runtime.jail.verify`: it must fail."""
     # SAFETY: PTRACE_TRACEME ignores its pointer arguments, and NULL is passed.

@@ -41,15 +41,14 @@ from frys_runtime.launchers import codec, failures, python, serve
 from frys_runtime.launchers.artifact import Artifact
 
 python.prepare()
-fork = os.fork
-if sys.argv[4] == "share":
+if sys.argv[4] == "own":
     python.share()
-    fork = ctypes.PyDLL(None).fork
+fork = ctypes.PyDLL(None).fork
 control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, int(sys.argv[3]))
 control.send(b"ready")
 while True:
-    variant, messages, *_ = control.recvmsg(16, _socket.CMSG_SPACE(8))
-    if not variant:
+    request, messages, *_ = control.recvmsg(16, _socket.CMSG_SPACE(8))
+    if not request:
         os._exit(0)
     lane, output = memoryview(messages[0][2]).cast("i")
     if not fork():
@@ -57,7 +56,6 @@ while True:
         os.dup2(output, 1)
         os.dup2(output, 2)
         lane = serve.Lane(lane)
-        python.park(variant.decode())
         files, entry, options = codec.unpack(lane.receive())
         files = {path: memoryview(content) for path, content in files.items()}
         try:
@@ -142,12 +140,12 @@ class Plugin:
 type Load = Callable[..., Plugin]
 
 
-@pytest.fixture(scope="module", params=["own, shared", "own, parked", "main, shared", "main, parked"])
+@pytest.fixture(scope="module", params=["own", "main"])
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, str]]:
-    """A fork server for each way to make the interpreter."""
-    interpreter, way = request.param.split(", ")
+    """A fork server for each interpreter."""
+    interpreter = request.param
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    arguments = [str(LAUNCHERS), str(ROOT), str(theirs.fileno()), "share" if way == "shared" else "park"]
+    arguments = [str(LAUNCHERS), str(ROOT), str(theirs.fileno()), interpreter]
     with subprocess.Popen(
         [sys.executable, "-I", "-S", "-X", "utf8", "-c", SERVER, *arguments], pass_fds=[theirs.fileno()]
     ):

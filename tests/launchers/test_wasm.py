@@ -676,7 +676,7 @@ for number in range(5):
     read, write = os.pipe()
     if not os.fork():
         before = sorted(os.listdir("/proc/self/fd"))
-        wasm.park("")
+        wasm.park()
         plugin = wasm.load(Artifact(f"child {number}", "a.wasm", {"a.wasm": memoryview(code)}))
         for _ in range(200):
             plugin("upper", [b"x" * 64])
