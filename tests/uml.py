@@ -16,6 +16,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ ln -s /proc/self/fd /dev/fd
 chmod 1777 /tmp /dev/shm
 ip link set lo up 2>/dev/null
 mount -t hostfs -o {exchange} none /run/exchange
+{show_again}
 {mount_cgroups}
 {start}
 """
@@ -145,6 +147,7 @@ def run_in_uml(
         init.write_text(
             _INIT.format(
                 exchange=shlex.quote(str(exchange)),
+                show_again="\n".join(_show_again()),
                 mount_cgroups=_MOUNT_CGROUPS[cgroup],
                 start=_RUN_COMMAND if service is None else _START_SYSTEMD,
             )
@@ -160,6 +163,14 @@ def run_in_uml(
     if status in (124, 137) and seconds >= timeout:
         raise subprocess.TimeoutExpired(list(argv), timeout, output, console)
     return subprocess.CompletedProcess(list(argv), status, output, console)
+
+
+def _show_again() -> list[str]:
+    """Show the repository and the Python, read-only, where they lie below a folder that is hidden inside."""
+    needed = {Path(__file__).parents[1], Path(sys.prefix), Path(sys.base_prefix)}
+    hidden = [path for path in needed if path.is_relative_to("/tmp") or path.is_relative_to("/run")]
+    paths = [shlex.quote(str(path)) for path in sorted(hidden)]
+    return [f"mkdir -p {path} && mount -r -t hostfs -o {path} none {path}" for path in paths]
 
 
 def _boot(kernel: str, exchange: Path, options: list[str], timeout: int) -> str:

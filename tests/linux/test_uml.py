@@ -149,10 +149,12 @@ def test_arguments_and_environment_arrive_unchanged():
 def test_this_machine_is_read_only_inside():
     """A command inside cannot write files of this machine, and its /tmp is its own."""
     probe = ROOT / "written-inside"
-    done = run_in_uml(["sh", "-c", f"touch {probe}; ls -A /tmp; touch /tmp/x /run/x /dev/shm/x"])
+    with tempfile.NamedTemporaryFile() as ours:
+        done = run_in_uml(["sh", "-c", f"touch {probe}; ls {ours.name}; touch /tmp/x /run/x /dev/shm/x"])
 
-    assert "Read-only file system" in done.stdout
-    assert len(done.stdout.splitlines()) == 1
+    refused, missing = done.stdout.splitlines()
+    assert "Read-only file system" in refused
+    assert "No such file" in missing
     assert not probe.exists()
 
 
