@@ -513,7 +513,11 @@ class Nursery:
             await child.discard()
             return None
         if child.cgroup is not None:
-            child.cgroup.set_limits(limits)
+            try:
+                child.cgroup.set_limits(limits)
+            except CgroupError:
+                await child.discard()
+                return None
         return child
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:

@@ -18,6 +18,7 @@ from .errors import (
     LoadFailed,
     PluginError,
     ResourceLimitExceeded,
+    SandboxError,
     SecurityViolation,
     Timeout,
 )
@@ -201,7 +202,14 @@ class PluginSandbox:
         kind = LauncherKind(room.format, room.variant, room.policy.network)
         launcher = await self._nursery.launcher(kind)
         plan = room.plan(launcher.paths, needs_files=launcher.needs_files)
-        child = await self._nursery.take(launcher, plan, room.cgroup, room.policy.require)
+        try:
+            child = await self._nursery.take(launcher, plan, room.cgroup, room.policy.require)
+        except SandboxError:
+            if not launcher.dead.done():
+                raise
+            # It died under our hands; the one that replaces it gets one try.
+            launcher = await self._nursery.launcher(kind)
+            child = await self._nursery.take(launcher, plan, room.cgroup, room.policy.require)
         self._child = child
         child.on_end = self._lane_ended
         child.on_violation = lambda what: self._accuse(child, SecurityViolation(self.plugin_id, what))
