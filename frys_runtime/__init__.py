@@ -11,6 +11,7 @@ Imports only go down these layers (``make check`` holds it):
     cli, daemon, cluster                                  what a person or a machine starts
     manager                                               the one front door
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
+    nursery                                               launchers by kind, children parked ahead of need
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane                                                  the host's end of a plugin's lane
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible

@@ -19,11 +19,11 @@ from .errors import (
     PluginNotFound,
 )
 from .isolation import IsolationManager
-from .launcher import Nursery
 from .linux.cgroup import CgroupError, CgroupTree
 from .loader import PluginLoader
 from .messages import MessageValue
 from .metadata import Metadata
+from .nursery import Nursery
 from .sandbox import PluginSandbox, PluginState
 
 

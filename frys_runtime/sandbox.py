@@ -24,10 +24,11 @@ from .errors import (
 )
 from .isolation import Confinement
 from .lane import LaneClosed
-from .launcher import Child, Exit, LauncherKind, Nursery
+from .launcher import Child, Exit, LauncherKind
 from .linux import process
 from .loader import Bundle
 from .messages import MessageValue, check_value
+from .nursery import Nursery
 
 logger = logging.getLogger("frys.plugin")
 
