@@ -31,23 +31,28 @@ def main(lane_fd: str, facts: dict[str, Any]) -> None:
     engine: Any = importlib.import_module(f"{package}.{facts['format']}")
     artifacts: Any = importlib.import_module(f"{package}.artifact")
     serving: Any = importlib.import_module(f"{package}.serve")
-    memory: Any = importlib.import_module("frys_runtime.linux.cpython")
+    cpython: Any = importlib.import_module("frys_runtime.linux.cpython")
+    libc: Any = importlib.import_module("frys_runtime.linux.libc")
     engine.prepare()
-    memory.immortalise()
+    if hasattr(engine, "share") and facts["options"].get("interpreter") != "main":
+        engine.share()
+    cpython.immortalise()
     gc.freeze()
-    pid = os.fork()
+    pid = libc.fork()
     if pid:
         os.close(int(lane_fd))
         os.waitpid(pid, 0)
         return
+    gc.disable()
     lane = serving.Lane(int(lane_fd))
     if hasattr(engine, "park"):
-        engine.park(facts["options"].get("interpreter", ""))
+        engine.park()
     root, entry = os.path.split(facts["file"])
     with open(facts["file"], "rb") as file:
         files = {entry: memoryview(file.read())}
     settings = facts["options"], facts["memory"], facts["stack"]
     plugin = engine.load(artifacts.Artifact("bench", entry, files, root, *settings))
+    gc.enable()
     print(os.getpid(), flush=True)
     own_loop = getattr(plugin, "serve", None)
     if own_loop is None:
