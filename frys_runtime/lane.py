@@ -11,6 +11,10 @@ from .wire import ProtocolError, Reader
 
 _BUFFER = 1 << 20
 
+# Plain numbers: an operation on enum members costs a microsecond, here for every frame.
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+_CTRUNC = int(socket.MSG_CTRUNC)
+
 
 class LaneClosed(Exception):
     """The other end is gone."""
@@ -55,7 +59,7 @@ class Lane:
         self._first = self.expect(0)
         self._loop.add_reader(ours.fileno(), self._readable)
 
-    async def exchange(self, buffers: Sequence[bytes], limit: int) -> list[Any]:
+    def exchange(self, buffers: Sequence[bytes], limit: int) -> "asyncio.Future[list[Any]]":
         """Send one frame and wait for the answer.
 
         Args:
@@ -68,7 +72,7 @@ class Lane:
         """
         answer = self.expect(limit)
         self._send(buffers)
-        return await answer
+        return answer
 
     def expect(self, limit: int) -> "asyncio.Future[list[Any]]":
         """The next frame, of at most ``limit`` bytes of value."""
@@ -104,6 +108,14 @@ class Lane:
         self._end(LaneClosed("the lane was closed"))
 
     def _send(self, buffers: Sequence[bytes]) -> None:
+        if len(buffers) == 1 and not self._unsent:
+            try:
+                sent = self._socket.send(buffers[0])
+            except OSError:
+                sent = 0
+            if sent == len(buffers[0]):
+                return
+            buffers = (buffers[0][sent:],)
         self._unsent += [memoryview(buffer) for buffer in buffers if buffer]
         self._writable()
 
@@ -132,9 +144,7 @@ class Lane:
     def _readable(self) -> None:
         room = socket.CMSG_SPACE(4) if self._descriptors_welcome else 0
         try:
-            count, rights, flags, _ = self._socket.recvmsg_into(
-                [self._reader.space()], room, socket.MSG_CMSG_CLOEXEC
-            )
+            count, rights, flags, _ = self._socket.recvmsg_into([self._reader.space()], room, _CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -143,7 +153,7 @@ class Lane:
         for *_, data in rights:
             self._descriptor = memoryview(data[:4]).cast("i")[0]
             self._descriptors_welcome = False
-        if flags & socket.MSG_CTRUNC:
+        if flags & _CTRUNC:
             self._end(ProtocolError("it sent descriptors through its lane"))
         elif not count:
             self._end(LaneClosed("the plugin's end was closed"))

@@ -112,7 +112,8 @@ def decode(body: memoryview) -> list[Any]:
     Raises:
         ProtocolError: It is not an array of plain values within the bounds.
     """
-    measure(body)
+    if not _is_one_bytes(body):
+        measure(body)
     try:
         frame = _decoder.decode(body)
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError, MemoryError) as error:
@@ -120,6 +121,22 @@ def decode(body: memoryview) -> list[Any]:
     if type(frame) is not list or not frame or type(frame[0]) is not int:
         raise ProtocolError("a frame is not an array that begins with its kind")
     return frame
+
+
+_INTS: Final = {0xCC: 4, 0xCD: 5, 0xCE: 7, 0xCF: 11, 0xD0: 4, 0xD1: 5, 0xD2: 7, 0xD3: 11}
+_RAW: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
+
+
+def _is_one_bytes(body: memoryview) -> bool:
+    """Whether it is ``[RESULT, sequence, bytes]`` and nothing else: the common answer, which needs no walk."""
+    try:
+        if body[0] != 0x93 or body[1] != RESULT:
+            return False
+        at = _INTS[body[2]] if body[2] >= 0x80 else 3
+        end = at + 1 + _RAW[body[at]]
+        return end + int.from_bytes(body[at + 1 : end]) == len(body)
+    except (IndexError, KeyError):
+        return False
 
 
 # fmt: off
