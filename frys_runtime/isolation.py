@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from .config import IsolationLevel, SandboxConfig
-from .errors import ConfigError
+from .errors import ConfigError, SandboxError
 from .jail import Plan
 from .linux import landlock
-from .linux.bpf import Action, compile_filter
+from .linux.bpf import Action, SyscallRule, compile_filter
 from .linux.cgroup import CgroupLimits, Support, probe
 from .metadata import Metadata
 from .policy import Limits, Policy, Syscalls, level_policy, load_policy
@@ -25,6 +27,7 @@ _SYSTEM: Final = (
 _NAMES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/services")
 _VIEWS: Final = {"engine": (), "minimal": _LIBRARIES, "system": _SYSTEM}
 
+_PHASES: Final = ("load", "serve")
 _PROBES: Final = ("unshare", "mount", "ptrace", "socket")
 _SPARE_FILES: Final = 1 << 20
 _BASE_DATA: Final = 64 << 20
@@ -63,15 +66,34 @@ class Confinement:
         """It may make processes, so its CPU and tasks are counted by its cgroup."""
         return self.policy.processes
 
-    def plan(self, engine_paths: Iterable[str], *, needs_files: bool) -> Plan:
-        """The plan of the jail for a launcher whose engine needs these paths while it loads."""
-        return _plan(self, tuple(engine_paths), needs_files)
+    def plan(self, engine_paths: Iterable[str], *, needs_files: bool, lacks: tuple[str, ...] = ()) -> Plan:
+        """The plan of the jail for a launcher.
+
+        Args:
+            engine_paths: What its engine needs to see while it loads.
+            needs_files: It needs a plugin's files as files.
+            lacks: The layers that this machine does not give.
+
+        Raises:
+            SandboxError: The policy allows what cannot be held without one of them.
+        """
+        if self.may_fork and "pid_namespace" in lacks and "pid_namespace" not in self.policy.require:
+            raise SandboxError(
+                "the policy allows processes, and without a PID namespace nothing would end them with the "
+                "plugin; set `processes: false` (from level high on), or give this user namespaces, see "
+                "`frys doctor`"
+            )
+        return _plan(self, tuple(engine_paths), needs_files, lacks)
 
 
 @functools.lru_cache(maxsize=256)
-def _plan(room: Confinement, engine_paths: tuple[str, ...], needs_files: bool) -> Plan:
+def _plan(
+    room: Confinement, engine_paths: tuple[str, ...], needs_files: bool, lacks: tuple[str, ...]
+) -> Plan:
     policy, limits = room.policy, room.policy.limits
     syscalls = policy.syscalls[room.format]
+    if "pid_namespace" in lacks:
+        syscalls = _without_signals(syscalls)
     load_filter, serve_filter = compile_filters(syscalls)
     return Plan(
         mounts=_mounts(policy, engine_paths),
@@ -79,11 +101,24 @@ def _plan(room: Confinement, engine_paths: tuple[str, ...], needs_files: bool) -
         tmp_size=limits.tmp,
         rlimits=_rlimits(limits, room.cgroup),
         landlock=room.landlock,
+        lacks=lacks,
         network=policy.network,
         keep_files=policy.after_load == "read-only",
         load_filter=load_filter,
         serve_filter=serve_filter,
         probes=tuple(name for name in _PROBES if _is_announced(syscalls, name)),
+    )
+
+
+def _without_signals(syscalls: Syscalls) -> Syscalls:
+    """The lists let a plugin signal process 1, which is itself, but only in a PID namespace of its own."""
+    rules = {phase: [rule for rule in getattr(syscalls, phase) if rule.name != "tgkill"] for phase in _PHASES}
+    absent = SyscallRule("tgkill", "nobody may be signalled; abort goes on to an illegal instruction")
+    return msgspec.structs.replace(
+        syscalls,
+        load=tuple(rules["load"]),
+        serve=tuple(rules["serve"]),
+        enosys=(*syscalls.enosys, absent),
     )
 
 

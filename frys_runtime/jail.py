@@ -34,6 +34,13 @@ LANE_FD = 3
 PLUGIN_DIR = "/plugin"
 """Where a plugin's files lie, for the formats that need them as files."""
 
+NAMESPACES = {
+    "outer": ("pid_namespace", "network_namespace"),
+    "mounts": ("mount_namespace", "private_root"),
+    "user": ("user_namespace", "ipc_namespace", "uts_namespace", "cgroup_namespace"),
+}
+"""The layers that some machines refuse to some users, in the groups in which they are refused."""
+
 _PROC_FD = 4
 _INSIDE_ID = 1000
 _NEW_ROOT = "/proc"
@@ -48,6 +55,7 @@ class Plan(NamedTuple):
         tmp_size: Bytes of a private ``/tmp``; 0 for none.
         rlimits: ``(resource, value)`` with the numbers of getrlimit(2).
         landlock: The Landlock ABI to use; 0 when the kernel has none.
+        lacks: The layers of ``NAMESPACES`` that this machine does not give, as the keeper found out.
         network: The fork server has left the host's network in place.
         keep_files: The files stay readable after loading; at level Maximum they do not.
         load_filter: The seccomp program under which the plugin is loaded.
@@ -60,6 +68,7 @@ class Plan(NamedTuple):
     tmp_size: int
     rlimits: tuple[tuple[int, int], ...]
     landlock: int
+    lacks: tuple[str, ...]
     network: bool
     keep_files: bool
     load_filter: bytes
@@ -73,6 +82,7 @@ class Jail:
     Attributes:
         plan: The plan.
         uid: The user outside; 0 when the host has no right to choose one and keeps its own.
+        folder: Where the plugin's files lie: ``PLUGIN_DIR``, or a folder of the host without a private root.
         joins: Descriptors of ``cgroup.procs`` to join by.
         join_layers: The layers that these cgroups put in force.
         layers: The layers in force so far, in the words of a policy's ``require``.
@@ -80,12 +90,20 @@ class Jail:
     """
 
     def __init__(
-        self, plan: Plan, uid: int, lane: int, log: int, joins: list[int], join_layers: list[str]
+        self,
+        plan: Plan,
+        uid: int,
+        lane: int,
+        log: int,
+        joins: list[int],
+        join_layers: list[str],
+        folder: str = PLUGIN_DIR,
     ) -> None:
         self.plan, self.uid, self.lane, self.log = plan, uid, lane, log
-        self.joins, self.join_layers = joins, join_layers
+        self.joins, self.join_layers, self.folder = joins, join_layers, folder
         self.outside = (uid, uid) if uid else (os.getuid(), os.getgid())
-        self.layers = ["pid_namespace"] if plan.network else ["pid_namespace", "network_namespace"]
+        outer = NAMESPACES["outer"][: 1 if plan.network else 2]
+        self.layers = [layer for layer in outer if layer not in plan.lacks]
         self.listener = 0
 
     def enter(self) -> None:
@@ -143,6 +161,8 @@ def _write_proc(name: str, data: bytes) -> None:
 
 def mount_namespace(jail: Jail) -> None:
     """Unshare the mounts while the fork server's rights are still here, which making a root needs."""
+    if "mount_namespace" in jail.plan.lacks:
+        return
     os.unshare(os.CLONE_NEWNS)
     jail.layers.append("mount_namespace")
 
@@ -151,8 +171,11 @@ def private_root(jail: Jail) -> None:
     """Build an empty root, show in it what the plan grants, and make it the only one (pivot_root(2)).
 
     The new root is mounted over /proc because no granted path can lie below that; the descriptor
-    that was opened before still reaches the real one.
+    that was opened before still reaches the real one. Where the machine gives no mount namespace, Landlock
+    alone decides about files; a policy that does not require a private root accepts that.
     """
+    if "private_root" in jail.plan.lacks:
+        return
     flags = libc.MS_NOSUID | libc.MS_NODEV
     libc.mount("frys", _NEW_ROOT, "tmpfs", flags | libc.MS_NOEXEC, "size=256k,nr_inodes=512,mode=0755")
     owner = f"uid={jail.outside[0]},gid={jail.outside[1]},mode=0700"
@@ -202,6 +225,9 @@ def identity(jail: Jail) -> None:
 
 def user_namespace(jail: Jail) -> None:
     """Enter a user namespace that maps one id, with IPC, UTS and cgroup namespaces that belong to it."""
+    if "user_namespace" in jail.plan.lacks:
+        os.close(_PROC_FD)
+        return
     os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWIPC | os.CLONE_NEWUTS | os.CLONE_NEWCGROUP)
     user, group = jail.outside
     _write_proc("setgroups", b"deny")
@@ -220,8 +246,14 @@ def resource_limits(jail: Jail) -> None:
 
 
 def drop_capabilities(jail: Jail) -> None:
-    """Give up every capability for good; from here on nothing can be mounted, mapped or entered."""
+    """Give up every capability for good; from here on nothing can be mounted, mapped or entered.
+
+    An ordinary user in no user namespace has none, and may not (and need not) lock that.
+    """
     libc.prctl(libc.PR_CAP_AMBIENT, libc.PR_CAP_AMBIENT_CLEAR_ALL)
+    if not libc.capabilities() and "user_namespace" in jail.plan.lacks:
+        jail.layers.append("capabilities")
+        return
     for number in range(64):
         try:
             libc.prctl(libc.PR_CAPBSET_DROP, number)
@@ -249,7 +281,7 @@ def no_new_privileges(jail: Jail) -> None:
 def landlock_files(jail: Jail) -> None:
     """Deny by Landlock all that the private root does not mean to give; needs no_new_privs."""
     if jail.plan.landlock:
-        _restrict(jail.plan, _rules(jail.plan, loading=True))
+        _restrict(jail.plan, _rules(jail, loading=True))
         jail.layers.append("landlock")
 
 
@@ -257,11 +289,14 @@ def _restrict(plan: Plan, rules: list[tuple[str, int]]) -> None:
     landlock.restrict(rules, plan.landlock, network=plan.network)
 
 
-def _rules(plan: Plan, *, loading: bool) -> list[tuple[str, int]]:
+def _rules(jail: Jail, *, loading: bool) -> list[tuple[str, int]]:
+    plan = jail.plan
     all_rights = landlock.everything(plan.landlock)
     rules = [(target, all_rights if rw else landlock.LOADABLE) for _, target, rw in plan.mounts]
     if plan.plugin_size:
-        rules.append((PLUGIN_DIR, all_rights if loading else landlock.LOADABLE))
+        rules.append((jail.folder, all_rights if loading else landlock.LOADABLE))
+    if "private_root" in plan.lacks:
+        return rules  # the real /tmp is everybody's
     if plan.tmp_size:
         rules.append(("/tmp", all_rights & ~landlock.EXECUTE))  # noqa: S108
     return [rule for rule in rules if not os.path.islink(rule[0])]
@@ -298,7 +333,7 @@ def verify(jail: Jail) -> list[str]:
         unless it is empty, and unless it has itself seen the forbidden system calls announced.
     """
     broken = []
-    if os.getpid() != 1:
+    if os.getpid() != 1 and "pid_namespace" not in jail.plan.lacks:
         broken.append("the process is not the first of its PID namespace")
     if libc.capabilities():
         broken.append("capabilities are left")
@@ -334,10 +369,10 @@ _PROBES: dict[str, Callable[[], object]] = {
 }
 
 
-def protect_files(plan: Plan) -> None:
+def protect_files(jail: Jail) -> None:
     """Make the plugin's own files read-only for it, once the launcher has written them."""
-    if plan.landlock:
-        _restrict(plan, _rules(plan, loading=False))
+    if jail.plan.landlock:
+        _restrict(jail.plan, _rules(jail, loading=False))
 
 
 def seal(plan: Plan) -> None:

@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ import msgspec
 from . import lane as lanes, wire
 from .errors import InitializationFailed, SandboxError
 from .jail import Plan
-from .linux import process, seccomp
+from .linux import namespaces, process, seccomp
 from .linux.bpf import describe_call, syscall_name
 from .linux.cgroup import Cgroup, CgroupError, CgroupLimits, CgroupTree
 from .wire import ProtocolError
@@ -149,6 +150,7 @@ class Launcher:
     Attributes:
         paths: What the format's engine needs to see while it loads a plugin.
         needs_files: The format needs a plugin's files as files.
+        lacks: The layers of the jail that this machine does not give to this user.
         dead: Resolved with a sentence when the fork server has ended; its children have then, too.
     """
 
@@ -157,6 +159,8 @@ class Launcher:
         self.format = kind.format
         self.paths: list[str] = []
         self.needs_files = False
+        self.lacks: tuple[str, ...] = ()
+        self._refusal = ""
         self._loop = asyncio.get_running_loop()
         self.dead: asyncio.Future[str] = self._loop.create_future()
         self._tree = tree
@@ -177,6 +181,7 @@ class Launcher:
         arguments += [self.kind.format, self.kind.variant, str(theirs.fileno())]
         arguments.append("network" if self.kind.network else "isolated")
         arguments.append(":".join(self._tree.dirs()) if self._tree is not None else "")
+        arguments += [str(_outside_uid()), tempfile.gettempdir()]
         arguments += _import_paths()
         return subprocess.Popen(
             arguments,
@@ -202,6 +207,7 @@ class Launcher:
             answer = self._ready.result()
             if answer["op"] == "ready":
                 self.paths, self.needs_files = answer["paths"], answer["files"]
+                self.lacks, self._refusal = tuple(answer["lacks"]), answer["why"]
                 return
             reason = str(answer["reason"])
         elif self.dead in done:
@@ -218,6 +224,12 @@ class Launcher:
         Raises:
             SandboxError: The jail could not be built, or is not what it has to be.
         """
+        if missing := [layer for layer in self.lacks if layer in require]:
+            why, how = namespaces.obstacle(self._refusal)
+            raise SandboxError(
+                f"the policy requires {', '.join(missing)}, which this machine does not give to this user: "
+                f"{why}; {how}, or leave them out of the policy's `require`"
+            )
         child = Child(next(_child_count))
         try:
             async with asyncio.timeout(_PARK_SECONDS):

@@ -202,7 +202,7 @@ class PluginSandbox:
         room = self.confinement
         kind = LauncherKind(room.format, room.variant, room.policy.network)
         launcher = await self._nursery.launcher(kind)
-        plan = room.plan(launcher.paths, needs_files=launcher.needs_files)
+        plan = room.plan(launcher.paths, needs_files=launcher.needs_files, lacks=launcher.lacks)
         try:
             child = await self._nursery.take(launcher, plan, room.cgroup, room.policy.require)
         except SandboxError:

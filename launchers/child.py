@@ -88,9 +88,9 @@ def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail) -> Artifact
     files = {path: content[at : at + size] for path, at, size in details["files"]}
     root = ""
     if hasattr(engine, "NEEDS_FILES"):
-        root = jail.PLUGIN_DIR
+        root = room.folder
         _write_files(files, root)
-        jail.protect_files(room.plan)
+        jail.protect_files(room)
     return Artifact(
         details["id"],
         details["entry"],

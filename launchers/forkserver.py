@@ -9,7 +9,8 @@ Requests of the host, each one packet of a SEQPACKET socket holding one MessageP
 
 Answers:
 
-- ``{"op": "ready", "paths": [...]}`` once, when the engine is warm.
+- ``{"op": "ready", "paths": [...], "files": f, "lacks": [...], "why": w}`` once, when the engine is warm;
+  ``lacks`` are the layers that the machine does not give, ``why`` what the kernel said.
 - ``{"op": "spawned", "child": k}`` with the child's pidfd.
 - ``{"op": "exited", "child": k, "code": c, "status": s}`` in the terms of waitid(2).
 """
@@ -28,6 +29,7 @@ from frys_runtime.linux import cpython, libc
 
 from .child import run_child
 from .codec import pack, unpack
+from .keeper import Ground, remove_tree
 
 _MAX_PACKET = 1 << 17
 _MAX_DESCRIPTORS = 16
@@ -37,13 +39,14 @@ ORDERLY = 0
 """The exit status after ``close``; any other tells the keeper to look whether the host is dead."""
 
 
-def run(format_name: str, variant: str, control: int) -> NoReturn:
+def run(format_name: str, variant: str, control: int, ground: Ground) -> NoReturn:
     """Warm the engine, then serve the host until it says close or is gone.
 
     Args:
         format_name: The format, which is the name of its module.
         variant: ``main`` for Python plugins that want the main interpreter; otherwise empty.
         control: The control socket.
+        ground: What the keeper found out about this machine.
     """
     libc.set_name(f"frys-{format_name}")
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, control)
@@ -57,12 +60,13 @@ def run(format_name: str, variant: str, control: int) -> NoReturn:
         os._exit(1)
     paths = engine.engine_paths() if hasattr(engine, "engine_paths") else []
     needs_files = hasattr(engine, "NEEDS_FILES")
-    server = Server(socket, engine)
+    server = Server(socket, engine, ground)
     if hasattr(engine, "share") and variant != "main":
         engine.share()
     cpython.immortalise()
     gc.freeze()
-    socket.send(pack({"op": "ready", "paths": paths, "files": needs_files}))
+    ready = {"op": "ready", "paths": paths, "files": needs_files}
+    socket.send(pack({**ready, "lacks": list(ground.lacks), "why": ground.why}))
     os._exit(ORDERLY if server.serve() else 1)
 
 
@@ -74,9 +78,11 @@ def _check_threads() -> None:
 class Server:
     """Children by their pidfd, plans by their number."""
 
-    def __init__(self, socket: _socket.socket, engine: ModuleType) -> None:
+    def __init__(self, socket: _socket.socket, engine: ModuleType, ground: Ground) -> None:
         self._socket = socket
         self._engine = engine
+        self._folder = ground.folder
+        self._pid_namespaces = "pid_namespace" not in ground.lacks
         self._plans: dict[int, jail.Plan] = {}
         self._children: dict[int, int] = {}
         self._own_pid_namespace = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
@@ -111,7 +117,9 @@ class Server:
 
     def _spawn(self, request: Any, fds: list[int]) -> None:
         lane, log, *joins = fds
-        os.unshare(os.CLONE_NEWPID)
+        folder = self._make_folder(request["child"], request["uid"])
+        if self._pid_namespaces:
+            os.unshare(os.CLONE_NEWPID)
         pid = libc.fork()
         if not pid:
             room = jail.Jail(
@@ -121,10 +129,12 @@ class Server:
                 log,
                 joins,
                 request["layers"],
+                folder,
             )
             run_child(self._engine, room)
-        # The next child needs a PID namespace of its own, so leave the one just made.
-        os.setns(self._own_pid_namespace, os.CLONE_NEWPID)
+        if self._pid_namespaces:
+            # The next child needs one of its own, so leave the one just made.
+            os.setns(self._own_pid_namespace, os.CLONE_NEWPID)
         process = os.pidfd_open(pid)
         self._children[process] = request["child"]
         self._poll.register(process, select.EPOLLIN)
@@ -132,11 +142,23 @@ class Server:
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor)]
         self._socket.sendmsg([pack({"op": "spawned", "child": request["child"]})], rights)
 
+    def _make_folder(self, child: int, uid: int) -> str:
+        """Where the plugin's files go: in its own root, or in a folder outside that is the child's alone."""
+        if not self._folder:
+            return jail.PLUGIN_DIR
+        folder = f"{self._folder}/{child}"
+        os.mkdir(folder, 0o700)
+        if uid:
+            os.chown(folder, uid, uid)
+        return folder
+
     def _reap(self, process: int) -> None:
         end = os.waitid(os.P_PIDFD, process, os.WEXITED)
         self._poll.unregister(process)
         os.close(process)
         child = self._children.pop(process)
+        if self._folder:
+            remove_tree(f"{self._folder}/{child}")
         if end is not None:
             self._socket.send(
                 pack({"op": "exited", "child": child, "code": end.si_code, "status": end.si_status})

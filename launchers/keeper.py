@@ -4,27 +4,53 @@ import os
 import select
 import signal
 import time
+from typing import NamedTuple, NoReturn
 
+from frys_runtime import jail
 from frys_runtime.linux import libc
 
 _HOST_GRACE_MS = 300
 _REMOVAL_TRIES = 200
 
 
-def split(control: int, *, network: bool, cgroups: list[str]) -> None:
-    """Enter the namespaces, fork, and return in the fork server only.
+class Ground(NamedTuple):
+    """What this machine gives a fork server to stand on.
+
+    Attributes:
+        lacks: The layers that the kernel refuses to this user.
+        why: What it said; empty when it refuses nothing.
+        folder: Where plugins' files go when there can be no private root; otherwise empty.
+    """
+
+    lacks: tuple[str, ...] = ()
+    why: str = ""
+    folder: str = ""
+
+
+def split(control: int, *, network: bool, cgroups: list[str], uid: int, temporary: str) -> Ground:
+    """Enter the namespaces that the machine gives, fork, and return in the fork server only.
+
+    A machine that gives none still gets a fork server: whether a plugin may start there is for its policy to
+    say, and the host compares that with the layers that are missing.
 
     Args:
         control: The control socket; the keeper sees on it when the host closes its end.
         network: Leave the host's network in place instead of an empty one.
         cgroups: Folders of the host's cgroup tree, removed here if the host dies without doing so.
+        uid: A user that a plugin process may become; 0 when it stays this one.
+        temporary: The host's folder for temporary files.
 
     Raises:
-        OSError: The kernel does not let this user make the namespaces.
+        OSError: The kernel refuses now what it gave a moment before.
     """
     libc.set_name("frys-keeper")
     host = os.pidfd_open(os.getppid())
-    _unshare(network=network)
+    ground = _survey(network=network, uid=uid)
+    if "pid_namespace" not in ground.lacks:
+        _unshare(network=network)
+    if "private_root" in ground.lacks:
+        ground = ground._replace(folder=f"{temporary}/frys-{os.getpid()}-{os.urandom(8).hex()}")
+        os.mkdir(ground.folder, 0o711)
     keeper = os.getpid()
     child = os.fork()
     if not child:
@@ -33,19 +59,61 @@ def split(control: int, *, network: bool, cgroups: list[str]) -> None:
         if _is_dead(host) or not os.path.exists(f"/proc/{keeper}"):
             os._exit(1)
         os.close(host)
-        return
+        return ground
     try:
         _keep(host, control, child, cgroups)
     finally:
+        if ground.folder:
+            remove_tree(ground.folder)
         os._exit(0)
 
 
+def _survey(*, network: bool, uid: int) -> Ground:
+    """Try in a process that ends again what the jail will do; half a namespace could not be left."""
+    answer, answers = os.pipe()
+    child = os.fork()
+    if not child:
+        _try_everything(answers, network=network, uid=uid)
+    os.close(answers)
+    with open(answer, encoding="utf-8") as file:
+        said = [line.split(" ", 1) for line in file.read().splitlines()]
+    os.waitpid(child, 0)
+    lacks = tuple(layer for group, _ in said if group for layer in jail.NAMESPACES[group])
+    return Ground(lacks, said[0][1] if said else "")
+
+
+def _try_everything(answers: int, *, network: bool, uid: int) -> NoReturn:
+    """Write a line for each group of namespaces that cannot be had; walk the jail's own steps for it."""
+    nothing = jail.Plan((), 0, 0, (), 0, (), network, False, b"", b"", ())
+    room = jail.Jail(nothing, uid, answers, answers, [], [])
+    try:
+        _unshare(network=network)
+        jail.close_descriptors(room)
+    except OSError as error:
+        for group in jail.NAMESPACES:
+            os.write(answers, f"{group} {error}\n".encode())
+        os._exit(0)
+    for group, steps in (
+        ("mounts", (jail.mount_namespace, jail.private_root)),
+        ("user", (jail.identity, jail.user_namespace)),
+    ):
+        try:
+            for step in steps:
+                step(room)
+        except OSError as error:
+            os.write(jail.LANE_FD, f"{group} {error}\n".encode())
+    os._exit(0)
+
+
 def _unshare(*, network: bool) -> None:
+    """Root needs no user namespace for the others, unless a container has taken the right to make them."""
     flags = os.CLONE_NEWPID | os.CLONE_NEWNS | os.CLONE_NEWIPC | (0 if network else os.CLONE_NEWNET)
-    if os.geteuid() == 0:
+    user, group = os.geteuid(), os.getegid()
+    try:
+        if user:
+            raise PermissionError
         os.unshare(flags)
-    else:
-        user, group = os.geteuid(), os.getegid()
+    except PermissionError:
         os.unshare(flags | os.CLONE_NEWUSER)
         for name, line in (
             ("setgroups", "deny"),
@@ -89,3 +157,18 @@ def _remove(trees: list[str]) -> None:
         if not any(os.path.exists(tree) for tree in trees):
             return
         time.sleep(0.02)
+
+
+def remove_tree(top: str) -> None:
+    """Remove a folder of plugins' files, as far as it lets itself be removed; links are not followed."""
+    for folder, folders, files in os.walk(top, topdown=False):
+        for name in (*files, *folders):
+            path = f"{folder}/{name}"
+            try:
+                os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+            except OSError:
+                continue
+    try:
+        os.rmdir(top)
+    except OSError:
+        pass

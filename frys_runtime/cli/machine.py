@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import SandboxError
-from ..linux import cgroup, landlock
+from ..linux import cgroup, landlock, namespaces
 from ..linux.bpf import syscall_number
 
 _ENGINES: Final = {"wasm": "wasmtime", "javascript": "quickjs-ng", "native": "cffi"}
@@ -96,45 +96,7 @@ def _user_namespaces() -> Fact:
     if done.returncode == 0:
         return Fact("user namespaces", "an ordinary user may make them")
     last = (done.stderr.strip() or "it was killed").splitlines()[-1]
-    why, how = next(
-        ((why, how) for name, value, why, how in _KNOBS if _sysctl(name) == value),
-        (last, "a container allows them when its seccomp profile does (--security-opt seccomp=unconfined)"),
-    )
-    return Fact("user namespaces", "an ordinary user may not make them", why, how)
-
-
-# sysctl, the value with which it stands in the way, why, how.
-_KNOBS: Final = (
-    (
-        "user.max_user_namespaces",
-        "0",
-        "user.max_user_namespaces is 0",
-        "sysctl -w user.max_user_namespaces=15000",
-    ),
-    (
-        "kernel.unprivileged_userns_clone",
-        "0",
-        "kernel.unprivileged_userns_clone is 0 (a patch of Debian and others)",
-        "sysctl -w kernel.unprivileged_userns_clone=1",
-    ),
-    (
-        "kernel.apparmor_restrict_unprivileged_userns",
-        "1",
-        "AppArmor takes all rights inside them away (Ubuntu 23.10 and newer)",
-        (
-            "give this Python an AppArmor profile with the rule `userns,`, or "
-            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-        ),
-    ),
-)
-
-
-def _sysctl(name: str) -> str:
-    """A kernel setting; empty where this kernel does not have it, or does not show it."""
-    try:
-        return Path("/proc/sys", name.replace(".", "/")).read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+    return Fact("user namespaces", "an ordinary user may not make them", *namespaces.obstacle(last))
 
 
 def _landlock() -> Fact:
@@ -151,7 +113,7 @@ def _landlock() -> Fact:
 
 def _notification() -> Fact:
     name = "seccomp notification"
-    actions = _sysctl("kernel.seccomp.actions_avail").split()
+    actions = namespaces.sysctl("kernel.seccomp.actions_avail").split()
     if "user_notif" in actions:
         return Fact(name, "forbidden system calls are announced to the host")
     why = "the kernel cannot announce forbidden system calls" if actions else "the kernel has no seccomp"
