@@ -13,7 +13,7 @@ Imports only go down these layers (``make check`` holds it):
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery                                               launchers by kind, children parked ahead of need
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
-    lane                                                  the host's end of a plugin's lane
+    lane, monitor, printout                               the host's end of a lane; what it uses, and prints
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     linux, config, messages                               system calls; settings; values that travel
     errors                                                everything that is raised

@@ -17,6 +17,20 @@ class IsolationLevel(StrEnum):
     """A stranger's code; the default for a plugin without a policy."""
 
 
+class Permission(StrEnum):
+    """What a plugin may ask for in its ``plugin.json``; only a policy grants."""
+
+    READ = "Read"
+    """Files of the host."""
+    WRITE = "Write"
+    """Files of the host, or a private ``/tmp``."""
+    NETWORK = "Network"
+    EXECUTE = "Execute"
+    """Running its own functions, which every loaded plugin may."""
+    ADMIN = "Admin"
+    """Acting on other plugins, which nothing in this version opens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxConfig:
     """One caller's wishes for one plugin; ``None`` leaves the policy's value.
@@ -69,18 +83,30 @@ class SandboxConfig:
             object.__setattr__(self, name, tuple(value))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceUsage:
-    """What a plugin uses now, read from the kernel.
+    """What a plugin uses now, read from the kernel, and what the host counted.
+
+    What the kernel counts is of the running instance, with all its processes; 0 where none runs, or where
+    the kernel does not let this user see it. What the host counts is of all instances together.
 
     Attributes:
-        memory_usage: Bytes charged to the plugin now.
-        memory_peak: The most bytes ever charged to this instance.
-        memory_private: Bytes that only this process holds (USS).
-        cpu_time_used: Milliseconds of CPU since the instance started.
-        processes: Processes and threads.
-        open_files: Open descriptors; 0 where the kernel does not let the host count them.
-        calls: Calls that were answered or failed, over all instances.
+        memory_usage: Bytes charged to the plugin now: its own pages, page tables, files in memory, buffers.
+        memory_peak: The most bytes ever charged to this instance; 0 without a cgroup.
+        memory_private: Bytes that only its first process holds (USS). The kernel walks the plugin's page
+            tables for it, so a stream of samples leaves it at 0.
+        cpu_time_used: Milliseconds of CPU since the instance was forked.
+        cpu_user: Those in its own code, in steps of a tick (usually 10 ms).
+        cpu_system: Those in the kernel, in the same steps.
+        cpu_throttled: Milliseconds for which the CPU quota held its threads back.
+        storage_read: Bytes that it made storage read. What comes from the page cache does not count.
+        storage_written: Bytes that it made storage write; files in memory do not count.
+        processes: Processes.
+        threads: Threads of all of them.
+        open_files: Open descriptors of all of them.
+        calls: Calls that were answered or failed.
+        message_bytes_in: Bytes that came from the plugin on its lane.
+        message_bytes_out: Bytes that went to the plugin on its lane.
         restarts: Times that a fresh instance replaced a dead one.
     """
 
@@ -88,7 +114,15 @@ class ResourceUsage:
     memory_peak: int = 0
     memory_private: int = 0
     cpu_time_used: float = 0.0
+    cpu_user: float = 0.0
+    cpu_system: float = 0.0
+    cpu_throttled: float = 0.0
+    storage_read: int = 0
+    storage_written: int = 0
     processes: int = 0
+    threads: int = 0
     open_files: int = 0
     calls: int = 0
+    message_bytes_in: int = 0
+    message_bytes_out: int = 0
     restarts: int = 0

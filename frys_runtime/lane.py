@@ -43,6 +43,10 @@ class Lane:
         ours: The host's end; owned from here on.
         on_end: Called once, from the event loop, with ``LaneClosed`` or ``ProtocolError``, when nothing more
             can come. A waiting exchange gets the same exception.
+
+    Attributes:
+        bytes_in: Bytes that came.
+        bytes_out: Bytes that were to be sent.
     """
 
     def __init__(self, ours: socket.socket, on_end: Callable[[Exception], None]) -> None:
@@ -56,6 +60,7 @@ class Lane:
         self._descriptors_welcome = True
         self._descriptor = -1
         self._ended: Exception | None = None
+        self.bytes_in = self.bytes_out = 0
         self._first = self.expect(0)
         self._loop.add_reader(ours.fileno(), self._readable)
 
@@ -101,6 +106,7 @@ class Lane:
             sent = self._socket.sendmsg([data], rights)
         except (BrokenPipeError, ConnectionResetError):
             return  # the reader is told by the end of the stream
+        self.bytes_out += sent
         self._send([data[sent:]])
 
     def close(self) -> None:
@@ -108,6 +114,8 @@ class Lane:
         self._end(LaneClosed("the lane was closed"))
 
     def _send(self, buffers: Sequence[bytes]) -> None:
+        for buffer in buffers:
+            self.bytes_out += len(buffer)
         if len(buffers) == 1 and not self._unsent:
             try:
                 sent = self._socket.send(buffers[0])
@@ -161,6 +169,7 @@ class Lane:
             self._take(count)
 
     def _take(self, count: int) -> None:
+        self.bytes_in += count
         if self._waiter is None:
             self._end(ProtocolError("it sent bytes while no call was under way"))
             return

@@ -1,14 +1,16 @@
 """PluginManager: the one front door. It loads plugins, calls them, and leaves nothing behind."""
 
 import asyncio
+import math
 import os
 import resource
 import warnings
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from . import monitor
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .errors import (
     AlreadyLoaded,
@@ -105,6 +107,23 @@ class Plugin:
     def resource_usage(self) -> ResourceUsage:
         """What it uses now, read from the kernel."""
         return self._sandbox.usage()
+
+    def watch(self, interval: float = 1.0) -> AsyncIterator[ResourceUsage]:
+        """What it uses, again and again, until it is unloaded: ``async for usage in plugin.watch(0.5)``.
+
+        The plugin does not notice. A sample costs the host some reads of small kernel files (0.1 to 0.2 ms)
+        and has no ``memory_private``. The first comes at once.
+
+        Args:
+            interval: Seconds between samples, 0.01 or more.
+
+        Raises:
+            ValueError: The interval is too short, or no number.
+        """
+        if not 0.01 <= interval < math.inf:
+            raise ValueError(f"interval must be at least 0.01 seconds, not {interval!r}")
+        sandbox = self._sandbox
+        return monitor.stream(lambda: sandbox.usage(private=False), interval, sandbox.unloaded)
 
     async def unload(self) -> None:
         """End it and give back all that it held."""

@@ -5,11 +5,11 @@ import logging
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from . import wire
+from . import monitor, wire
 from .config import ResourceUsage
 from .errors import (
     CommunicationError,
@@ -26,9 +26,11 @@ from .isolation import Confinement
 from .lane import LaneClosed
 from .launcher import Child, Exit, LauncherKind
 from .linux import process
+from .linux.cgroup import Cgroup, CgroupError
 from .loader import Bundle
 from .messages import MessageValue, check_value
 from .nursery import Nursery
+from .printout import Printout
 
 logger = logging.getLogger("frys.plugin")
 
@@ -40,8 +42,7 @@ _MEMORY_CHECK_SECONDS: Final = 0.05
 _SHARED_MEMORY: Final = 32 << 20
 """What a plugin process shares with its fork server and would be counted against it by its RSS."""
 _EXIT_SECONDS: Final = 0.2
-_LOG_CHUNK: Final = 1 << 16
-_LOG_LINE: Final = 2000
+_CORES: Final = os.cpu_count() or 1
 _MAX_WAITING: Final = 10_000
 
 
@@ -62,10 +63,9 @@ class _Watch:
     child: Child
     deadline: float
     cpu_limit_ns: int
-    cpu_start_ns: int
+    cpu_start_ns: int | None
     timeout_ms: int
     verdict: PluginError | None = None
-    timer: asyncio.TimerHandle | None = None
 
 
 class PluginSandbox:
@@ -91,8 +91,13 @@ class PluginSandbox:
         self._waiting = 0
         self._sequence = 0
         self._watch: _Watch | None = None
-        self._logged = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self.unloaded: asyncio.Future[None] = self._loop.create_future()
+        self._printout: Printout | None = None
+        self._oom_event = -1
+        self._bytes_in = self._bytes_out = 0
+        self._parallel = min(_CORES, confinement.limits.tasks)
 
     @property
     def layers(self) -> frozenset[str]:
@@ -132,7 +137,8 @@ class PluginSandbox:
             Timeout, ResourceLimitExceeded, SecurityViolation: It was stopped.
             CommunicationError: Too many calls wait for this plugin.
         """
-        check_value(list(args), "args")
+        if not (len(args) == 1 and type(args[0]) is bytes):
+            check_value(list(args), "args")
         limit = self.confinement.limits.execution_time
         timeout = limit if timeout_ms is None else min(timeout_ms, limit)
         if self._waiting >= _MAX_WAITING:
@@ -145,7 +151,9 @@ class PluginSandbox:
             self._waiting -= 1
 
     async def _call(self, function: str, args: tuple[MessageValue, ...], timeout_ms: int) -> MessageValue:
-        child = await self._ensure()
+        child = self._child
+        if child is None or self.state is not PluginState.READY or child.exited.done():
+            child = await self._ensure()
         limits = self.confinement.limits
         self.calls += 1
         self._sequence += 1
@@ -165,7 +173,7 @@ class PluginSandbox:
             await self._stop()
             raise
         finally:
-            self._finish(watch)
+            self._watch = None
 
     def _result(self, answer: list[Any], function: str) -> MessageValue:
         match answer:
@@ -214,8 +222,33 @@ class PluginSandbox:
         self._child = child
         child.on_end = self._lane_ended
         child.on_violation = lambda what: self._accuse(child, SecurityViolation(self.plugin_id, what))
-        self._loop.add_reader(child.log, self._read_log, child)
+        limit = room.limits.log
+        self._printout = Printout(
+            self.plugin_id,
+            child.log,
+            limit,
+            lambda: self._watch is not None,
+            lambda size: self._accuse(child, ResourceLimitExceeded(self.plugin_id, "log", limit, size)),
+        )
+        if room.may_fork and child.cgroup is not None:
+            self._watch_memory(child, child.cgroup)
         return child
+
+    def _watch_memory(self, child: Child, cgroup: Cgroup) -> None:
+        """Have all processes of the plugin die when the kernel picks one of them for want of memory."""
+        try:
+            event = cgroup.oom_event()
+        except CgroupError as error:
+            raise SandboxError(f"running out of memory would go unnoticed: {error}") from error
+        if event is not None:
+            self._oom_event = event
+            self._loop.add_reader(event, self._out_of_memory, child, cgroup)
+
+    def _out_of_memory(self, child: Child, cgroup: Cgroup) -> None:
+        self._loop.remove_reader(self._oom_event)
+        limit = self.confinement.limits.memory
+        peak = cgroup.usage().memory_peak or limit
+        self._accuse(child, ResourceLimitExceeded(self.plugin_id, "memory", limit, peak))
 
     async def _load(self, child: Child) -> dict[str, str]:
         limits, bundle = self.confinement.limits, self._bundle
@@ -245,7 +278,7 @@ class PluginSandbox:
                 error = LoadFailed(bundle.path, error.reason)
             raise error from None
         finally:
-            self._finish(watch)
+            self._watch = None
 
     def _load_failure(self, failure: wire.Failure) -> PluginError:
         if failure.kind == "format":
@@ -262,24 +295,37 @@ class PluginSandbox:
             child=child,
             deadline=now + timeout_ms / 1000,
             cpu_limit_ns=cpu_ms * 1_000_000,
-            cpu_start_ns=self._cpu_ns(child),
+            # The clock of one process is a system call; a group's is a file, which a short call never reads.
+            cpu_start_ns=None if self.confinement.may_fork else process.cpu_ns(child.pid) or 0,
             timeout_ms=timeout_ms,
         )
-        self._watch, self._logged = watch, 0
-        self._look_again(watch, now, watch.cpu_limit_ns)
+        self._watch = watch
+        if self._printout is not None:
+            self._printout.begin_call()
+        self._look_again(watch, now, 0 if watch.cpu_start_ns is None else watch.cpu_limit_ns)
         return watch
 
     def _look_again(self, watch: _Watch, now: float, cpu_left_ns: int) -> None:
         """Sleep until the first moment at which a limit could be reached."""
-        pause = max(cpu_left_ns / 1e9, _CPU_CHECK_SECONDS)
+        pause = max(cpu_left_ns / 1e9 / self._parallel, _CPU_CHECK_SECONDS)
         if self.confinement.cgroup.memory is None:
             pause = min(pause, _MEMORY_CHECK_SECONDS)
         when = min(watch.deadline + _INTERRUPT_GRACE, now + pause)
-        watch.timer = self._loop.call_at(when, self._tick, watch)
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return  # an earlier call's; it looks in time, and costs this one nothing
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._tick)
 
-    def _tick(self, watch: _Watch) -> None:
+    def _tick(self) -> None:
+        self._timer, watch = None, self._watch
+        if watch is None:
+            return
         now, limits = self._loop.time(), self.confinement.limits
-        used = self._cpu_ns(watch.child) - watch.cpu_start_ns
+        total = self._cpu_ns(watch.child)
+        if watch.cpu_start_ns is None:
+            watch.cpu_start_ns = total
+        used = total - watch.cpu_start_ns
         if now >= watch.deadline:
             self._condemn(watch, Timeout(self.plugin_id, watch.timeout_ms))
         elif used >= watch.cpu_limit_ns:
@@ -294,7 +340,7 @@ class PluginSandbox:
 
     def _cpu_ns(self, child: Child) -> int:
         if self.confinement.may_fork and child.cgroup is not None:
-            return child.cgroup.usage().cpu_ns or 0
+            return child.cgroup.cpu_ns() or 0
         return process.cpu_ns(child.pid) or 0
 
     def _condemn(self, watch: _Watch, verdict: PluginError) -> None:
@@ -302,11 +348,6 @@ class PluginSandbox:
         if watch.verdict is None:
             watch.verdict = verdict
         watch.child.kill()
-
-    def _finish(self, watch: _Watch) -> None:
-        if watch.timer is not None:
-            watch.timer.cancel()
-        self._watch = None
 
     def _accuse(self, child: Child, error: PluginError) -> None:
         """Kill for something that may also happen between calls, when nobody waits for the error."""
@@ -321,23 +362,6 @@ class PluginSandbox:
             self.state = PluginState.STOPPED
         if self._watch is None and self._child is not None:
             self._child.kill()
-
-    def _read_log(self, child: Child) -> None:
-        try:
-            data = os.read(child.log, _LOG_CHUNK)
-        except BlockingIOError:
-            return
-        if not data:
-            self._loop.remove_reader(child.log)
-            return
-        limit = self.confinement.limits.log
-        self._logged += len(data)
-        if self._logged > limit:
-            self._accuse(child, ResourceLimitExceeded(self.plugin_id, "log", limit, self._logged))
-            return
-        if logger.isEnabledFor(logging.INFO):
-            for line in data.decode("utf-8", "replace").splitlines():
-                logger.info("%s: %s", self.plugin_id, line[:_LOG_LINE], extra={"plugin_id": self.plugin_id})
 
     # What an end means.
 
@@ -424,34 +448,46 @@ class PluginSandbox:
         if self.state is PluginState.READY:
             self.state = PluginState.STOPPED
         child.on_end = child.on_violation = None
+        if self._printout is not None:
+            self._printout.close()
+            self._printout = None
+        if self._oom_event >= 0:
+            self._loop.remove_reader(self._oom_event)
+            os.close(self._oom_event)
+            self._oom_event = -1
+        self._bytes_in += child.lane.bytes_in
+        self._bytes_out += child.lane.bytes_out
         await asyncio.shield(child.discard())
 
-    def usage(self) -> ResourceUsage:
-        """What the plugin uses now, read from the kernel."""
+    def usage(self, *, private: bool = True) -> ResourceUsage:
+        """What the plugin uses now, read from the kernel.
+
+        Args:
+            private: Also ``memory_private``, for which the kernel holds the plugin's memory map for a moment.
+        """
         child = self._child
-        calls, restarts = self.calls, max(self.starts - 1, 0)
-        if child is None or child.exited.done():
-            return ResourceUsage(calls=calls, restarts=restarts)
-        usage = child.cgroup.usage() if child.cgroup else None
-        private = process.private_memory(child.pid)
-        return ResourceUsage(
-            memory_usage=(usage.memory if usage else None) or process.resident_memory(child.pid),
-            memory_peak=(usage.memory_peak if usage else None) or 0,
-            memory_private=private,
-            cpu_time_used=(process.cpu_ns(child.pid) or 0) / 1e6,
-            processes=(usage.pids if usage else None) or 1,
-            open_files=process.open_files(child.pid),
-            calls=calls,
-            restarts=restarts,
+        measured = ResourceUsage()
+        if child is not None and not child.exited.done():
+            measured = monitor.measure(child.pid, child.cgroup, private=private)
+        return replace(
+            measured,
+            calls=self.calls,
+            message_bytes_in=self._bytes_in + (child.lane.bytes_in if child else 0),
+            message_bytes_out=self._bytes_out + (child.lane.bytes_out if child else 0),
+            restarts=max(self.starts - 1, 0),
         )
 
     async def close(self) -> None:
         """End the process and give back everything; a call under way fails."""
         self.state = PluginState.UNLOADED
+        if not self.unloaded.done():
+            self.unloaded.set_result(None)
         if self._watch is not None:
             self._condemn(self._watch, CommunicationError(self.plugin_id, "it was unloaded during the call"))
         async with self._turn:
             await self._stop()
+        if self._timer is not None:
+            self._timer.cancel()
         self._bundle.close()
 
 

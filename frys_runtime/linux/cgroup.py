@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _WANTED = ("memory", "pids", "cpu")
 _LEAF = "supervisor"
 _CPU_PERIOD_US = 100_000  # the kernel's default; its smallest quota is 1 ms of it
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PATIENCE = 5.0  # seconds: a killed process leaves its cgroup within milliseconds, on a busy machine later
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _TREE_NAME = re.compile(r"frys-(?P<pidns>\d+)-(?P<pid>\d+)-(?P<start>\d+)-\d+")
@@ -91,6 +92,9 @@ class CgroupUsage(NamedTuple):
     memory: int | None  # bytes now
     memory_peak: int | None  # bytes, the most there ever were; before Linux 5.19 on v2 the present ones
     cpu_ns: int | None  # nanoseconds, user and system, of all processes that ever were in the group
+    cpu_user_ns: int | None  # its parts; on v1 in steps of a tick, so that they need not add up
+    cpu_system_ns: int | None
+    throttled_ns: int | None  # nanoseconds for which the CPU quota held threads back, summed over the cores
     pids: int | None  # processes and threads now
 
 
@@ -306,15 +310,36 @@ class Cgroup:
             peak = int(_read(peak_file, default=b"0")) or memory
         if found := self._dir("pids"):
             pids = int(_read(f"{found[1]}/pids.current"))
-        return CgroupUsage(memory, peak, self._cpu_ns(), pids)
+        return CgroupUsage(memory, peak, self.cpu_ns(), *self._cpu_parts(), self._throttled_ns(), pids)
 
-    def _cpu_ns(self) -> int | None:
+    def processes(self) -> list[int]:
+        """The processes of the group, by the numbers of this process's pid namespace."""
+        return _pids(self._dirs[0][1])
+
+    def cpu_ns(self) -> int | None:
+        """CPU time of all processes that ever were in the group; None where nothing counts it."""
         for hierarchy, directory in self._dirs:
             if hierarchy.version == 2:  # counted in every cgroup, with or without the controller
                 return 1000 * _field(f"{directory}/cpu.stat", b"usage_usec")
             if "cpuacct" in hierarchy.controllers:
                 return int(_read(f"{directory}/cpuacct.usage"))
         return None
+
+    def _cpu_parts(self) -> tuple[int | None, int | None]:
+        for hierarchy, directory in self._dirs:
+            if hierarchy.version == 2:
+                stat = _fields(f"{directory}/cpu.stat")
+                return 1000 * stat[b"user_usec"], 1000 * stat[b"system_usec"]
+            if "cpuacct" in hierarchy.controllers:
+                stat = _fields(f"{directory}/cpuacct.stat")
+                return _TICK_NS * stat[b"user"], _TICK_NS * stat[b"system"]
+        return None, None
+
+    def _throttled_ns(self) -> int | None:
+        if not (found := self._dir("cpu")):
+            return None
+        stat = _fields(f"{found[1]}/cpu.stat")
+        return 1000 * stat.get(b"throttled_usec", 0) if found[0].version == 2 else stat[b"throttled_time"]
 
     def oom_kills(self) -> int:
         """How often the kernel killed in this group for want of memory; one process may count twice."""
@@ -323,6 +348,28 @@ class Cgroup:
         hierarchy, directory = found
         file = "memory.events" if hierarchy.version == 2 else "memory.oom_control"
         return _field(f"{directory}/{file}", b"oom_kill")
+
+    def oom_event(self) -> int | None:
+        """A descriptor that becomes readable when the group is out of memory; the caller closes it.
+
+        For version 1, where the kernel then kills one process and lets the others live: kill the rest. It
+        becomes readable, too, when the group is removed. None where memory is not limited, and on version 2,
+        where memory.oom.group makes the kernel kill all of them.
+        """
+        found = self._dir("memory")
+        if found is None or found[0].version == 2:
+            return None
+        event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            control = _open(f"{found[1]}/memory.oom_control", os.O_RDONLY)
+            try:
+                _write(f"{found[1]}/cgroup.event_control", f"{event} {control}")
+            finally:
+                os.close(control)
+        except CgroupError:
+            os.close(event)
+            raise
+        return event
 
     def pids_refused(self) -> int:
         """How many new processes or threads the pids limit refused."""
@@ -768,8 +815,11 @@ def _read(path: str, *, default: bytes | None = None) -> bytes:
 
 def _field(path: str, name: bytes) -> int:
     """One value of a file of `name value` lines; 0 where this kernel does not count it."""
-    lines = (line.split() for line in _read(path).splitlines())
-    return next((int(value) for key, value in lines if key == name), 0)
+    return _fields(path).get(name, 0)
+
+
+def _fields(path: str) -> dict[bytes, int]:
+    return {name: int(value) for name, value in (line.split() for line in _read(path).splitlines())}
 
 
 def _mkdir(path: str) -> None:

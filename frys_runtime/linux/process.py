@@ -5,6 +5,8 @@ import resource
 import signal
 import time
 
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
 
 def pid_of(pidfd: int) -> int:
     """The process number behind a pidfd as this process sees it; -1 when it has been reaped (proc(5))."""
@@ -32,6 +34,40 @@ def cpu_ns(pid: int) -> int | None:
         return time.clock_gettime_ns((~pid << 3) | 2)
     except OSError:
         return None
+
+
+def cpu_parts_ns(pid: int) -> tuple[int, int]:
+    """User and system CPU time of a process, in nanoseconds and steps of a tick; zeros when it is gone."""
+    stat = _stat(pid)
+    return (int(stat[11]) * _TICK_NS, int(stat[12]) * _TICK_NS) if stat else (0, 0)
+
+
+def threads(pid: int) -> int:
+    """How many threads a process has; 0 when it is gone."""
+    stat = _stat(pid)
+    return int(stat[17]) if stat else 0
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of proc_pid_stat(5) from the third on; what stands before may hold blanks."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
+
+
+def storage_bytes(pid: int) -> tuple[int, int]:
+    """Bytes that a process and its dead children made storage read and write (proc_pid_io(5)).
+
+    Page cache hits and memory file systems do not count. Zeros when the kernel does not let this user see.
+    """
+    try:
+        with open(f"/proc/{pid}/io", "rb") as file:
+            counts = dict(line.split(b": ") for line in file.read().splitlines())
+    except OSError:
+        return 0, 0
+    return int(counts[b"read_bytes"]), int(counts[b"write_bytes"])
 
 
 def open_files(pid: int) -> int:
