@@ -11,8 +11,8 @@ import typer
 from .. import __version__
 from .exits import Exit, leave_quietly, tell, wants_traceback
 
-COMMANDS: Final = ("run", "inspect", "doctor", "demo", "bench")
-"""Each is a module of this package whose function ``command`` is the command."""
+COMMANDS: Final = ("run", "inspect", "doctor", "demo", "bench", "audit")
+"""Each is a module of this package: its ``command`` is the command, or its ``group`` holds several."""
 
 
 def run(words: list[str]) -> int:
@@ -50,7 +50,11 @@ def _app(names: Iterable[str]) -> typer.Typer:
     )
     app.callback()(_options)
     for name in names:
-        app.command(name)(importlib.import_module(f".{name}", __package__).command)
+        module = importlib.import_module(f".{name}", __package__)
+        if hasattr(module, "group"):
+            app.add_typer(module.group, name=name)
+        else:
+            app.command(name)(module.command)
     return app
 
 
