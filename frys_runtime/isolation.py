@@ -5,18 +5,19 @@ import os
 import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from .config import IsolationLevel, SandboxConfig
-from .errors import ConfigError, SandboxError
+from .config import IsolationLevel, Permission, SandboxConfig
+from .errors import ConfigError, LoadFailed, SandboxError
 from .jail import Plan
 from .linux import landlock
 from .linux.bpf import Action, SyscallRule, compile_filter
 from .linux.cgroup import CgroupLimits, Support, probe
 from .metadata import Metadata
-from .policy import Limits, Policy, Syscalls, level_policy, load_policy
+from .policy import Limits, Policy, PolicyFile, level_file, load_policy, settings
+from .policy_syscalls import Syscalls
 
 _LIBRARIES: Final = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _SYSTEM: Final = (
@@ -99,6 +100,7 @@ def _plan(
         mounts=_mounts(policy, engine_paths),
         plugin_size=limits.files + _SPARE_FILES if needs_files else 0,
         tmp_size=limits.tmp,
+        inodes=limits.inodes,
         rlimits=_rlimits(limits, room.cgroup),
         landlock=room.landlock,
         lacks=lacks,
@@ -178,6 +180,20 @@ def _is_announced(syscalls: Syscalls, name: str) -> bool:
     return any(not rule.args for rule in rules) if syscalls.mode == "deny" else not rules
 
 
+class Setting(NamedTuple):
+    """One thing that a plugin's policy says.
+
+    Attributes:
+        key: In the words of a policy file: ``limits.memory``.
+        value: What holds.
+        origin: Who decided: a file with a line, ``plugin.json``, or the host program.
+    """
+
+    key: str
+    value: Any
+    origin: str
+
+
 class IsolationManager:
     """Decides what a plugin gets: the policy, its own wishes for less, and the host program's word.
 
@@ -186,6 +202,7 @@ class IsolationManager:
         level: The level for plugins without a policy; Maximum by default.
 
     Attributes:
+        file: The policy file.
         cgroups: What this machine gives of cgroups, with reasons for what it does not.
         landlock: The kernel's Landlock ABI; 0 for none.
     """
@@ -195,15 +212,68 @@ class IsolationManager:
     ) -> None:
         if policy is not None and level is not None:
             raise ConfigError("isolation", "a policy file names its level itself; give one of the two")
-        self._policy = load_policy(policy) if policy is not None else level_policy(_level(level))
+        self.file = load_policy(policy) if policy is not None else level_file(_level(level))
         self.cgroups: Support = probe()
         self.landlock = landlock.abi()
+
+    def policy(
+        self,
+        metadata: Metadata,
+        level: IsolationLevel | str | None = None,
+        wishes: Iterable[SandboxConfig] = (),
+        *,
+        plugin_id: str | None = None,
+    ) -> Policy:
+        """What one plugin may do, whether it asks for more or not.
+
+        Args:
+            metadata: Its limits can only tighten the policy's.
+            level: Another level than the manager's.
+            wishes: The host program's limits, which tighten too, and grants, which widen.
+            plugin_id: The id under which it is loaded, if that is not its own.
+
+        Raises:
+            ConfigError: A wish cannot be granted, or two patterns of the policy match the id equally well.
+        """
+        policy = self._file(level).policy(metadata.id if plugin_id is None else plugin_id)
+        policy = policy.tightened(metadata.resource_limits)
+        for wish in wishes:
+            policy = policy.granted(wish)
+        return policy
+
+    def explain(
+        self,
+        metadata: Metadata,
+        level: IsolationLevel | str | None = None,
+        wishes: Iterable[SandboxConfig] = (),
+        *,
+        plugin_id: str | None = None,
+    ) -> list[Setting]:
+        """Everything that :meth:`policy` decides for a plugin, with who decided it.
+
+        Lists of system calls come from the level, the grants and the changes together, and name no origin.
+        """
+        name = metadata.id if plugin_id is None else plugin_id
+        file = self._file(level)
+        policy, origins = file.policy(name), dict(file.origins(name))
+        stages = [("plugin.json", policy.tightened(metadata.resource_limits))]
+        for wish in wishes:
+            stages.append(("the host program", stages[-1][1].granted(wish)))
+        before = settings(policy)
+        for origin, stage in stages:
+            after = settings(stage)
+            origins |= {key: origin for key, value in after.items() if value != before.get(key)}
+            before = after
+        return [Setting(key, value, origins.get(key, "")) for key, value in before.items()]
 
     def confine(
         self,
         metadata: Metadata,
         level: IsolationLevel | str | None = None,
         wishes: Iterable[SandboxConfig] = (),
+        *,
+        plugin_id: str | None = None,
+        path: str = "",
     ) -> Confinement:
         """The confinement of one plugin.
 
@@ -211,21 +281,54 @@ class IsolationManager:
             metadata: Its limits can only tighten the policy's.
             level: Another level than the manager's.
             wishes: The host program's limits, which tighten too, and grants, which widen.
+            plugin_id: The id under which it is loaded, if that is not its own.
+            path: How the caller named it.
 
         Raises:
-            ConfigError: A wish cannot be granted.
+            ConfigError: A wish cannot be granted, or two patterns of the policy match the id equally well.
+            LoadFailed: It asks for permissions that the policy does not grant.
+            SandboxError: The policy sets a limit that this machine cannot enforce.
         """
-        policy = self._policy if level is None else level_policy(_level(level))
-        policy = policy.tightened(metadata.resource_limits)
-        for wish in wishes:
-            policy = policy.granted(wish)
+        policy = self.policy(metadata, level, wishes, plugin_id=plugin_id)
+        _refuse_what_is_not_granted(metadata, policy, path or metadata.id)
         has = self.cgroups.controllers
+        if policy.limits.cpu is not None and "cpu" not in has:
+            raise SandboxError(
+                f"the policy limits {metadata.id} to {policy.limits.cpu:g} cpu (limits.cpu), which only the "
+                "cgroup controller cpu can enforce, and this machine does not give it; `frys doctor` says "
+                "why, and `cpu: none` does without"
+            )
         cgroup = CgroupLimits(
             memory=policy.limits.memory if "memory" in has else None,
             pids=policy.limits.tasks if "pids" in has else None,
+            cpu=policy.limits.cpu,
         )
         variant = "main" if metadata.options.get("interpreter") == "main" else ""
         return Confinement(metadata.format, policy, cgroup, self.landlock, variant)
+
+    def _file(self, level: IsolationLevel | str | None) -> PolicyFile:
+        return self.file if level is None else level_file(_level(level))
+
+
+_GRANTED_BY: Final = {
+    Permission.READ: "`after_load: read-only` with `read` or a `view`",
+    Permission.WRITE: "`write` or `limits.tmp`",
+    Permission.NETWORK: "`network: true`",
+    Permission.EXECUTE: "`permissions`",
+    Permission.ADMIN: "`permissions`, though nothing in this version needs it",
+}
+
+
+def _refuse_what_is_not_granted(metadata: Metadata, policy: Policy, path: str) -> None:
+    missing = sorted(metadata.permissions - metadata.optional_permissions - policy.permissions)
+    if not missing:
+        return
+    ways = "; ".join(f"{permission} by {_GRANTED_BY[permission]}" for permission in missing)
+    raise LoadFailed(
+        path,
+        f"it asks for {' and '.join(missing)}, which its policy (level {policy.level}) does not grant: "
+        f"a policy file grants {ways}; what it can do without belongs into its optionalPermissions",
+    )
 
 
 def _level(level: IsolationLevel | str | None) -> IsolationLevel:

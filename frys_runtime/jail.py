@@ -53,6 +53,7 @@ class Plan(NamedTuple):
         mounts: ``(source, target, writable)`` for every path of the host that is shown.
         plugin_size: Bytes of the private file system for the plugin's files; 0 for none.
         tmp_size: Bytes of a private ``/tmp``; 0 for none.
+        inodes: Files and folders in each of these two.
         rlimits: ``(resource, value)`` with the numbers of getrlimit(2).
         landlock: The Landlock ABI to use; 0 when the kernel has none.
         lacks: The layers of ``NAMESPACES`` that this machine does not give, as the keeper found out.
@@ -66,6 +67,7 @@ class Plan(NamedTuple):
     mounts: tuple[tuple[str, str, bool], ...]
     plugin_size: int
     tmp_size: int
+    inodes: int
     rlimits: tuple[tuple[int, int], ...]
     landlock: int
     lacks: tuple[str, ...]
@@ -185,9 +187,8 @@ def private_root(jail: Jail) -> None:
     ):
         if size:
             os.mkdir(_NEW_ROOT + path)
-            libc.mount(
-                "frys", _NEW_ROOT + path, "tmpfs", flags | extra, f"size={size},nr_inodes=8192,{owner}"
-            )
+            room = f"size={size},nr_inodes={jail.plan.inodes}"
+            libc.mount("frys", _NEW_ROOT + path, "tmpfs", flags | extra, f"{room},{owner}")
     for source, target, writable in jail.plan.mounts:
         _show(source, _NEW_ROOT + target, writable=writable)
     read_only = libc.MS_REMOUNT | libc.MS_BIND | libc.MS_RDONLY | libc.MS_NOEXEC

@@ -249,7 +249,9 @@ class PluginManager:
         live: PluginSandbox | None = None
         try:
             wishes = [wish for wish in (self._limits, sandbox) if wish is not None]
-            confinement = self._isolation.confine(bundle.metadata, isolation, wishes)
+            confinement = self._isolation.confine(
+                bundle.metadata, isolation, wishes, plugin_id=name, path=os.fspath(path)
+            )
             live = PluginSandbox(name, bundle, confinement, nursery)
             await live.start()
             self._check_open()

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, NoReturn
 import msgspec
 from msgspec import Meta
 
+from .config import Permission
 from .errors import ConfigError
 from .messages import check_value
 
@@ -42,16 +43,6 @@ class Format(StrEnum):
     JAVASCRIPT = "javascript"
     NATIVE = "native"
     PYTHON = "python"
-
-
-class Permission(StrEnum):
-    """What a plugin may ask for."""
-
-    READ = "Read"
-    WRITE = "Write"
-    NETWORK = "Network"
-    EXECUTE = "Execute"
-    ADMIN = "Admin"
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
@@ -109,7 +100,8 @@ class Metadata(_Document, frozen=True):
         license: An SPDX expression, not checked.
         capabilities: What it is good for: DataProcessing, NetworkCommunication, FileSystemAccess,
             DatabaseAccess, AIProcessing, or any other name.
-        permissions: What it asks for.
+        permissions: What it asks for, and does not load without.
+        optional_permissions: What it asks for, and can do without.
         resource_limits: What it says it needs at most.
         dependencies: Other plugins.
         exports: Functions by name.
@@ -128,6 +120,7 @@ class Metadata(_Document, frozen=True):
     license: _Text = ""
     capabilities: tuple[_Word, ...] = ()
     permissions: frozenset[Permission] = frozenset()
+    optional_permissions: frozenset[Permission] = frozenset()
     resource_limits: ResourceLimits = ResourceLimits()
     dependencies: tuple[Dependency, ...] = ()
     exports: dict[str, Export] = {}

@@ -1,28 +1,32 @@
-"""What plugins may do: YAML files, read strictly, and what a caller's wishes make of them.
+"""What plugins may do: YAML files, and what a plugin's and a caller's wishes make of them.
 
 Each isolation level is one file in ``policies/``. A deployment's file names the level that it extends and
-then says only what is different. Every error names the file, the key and the line.
+then says only what is different, for all plugins and for single ones. docs/policy.md explains every key.
 """
 
-import fcntl
 import functools
-import mmap
 import os
 import re
-import socket
-import termios
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
-from fractions import Fraction
 from importlib.resources import files
-from typing import Any, Final, Literal, NoReturn, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
-import yaml
 
-from .config import IsolationLevel, SandboxConfig
+from .config import IsolationLevel, Permission, SandboxConfig
 from .errors import ConfigError
-from .linux.bpf import OPERATORS, Condition, SyscallRule, syscall_number
+from .policy_file import Document, Node
+from .policy_syscalls import (
+    FORMATS,
+    Change,
+    Entry,
+    Mode,
+    Syscalls,
+    read_changes,
+    read_lists,
+    resolve,
+)
 
 LAYERS: Final = (
     "user_namespace",
@@ -43,15 +47,9 @@ LAYERS: Final = (
 )
 """The layers of the jail, in the words of ``require`` and of the jail's own report."""
 
-FORMATS: Final = ("wasm", "javascript", "native", "python")
-
-_GRANTS: Final = ("files", "writes", "network", "threads", "processes")
-_SECTIONS: Final = ("common", *FORMATS, *_GRANTS)
-_PHASES: Final = {"allow": ("enosys", "load", "serve"), "deny": ("enosys", "forbid")}
-
 type View = Literal["engine", "minimal", "system"]
 type AfterLoad = Literal["none", "read-only"]
-type Mode = Literal["allow", "deny"]
+type OnViolation = Literal["kill", "deny", "log"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +57,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         memory: Bytes that the kernel charges to the plugin.
+        cpu: Processors that it may keep busy, such as 0.5; ``None`` for no quota.
         cpu_time: Milliseconds of CPU per call.
         execution_time: Milliseconds of wall-clock time per call.
         load_time: Milliseconds from the first byte of the plugin to ready.
@@ -66,6 +65,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         open_files: Descriptors.
         file_size: Bytes of one file.
         files: Bytes of all the plugin's own files, for the formats that need them as files.
+        inodes: Files and folders in each of its private file systems.
         output: Bytes of one result.
         log: Bytes printed during one call.
         stack: Bytes.
@@ -73,6 +73,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     memory: int
+    cpu: float | None
     cpu_time: int
     execution_time: int
     load_time: int
@@ -80,26 +81,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     open_files: int
     file_size: int
     files: int
+    inodes: int
     output: int
     log: int
     stack: int
     tmp: int
-
-
-class Syscalls(msgspec.Struct, frozen=True, cache_hash=True):
-    """The system calls of one format under one policy.
-
-    Attributes:
-        mode: ``allow``: what is not listed is forbidden. ``deny``: what is listed is forbidden.
-        load: ``allow``: what only loading may do. ``deny``: what is forbidden.
-        serve: ``allow``: what may be done always.
-        enosys: What is answered as by an older kernel, where the other lists do not allow it.
-    """
-
-    mode: Mode
-    load: tuple[SyscallRule, ...]
-    serve: tuple[SyscallRule, ...]
-    enosys: tuple[SyscallRule, ...]
 
 
 class Asked(Protocol):
@@ -118,10 +104,6 @@ class Asked(Protocol):
         """Milliseconds of wall-clock time per call."""
 
 
-type _Entry = tuple[str, str, SyscallRule]
-"""Phase, section, rule."""
-
-
 class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """What a plugin may do.
 
@@ -137,9 +119,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
         network: Whether the host's network is left in place.
         processes: Whether it may start processes.
         threads: Whether it may start threads.
+        asks: The permissions that a plugin.json may ask for, or ``None`` for those that the grants open.
         require: The layers without which it must not start.
+        on_violation: What becomes of a forbidden system call: ``kill`` the plugin, ``deny`` the call, or
+            ``log`` it and let it happen.
+        max_violations: After how many violations the plugin is disabled; 0 for never.
         mode: Whether ``entries`` allow or forbid.
-        entries: Every entry of the system-call lists.
+        entries: Every entry of the level's system-call lists.
+        changes: What a deployment changes in them; a later one decides over an earlier one.
     """
 
     level: IsolationLevel
@@ -152,14 +139,31 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     network: bool
     processes: bool
     threads: bool
+    asks: frozenset[Permission] | None
     require: frozenset[str]
+    on_violation: OnViolation
+    max_violations: int
     mode: Mode
-    entries: tuple[_Entry, ...]
+    entries: tuple[Entry, ...]
+    changes: tuple[Change, ...]
 
     @property
     def syscalls(self) -> Mapping[str, Syscalls]:
         """The system calls of every format, with those that the grants open."""
         return _syscalls(self)
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What a plugin.json may ask for: what the policy says, or else what its grants open."""
+        if self.asks is not None:
+            return self.asks
+        opened = {
+            Permission.EXECUTE: True,
+            Permission.READ: self.after_load == "read-only",
+            Permission.WRITE: bool(self.write or self.limits.tmp),
+            Permission.NETWORK: self.network,
+        }
+        return frozenset(permission for permission, given in opened.items() if given)
 
     def tightened(self, asked: Asked) -> "Policy":
         """The policy with a plugin's own limits where they are lower."""
@@ -189,6 +193,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
         )
         read, write = _split_paths(wish.allowed_paths)
         opened = wish.allow_fs or bool(wish.allowed_paths)
+        network = wish.allow_network
+        given = {Permission.READ: opened, Permission.WRITE: bool(write), Permission.NETWORK: network}
+        more = {permission for permission, yes in given.items() if yes}
         return _without_contradiction(
             msgspec.structs.replace(
                 limited,
@@ -196,7 +203,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
                 after_load="read-only" if opened else self.after_load,
                 read=tuple(dict.fromkeys(self.read + read)),
                 write=tuple(dict.fromkeys(self.write + write)),
-                network=self.network or wish.allow_network,
+                network=self.network or network,
+                asks=None if self.asks is None else self.asks | more,
             )
         )
 
@@ -246,365 +254,331 @@ def _syscalls(policy: Policy) -> dict[str, Syscalls]:
         "threads": policy.threads,
         "processes": policy.processes,
     }
-    shared = {"common", *(name for name, given in grants.items() if given)}
-    found: dict[str, Syscalls] = {}
-    for name in FORMATS:
-        chosen: dict[str, list[SyscallRule]] = {phase: [] for phases in _PHASES.values() for phase in phases}
-        for phase, section, rule in policy.entries:
-            if section == name or section in shared:
-                chosen[phase].append(rule)
-        load = chosen["load"] if policy.mode == "allow" else chosen["forbid"]
-        found[name] = Syscalls(policy.mode, tuple(load), tuple(chosen["serve"]), tuple(chosen["enosys"]))
-    return found
+    given = [name for name, yes in grants.items() if yes]
+    return resolve(policy.mode, policy.entries, policy.changes, given)
+
+
+# What the keys of a file mean.
+
+BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+TIME: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
+COUNT: Final[dict[str, int]] = {}
+CORES: Final = {"cpu": 1}
+
+LIMITS: Final[dict[str, Mapping[str, int]]] = {
+    "memory": BYTES,
+    "cpu": CORES,
+    "cpu_time": TIME,
+    "execution_time": TIME,
+    "load_time": TIME,
+    "tasks": COUNT,
+    "open_files": COUNT,
+    "file_size": BYTES,
+    "files": BYTES,
+    "inodes": COUNT,
+    "output": BYTES,
+    "log": BYTES,
+    "stack": BYTES,
+    "tmp": BYTES,
+}
+"""The limits with their units."""
+
+_MAY_BE_ZERO: Final = ("tmp", "log")
+
+_LATER: Final = {
+    "messages": "this version of Frys has no messages between plugins",
+    "host_functions": "this version of Frys has no host functions that a plugin can call",
+    "signatures": "this version of Frys does not check signatures",
+}
+"""Keys that would look as if they did something."""
+
+
+def _limit(node: Node) -> Any:
+    name = node.path[-1]
+    if LIMITS[name] is CORES:
+        return node.cores()
+    return node.amount(LIMITS[name], 0 if name in _MAY_BE_ZERO else 1)
+
+
+def _paths(node: Node) -> tuple[str, ...]:
+    for item in node.texts():
+        if wrong := _wrong_path(item.value):
+            item.fail(f"{item.value!r} {wrong}")
+    return tuple(node.value)
+
+
+def _layers(node: Node) -> frozenset[str]:
+    for item in node.texts():
+        if item.value not in LAYERS:
+            item.fail(f"{item.value!r} is not a layer; known are {', '.join(LAYERS)}")
+    return frozenset(node.value)
+
+
+def _permissions(node: Node) -> frozenset[Permission] | None:
+    if node.value == "granted":
+        return None
+    return frozenset(Permission(item.one_of(Permission)) for item in node.texts())
+
+
+def _network(node: Node) -> bool:
+    if isinstance(node.value, dict):
+        node.fail(
+            "must be true (the host's network) or false: this version of Frys has no broker that could hold "
+            "a plugin to single hosts, ports or methods"
+        )
+    return node.flag()
+
+
+def _choice(*known: str) -> Callable[[Node], str]:
+    return lambda node: node.one_of(known)
+
+
+_READERS: Final[dict[str, Callable[[Node], Any]]] = {
+    "description": Node.text,
+    "view": _choice("engine", "minimal", "system"),
+    "after_load": _choice("none", "read-only"),
+    "read": _paths,
+    "write": _paths,
+    "network": _network,
+    "processes": Node.flag,
+    "threads": Node.flag,
+    "permissions": _permissions,
+    "require": _layers,
+    "on_violation": _choice("kill", "deny", "log"),
+    "max_violations": lambda node: node.amount(COUNT, 0),
+}
+
+KEYS: Final = ("extends", *_READERS, "limits", "syscalls")
+"""The keys of a file, and of a section for single plugins."""
+
+_NAMES: Final = {"asks": "permissions"}
+"""Where a key is not called like its attribute."""
+
+
+class _Layered(NamedTuple):
+    """Files laid over each other: every value with the place that decided it.
+
+    Attributes:
+        nodes: By key, limits as ``limits.memory``.
+        mode: Of the level's system calls.
+        entries: The level's system calls.
+        changes: What deployments change, with places.
+    """
+
+    nodes: Mapping[str, Node]
+    mode: Mode
+    entries: tuple[Entry, ...]
+    changes: tuple[tuple[Change, Node], ...] = ()
+
+    def over(self, nodes: Mapping[str, Node]) -> "_Layered":
+        """With the keys of a deployment's file or section, which decide where they stand."""
+        changes = read_changes(nodes["syscalls"], self.mode) if "syscalls" in nodes else []
+        return self._replace(nodes={**self.nodes, **nodes}, changes=(*self.changes, *changes))
+
+    def policy(self) -> Policy:
+        """The policy that it says.
+
+        Raises:
+            ConfigError: A value is wrong, or contradicts another.
+        """
+        nodes = self.nodes
+        values = {key: read(nodes[key]) for key, read in _READERS.items()}
+        policy = Policy(
+            level=IsolationLevel(nodes["extends"].value),
+            limits=Limits(**{name: _limit(nodes[f"limits.{name}"]) for name in LIMITS}),
+            asks=values.pop("permissions"),
+            mode=self.mode,
+            entries=self.entries,
+            changes=tuple(change for change, _ in self.changes),
+            **values,
+        )
+        if policy.after_load == "none" and (policy.read or policy.write):
+            key = "read" if policy.read else "write"
+            nodes[key].fail("shows nothing while the plugin serves, unless after_load is read-only, too")
+        if policy.mode == "deny" and not (policy.processes and policy.threads):
+            key = "threads" if policy.processes else "processes"
+            nodes[key].fail(
+                "cannot be false here; lower limits.tasks, or extend high, which forbids by default"
+            )
+        return _without_contradiction(policy)
+
+    def origins(self) -> dict[str, str]:
+        """The place that decided each key."""
+        found = {key: node.where for key, node in self.nodes.items() if key not in ("extends", "syscalls")}
+        changes = {change_key(change): node.where for change, node in self.changes}
+        return {"level": self.nodes["extends"].where, **found, **changes}
+
+
+def change_key(change: Change) -> str:
+    """The key under which a change stands in a file."""
+    return f"syscalls.{change.verb}.{change.section}.{change.phase}.{change.rule.name}"
+
+
+def _nodes(top: Node, also: Iterable[str] = ()) -> dict[str, Node]:
+    """The values of a file or a section by key."""
+    for key, why in _LATER.items():
+        if isinstance(top.value, dict) and key in top.value:
+            top.child(key).fail(f"cannot be given: {why}")
+    found = top.mapping((*KEYS, *also))
+    for name, node in found.pop("limits").mapping(LIMITS).items() if "limits" in found else ():
+        found[f"limits.{name}"] = node
+    return {key: node for key, node in found.items() if key not in also}
 
 
 @functools.cache
+def _level(level: IsolationLevel) -> _Layered:
+    data = files(f"{__package__}.policies").joinpath(f"{level}.yaml").read_bytes()
+    top = Document(f"{level}.yaml", data).top
+    nodes = _nodes(top)
+    here = nodes.get("extends", top)._replace(value=level)
+    if "extends" in nodes:
+        below = _level(IsolationLevel(nodes["extends"].value))
+        return below._replace(nodes={**below.nodes, **nodes, "extends": here})
+    mode, entries = read_lists(nodes["syscalls"])
+    return _Layered({**nodes, "extends": here}, mode, entries)
+
+
+class PolicyFile:
+    """A deployment's file, or a level's: the policy for everything, and those of single plugins.
+
+    Attributes:
+        name: The file.
+        sections: The ids and patterns below ``plugins``.
+    """
+
+    def __init__(self, name: str, general: _Layered, sections: Mapping[str, _Layered]) -> None:
+        self.name = name
+        self.sections = tuple(sections)
+        self._layered = {"": general, **sections}
+        self._policies = {section: layered.policy() for section, layered in self._layered.items()}
+
+    def section(self, plugin_id: str) -> str:
+        """The section that holds for a plugin; empty for none.
+
+        The id itself goes before every pattern, and among patterns the one with the most letters that
+        are not ``*`` or ``?``.
+
+        Raises:
+            ConfigError: Two patterns have equally many.
+        """
+        if plugin_id in self.sections:
+            return plugin_id
+        matching = [section for section in self.sections if _matches(section, plugin_id)]
+        best = max(map(weight, matching), default=0)
+        found = [section for section in matching if weight(section) == best]
+        if len(found) > 1:
+            raise ConfigError(
+                f"{self.name}: plugins",
+                f"{' and '.join(found)} match {plugin_id!r} equally well; give it a section of its own",
+            )
+        return found[0] if found else ""
+
+    def policy(self, plugin_id: str = "") -> Policy:
+        """The policy of a plugin, or the one for all that have no section.
+
+        Raises:
+            ConfigError: Two patterns match it equally well.
+        """
+        return self._policies[self.section(plugin_id)]
+
+    def origins(self, plugin_id: str = "") -> Mapping[str, str]:
+        """Which file and line decided each key of :func:`settings`."""
+        return self.origins_of(self.section(plugin_id))
+
+    def origins_of(self, section: str) -> Mapping[str, str]:
+        """The same by section; an empty one for all plugins."""
+        return MappingProxyType(self._layered[section].origins())
+
+    def policy_of(self, section: str) -> Policy:
+        """The policy of a section; an empty one for all plugins."""
+        return self._policies[section]
+
+
+_SECTION: Final = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,127}", re.ASCII)
+
+
+def _matches(section: str, plugin_id: str) -> bool:
+    pattern = re.escape(section).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(pattern, plugin_id) is not None
+
+
+def weight(section: str) -> int:
+    """How specific a pattern is."""
+    return sum(letter not in "*?" for letter in section) + 1
+
+
+def _base(node: Node) -> _Layered:
+    if node.value not in tuple(IsolationLevel):
+        node.fail(f"must name the level to start from: {', '.join(IsolationLevel)}")
+    return _level(IsolationLevel(node.value))
+
+
+@functools.cache
+def level_file(level: IsolationLevel) -> PolicyFile:
+    """The file of a level, which comes with Frys."""
+    return PolicyFile(f"level {level}", _level(level), {})
+
+
 def level_policy(level: IsolationLevel) -> Policy:
-    """The policy of a level, from the YAML file that comes with Frys."""
-    return _policy(_level_file(level), level)
+    """The policy of a level."""
+    return level_file(level).policy()
 
 
-def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """The policy of a deployment's file.
+def load_policy(path: str | os.PathLike[str]) -> PolicyFile:
+    """A deployment's file.
 
     Raises:
-        ConfigError: The file cannot be read, or something in it is wrong; file, key and line are named.
+        ConfigError: It cannot be read, or something in it is wrong; file, line, column and key are named.
     """
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+            data = file.read((1 << 18) + 1)
     except OSError as error:
         raise ConfigError(name, f"cannot be read: {error.strerror}") from None
-    document = _Document(name, data)
-    level = document.tree.get("extends")
-    if level not in tuple(IsolationLevel):
-        document.fail(("extends",), f"must name the level to start from: {', '.join(IsolationLevel)}")
-    return _policy(document, IsolationLevel(level))
+    top = Document(name, data).top
+    general = _nodes(top, ("plugins",))
+    base = _base(top.child("extends"))
+    sections: dict[str, _Layered] = {}
+    for section, node in top.child("plugins").mapping().items() if "plugins" in top.value else ():
+        if not _SECTION.fullmatch(section):
+            node.fail("is no id of a plugin, and no pattern of one with * and ?")
+        own = _nodes(node)
+        start = _base(own["extends"]) if "extends" in own else base
+        sections[section] = start.over(general).over(own)
+    return PolicyFile(name, base.over(general), sections)
 
 
-@functools.cache
-def _level_file(level: IsolationLevel) -> "_Document":
-    data = files(f"{__package__}.policies").joinpath(f"{level}.yaml").read_bytes()
-    document = _Document(f"{level}.yaml", data)
-    if "extends" in document.tree:
-        parent = _level_file(IsolationLevel(document.tree["extends"]))
-        document.tree = _merge(parent.tree, document.tree)
-    return document
+# What a policy says, for people.
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Objects are merged key by key; anything else is replaced."""
-    merged = {**below, **above}
-    for key in below.keys() & above.keys():
-        if isinstance(below[key], dict) and isinstance(above[key], dict):
-            merged[key] = _merge(below[key], above[key])
-    return merged
+def settings(policy: Policy) -> dict[str, Any]:
+    """Everything that a policy says, by key in the words of a file; system calls also as resolved lists."""
+    found: dict[str, Any] = {}
+    for name in policy.__struct_fields__:
+        if name not in ("limits", "entries", "changes", "mode", "asks"):
+            found[name] = getattr(policy, name)
+    found["permissions"] = policy.permissions
+    found |= {f"limits.{name}": getattr(policy.limits, name) for name in LIMITS}
+    found |= {change_key(change): change.rule.why for change in policy.changes}
+    for name in FORMATS:
+        lists = policy.syscalls[name]
+        phases = {"load": lists.load, "serve": lists.serve, "enosys": lists.enosys}
+        if lists.mode == "deny":
+            phases = {"forbid": lists.load, "enosys": lists.enosys}
+        for phase, rules in phases.items():
+            found[f"syscalls.{name}.{phase}"] = tuple(sorted({rule.name for rule in rules}))
+    return found
 
 
-# Reading YAML: plain values with the line of every key.
-
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_MAX_BYTES: Final = 1 << 18
-_MAX_DEPTH: Final = 16
-_MAX_NODES: Final = 20_000
-
-type _Path = tuple[str, ...]
-
-
-class _Document:
-    """One YAML file as plain values.
-
-    Attributes:
-        tree: The values.
-    """
-
-    def __init__(self, file: str, data: bytes) -> None:
-        self._file = file
-        self._lines: dict[_Path, int] = {}
-        self._nodes = 0
-        self._scalars = yaml.constructor.SafeConstructor()
-        tree = self._plain(self._compose(data), ())
-        if not isinstance(tree, dict):
-            raise ConfigError(file, "must be a mapping of keys to values")
-        self.tree: dict[str, Any] = tree
-
-    def fail(self, path: _Path, reason: str) -> NoReturn:
-        """Raise the ConfigError for a key."""
-        line = next(
-            (self._lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._lines), 0
-        )
-        where = f"{self._file}, line {line}" if line else self._file
-        raise ConfigError(f"{where}: {'.'.join(path)}" if path else where, reason)
-
-    def _compose(self, data: bytes) -> yaml.Node | None:
-        if len(data) > _MAX_BYTES:
-            raise ConfigError(self._file, f"is longer than {_MAX_BYTES} bytes")
-        try:
-            node: yaml.Node | None = yaml.compose(data.decode(), Loader=_LOADER)
-        except UnicodeDecodeError as error:
-            raise ConfigError(self._file, f"is not UTF-8: byte {error.start}") from None
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            where = f"{self._file}, line {mark.line + 1}, column {mark.column + 1}" if mark else self._file
-            raise ConfigError(where, f"is not YAML: {error.problem}") from None
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ConfigError(self._file, f"is not YAML: {error}") from None
-        return node
-
-    def _plain(self, node: yaml.Node | None, path: _Path) -> Any:
-        self._nodes += 1
-        if self._nodes > _MAX_NODES or len(path) > _MAX_DEPTH:
-            self.fail(path, "is nested too deeply, or the file has too many values")
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._plain(item, (*path, str(index))) for index, item in enumerate(node.value)]
-        try:
-            return self._scalars.construct_object(node) if node is not None else None
-        except (yaml.YAMLError, ValueError):
-            return self.fail(path, "has a value that YAML cannot read")
-
-    def _mapping(self, node: yaml.MappingNode, path: _Path) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise ConfigError(f"{self._file}, line {line}", "a key must be a word")
-            key = key_node.value
-            self._lines[*path, key] = line
-            if key in found:
-                self.fail((*path, key), "stands there twice")
-            found[key] = self._plain(value_node, (*path, key))
-        return found
-
-
-# From plain values to a policy.
-
-
-def _policy(document: _Document, level: IsolationLevel) -> Policy:
-    below = _level_file(level).tree
-    tree = _merge(below, document.tree)
-    known = {*_KEYS, "limits", "syscalls", "extends"}
-    _check_keys(document, (), tree, known, complete=known - {"extends"})
-    values = {key: check(document, (key,), tree[key]) for key, check in _KEYS.items()}
-    mode, entries = _read_syscalls(document, tree["syscalls"], below["syscalls"]["mode"])
-    policy = Policy(
-        level=level, limits=_read_limits(document, tree["limits"]), mode=mode, entries=entries, **values
+def quantity(key: str, value: float | None) -> str:
+    """A limit with the largest unit that says it exactly: ``64MiB``, ``1s``, ``0.5 cpu``, ``none``."""
+    units = LIMITS[key.removeprefix("limits.")]
+    if units is CORES:
+        return "none" if value is None else f"{value:g} cpu"
+    if value is None or not value or not units:
+        return f"{value or 0}"
+    unit, factor = max(
+        ((unit, factor) for unit, factor in units.items() if value % factor == 0), key=lambda one: one[1]
     )
-    if policy.after_load == "none" and (policy.read or policy.write):
-        key = "read" if policy.read else "write"
-        document.fail((key,), "shows nothing while the plugin serves, unless after_load is read-only, too")
-    if policy.mode == "deny" and not (policy.processes and policy.threads):
-        key = "threads" if policy.processes else "processes"
-        document.fail(
-            (key,), "cannot be false here; lower limits.tasks, or extend high, which forbids by default"
-        )
-    return _without_contradiction(policy)
-
-
-def _check_keys(
-    document: _Document, path: _Path, found: Any, known: Iterable[str], complete: Iterable[str] = ()
-) -> None:
-    if not isinstance(found, dict):
-        document.fail(path, "must be a mapping of keys to values")
-    for key in found:
-        if key not in known:
-            close = get_close_matches(key, list(known), 1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
-            document.fail((*path, key), f"is not a key that belongs here; {hint}")
-    for key in complete:
-        if key not in found:
-            document.fail((*path, key), "is missing")
-
-
-def _text(document: _Document, path: _Path, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        document.fail(path, "must be a text")
-    return value
-
-
-def _flag(document: _Document, path: _Path, value: Any) -> bool:
-    if not isinstance(value, bool):
-        document.fail(path, f"must be true or false, not {value!r}")
-    return value
-
-
-def _one_of(*known: str) -> Callable[[_Document, _Path, Any], str]:
-    def check(document: _Document, path: _Path, value: Any) -> str:
-        if value not in known:
-            document.fail(path, f"is {value!r}; it must be one of {', '.join(known)}")
-        return str(value)
-
-    return check
-
-
-def _list(document: _Document, path: _Path, value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        document.fail(path, "must be a list of texts: [...]")
-    return value
-
-
-def _paths(document: _Document, path: _Path, value: Any) -> tuple[str, ...]:
-    found = _list(document, path, value)
-    for item in found:
-        if wrong := _wrong_path(item):
-            document.fail(path, f"{item!r} {wrong}")
-    return tuple(found)
-
-
-def _layers(document: _Document, path: _Path, value: Any) -> frozenset[str]:
-    found = _list(document, path, value)
-    for item in found:
-        if item not in LAYERS:
-            document.fail(path, f"{item!r} is not a layer; known are {', '.join(LAYERS)}")
-    return frozenset(found)
-
-
-_KEYS: Final[dict[str, Callable[[_Document, _Path, Any], Any]]] = {
-    "description": _text,
-    "view": _one_of("engine", "minimal", "system"),
-    "after_load": _one_of("none", "read-only"),
-    "read": _paths,
-    "write": _paths,
-    "network": _flag,
-    "processes": _flag,
-    "threads": _flag,
-    "require": _layers,
-}
-
-_BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_TIME: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
-_COUNT: Final[dict[str, int]] = {}
-_LIMIT_UNITS: Final = {
-    "memory": _BYTES,
-    "cpu_time": _TIME,
-    "execution_time": _TIME,
-    "load_time": _TIME,
-    "tasks": _COUNT,
-    "open_files": _COUNT,
-    "file_size": _BYTES,
-    "files": _BYTES,
-    "output": _BYTES,
-    "log": _BYTES,
-    "stack": _BYTES,
-    "tmp": _BYTES,
-}
-_MAY_BE_ZERO: Final = ("tmp", "log")
-
-
-def _read_limits(document: _Document, found: Any) -> Limits:
-    path = ("limits",)
-    _check_keys(document, path, found, _LIMIT_UNITS, complete=_LIMIT_UNITS)
-    return Limits(
-        **{
-            name: _quantity(document, (*path, name), found[name], units)
-            for name, units in _LIMIT_UNITS.items()
-        }
-    )
-
-
-def _quantity(document: _Document, path: _Path, value: Any, units: Mapping[str, int]) -> int:
-    """A number, with a unit unless it is a count or 0."""
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z]*)", str(value))
-    number, unit = match.groups() if match and not isinstance(value, bool) else ("", "")
-    factor = units.get(unit) if units else 1 if not unit else None
-    if not unit and number.strip("0.") == "":
-        factor = 1
-    if not number or factor is None:
-        form = f"a number with one of the units {', '.join(units)}" if units else "a whole number"
-        document.fail(path, f"is {value!r}; it must be {form}")
-    amount = Fraction(number) * factor
-    least = 0 if path[-1] in _MAY_BE_ZERO else 1
-    if not amount.is_integer() or not least <= amount < 1 << 63:
-        document.fail(
-            path, f"is {value!r}, which is not a whole number of at least {least} in the smallest unit"
-        )
-    return int(amount)
-
-
-# System calls.
-
-
-def _read_syscalls(document: _Document, found: Any, level_mode: Mode) -> tuple[Mode, tuple[_Entry, ...]]:
-    path = ("syscalls",)
-    if not isinstance(found, dict):
-        document.fail(path, "must be a mapping of keys to values")
-    mode: Mode = "allow" if found.get("mode") == "allow" else "deny"
-    if found.get("mode") != mode or mode != level_mode:
-        document.fail((*path, "mode"), f"must be {level_mode}, as in the level that the policy extends")
-    _check_keys(document, path, found, ("mode", *_PHASES[mode]))
-    entries: list[_Entry] = []
-    for phase in _PHASES[mode]:
-        sections = found.get(phase, {})
-        _check_keys(
-            document, (*path, phase), sections, _SECTIONS if phase == "serve" else ("common", *FORMATS)
-        )
-        for section, rules in sections.items():
-            _check_keys(document, (*path, phase, section), rules, rules)
-            for name, rule in rules.items():
-                read = _read_rules(document, (*path, phase, section, name), name, rule)
-                entries += [(phase, section, one) for one in read]
-    return mode, tuple(entries)
-
-
-def _read_rules(document: _Document, path: _Path, name: str, found: Any) -> list[SyscallRule]:
-    """``name: why``, or ``name: {when: ..., why: ...}`` with alternatives in a list."""
-    try:
-        syscall_number(name)
-    except LookupError as error:
-        document.fail(path, str(error))
-    if not isinstance(found, dict):
-        return [SyscallRule(name, _text(document, path, found))]
-    _check_keys(document, path, found, ("when", "why"), complete=("when", "why"))
-    why = _text(document, (*path, "why"), found["why"])
-    when = found["when"]
-    alternatives = _list(document, (*path, "when"), when if isinstance(when, list) else [when])
-    if not alternatives:
-        document.fail((*path, "when"), "must name at least one condition")
-    return [
-        SyscallRule(
-            name, why, tuple(_condition(document, (*path, "when"), part) for part in one.split(" and "))
-        )
-        for one in alternatives
-    ]
-
-
-_CONDITION: Final = re.compile(r"arg([0-5])(?: & (\w+))? (\S+) (\w+)")
-
-
-def _condition(document: _Document, path: _Path, text: str) -> Condition:
-    """``arg0 == 1`` or ``arg2 & PROT_EXEC == 0``; numbers, or names of the kernel's constants."""
-    match = _CONDITION.fullmatch(text.strip())
-    if match is None or match[3] not in OPERATORS:
-        document.fail(
-            path,
-            f"{text!r} is not a condition like 'arg0 == 1' or 'arg2 & PROT_EXEC == 0'; operators are "
-            f"{' '.join(OPERATORS)}, several conditions are joined by ' and '",
-        )
-    mask = 0xFFFFFFFF if match[2] is None else _number(document, path, match[2])
-    return Condition(int(match[1]), match[3], _number(document, path, match[4]), mask)
-
-
-_CONSTANTS: Final = {
-    "CLONE_NEW_ANY": 0x7E020000,  # every CLONE_NEW* but NEWTIME, which clone(2) cannot take
-    "PR_SET_NAME": 15,
-    "PR_CAPBSET_READ": 23,
-    "PR_GET_NO_NEW_PRIVS": 39,
-    "SECCOMP_SET_MODE_FILTER": 1,
-    "TIOCLINUX": 0x541C,
-}
-
-
-def _number(document: _Document, path: _Path, word: str) -> int:
-    if re.fullmatch(r"0x[0-9a-fA-F]{1,8}|\d{1,10}", word):
-        number = int(word, 0)
-    else:
-        spellings = (getattr(module, word, None) for module in (mmap, fcntl, termios, socket, os))
-        known = [int(value) for value in (_CONSTANTS.get(word), *spellings) if isinstance(value, int)]
-        if not word.isupper() or not known:
-            document.fail(path, f"{word} is neither a number nor a constant that Frys knows")
-        number = known[0]
-    if not 0 <= number <= 0xFFFFFFFF:
-        document.fail(path, f"{word} does not fit into 32 bits")
-    return number
+    return f"{int(value) // factor}{unit}"

@@ -84,7 +84,7 @@ def _survey(*, network: bool, uid: int) -> Ground:
 
 def _try_everything(answers: int, *, network: bool, uid: int) -> NoReturn:
     """Write a line for each group of namespaces that cannot be had; walk the jail's own steps for it."""
-    nothing = jail.Plan((), 0, 0, (), 0, (), network, False, b"", b"", ())
+    nothing = jail.Plan((), 0, 0, 0, (), 0, (), network, False, b"", b"", ())
     room = jail.Jail(nothing, uid, answers, answers, [], [])
     try:
         _unshare(network=network)

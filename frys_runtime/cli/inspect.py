@@ -102,8 +102,8 @@ def look(plugin: str, isolation: IsolationLevel | None, policy: Path | None) -> 
     """
     with PluginLoader().load(plugin) as bundle:
         files = [File(file.path, file.size, bundle.digests[file.path]) for file in bundle.files]
-    confinement = IsolationManager(policy=policy, level=isolation).confine(bundle.metadata)
-    return Inspection(bundle.metadata, files, confinement.level, confinement.limits)
+    given = IsolationManager(policy=policy, level=isolation).policy(bundle.metadata)
+    return Inspection(bundle.metadata, files, given.level, given.limits)
 
 
 async def _load(

@@ -10,7 +10,8 @@ from ..errors import PluginError
 from ..linux.bpf import NEWEST, syscall_name, syscall_number
 from ..manager import PluginManager
 from ..messages import MessageValue
-from ..policy import Syscalls, level_policy
+from ..policy import level_policy
+from ..policy_syscalls import Syscalls
 from .pipeline import PLUGINS
 
 QUESTIONS: Final[dict[str, tuple[str, str, MessageValue]]] = {

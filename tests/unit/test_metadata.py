@@ -6,8 +6,9 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
+from frys_runtime.config import Permission
 from frys_runtime.errors import ConfigError
-from frys_runtime.metadata import MAX_BYTES, Events, Export, Format, Metadata, Permission, parse_metadata
+from frys_runtime.metadata import MAX_BYTES, Events, Export, Format, Metadata, parse_metadata
 from frys_runtime.policy import FORMATS
 
 FULL = {
