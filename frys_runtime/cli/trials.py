@@ -79,6 +79,6 @@ def open_calls(syscalls: Syscalls) -> tuple[int, int]:
     load = {rule.name for rule in syscalls.load if syscall_number(rule.name) is not None}
     if syscalls.mode == "allow":
         return len(serve | load), len(serve)
-    known = sum(not syscall_name(number).startswith("syscall ") for number in range(NEWEST + 1))
+    known = sum(not syscall_name(number).startswith("system call ") for number in range(NEWEST + 1))
     never = {rule.name for rule in (*syscalls.load, *syscalls.serve, *syscalls.enosys) if not rule.args}
     return known - len(never), known - len(never)
