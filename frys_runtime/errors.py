@@ -210,11 +210,17 @@ class SecurityViolation(PluginError):
     Attributes:
         plugin_id: The plugin.
         violation: What it tried: the system call with its arguments, or the broken rule of the lane.
+        disabled: The call was not made at all, because the plugin had tried too much before.
     """
 
-    def __init__(self, plugin_id: str, violation: str) -> None:
-        self.plugin_id, self.violation = plugin_id, violation
-        super().__init__(f"{plugin_id} was killed for a forbidden act: {violation}")
+    def __init__(self, plugin_id: str, violation: str, *, disabled: bool = False) -> None:
+        self.plugin_id, self.violation, self.disabled = plugin_id, violation, disabled
+        state = (
+            "is disabled and takes no calls until it is unloaded and loaded again"
+            if disabled
+            else "was killed for a forbidden act"
+        )
+        super().__init__(f"{plugin_id} {state}: {violation}")
 
 
 class SandboxError(PluginError):

@@ -27,6 +27,7 @@ from .jail import Plan
 from .linux import namespaces, process, seccomp
 from .linux.bpf import describe_call, syscall_name
 from .linux.cgroup import Cgroup, CgroupError, CgroupLimits, CgroupTree
+from .policy import OnViolation
 from .wire import ProtocolError
 
 _START_SECONDS: Final = 30.0
@@ -72,7 +73,8 @@ class Child:
         cgroup: Its cgroup, or ``None`` where the machine has none to give.
         layers: The layers of the jail that are in force.
         exited: Resolved when the process has been reaped.
-        on_violation: Called with a description when the kernel stopped a forbidden call.
+        on_violation: Called with a description when the kernel stopped a forbidden call; it says what
+            becomes of the call. For ``kill`` the process sleeps in it until it is dead.
         on_end: Called when the lane ends; see :class:`frys_runtime.lane.Lane`.
     """
 
@@ -86,7 +88,7 @@ class Child:
     attempts: list[str] = field(default_factory=list)
     exited: "asyncio.Future[Exit]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     spawned: "asyncio.Future[int]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    on_violation: Callable[[str], None] | None = None
+    on_violation: Callable[[str], OnViolation] | None = None
     on_end: Callable[[Exception], None] | None = None
     _lane: lanes.Lane | None = None
 
@@ -107,18 +109,21 @@ class Child:
         asyncio.get_running_loop().add_reader(listener, self._announced)
 
     def _announced(self) -> None:
-        if not seccomp.is_waiting(self.listener):
+        waiting, over = seccomp.look(self.listener)
+        if over and not waiting:
             asyncio.get_running_loop().remove_reader(self.listener)
-            return
-        notification = seccomp.receive(self.listener)
+        notification = seccomp.receive(self.listener) if waiting else None
         if notification is None:
             return
         if self.on_violation is None:
             self.attempts.append(syscall_name(notification.number))
             seccomp.deny(self.listener, notification)
-        else:
-            call = describe_call(notification.number, notification.arguments)
-            self.on_violation(f"it called {call}")
+            return
+        match self.on_violation(describe_call(notification.number, notification.arguments)):
+            case "deny":
+                seccomp.deny(self.listener, notification)
+            case "log":
+                seccomp.let_pass(self.listener, notification)
 
     async def discard(self) -> Exit:
         """Kill, wait for the end, and give back every descriptor and the cgroup."""

@@ -22,6 +22,7 @@ from .errors import (
     SecurityViolation,
     Timeout,
 )
+from .events import Events
 from .isolation import Confinement
 from .lane import LaneClosed
 from .launcher import Child, Exit, LauncherKind
@@ -30,7 +31,9 @@ from .linux.cgroup import Cgroup, CgroupError
 from .loader import Bundle
 from .messages import MessageValue, check_value
 from .nursery import Nursery
+from .policy import OnViolation
 from .printout import Printout
+from .violations import Violations
 
 logger = logging.getLogger("frys.plugin")
 
@@ -53,6 +56,8 @@ class PluginState(StrEnum):
     READY = "ready"
     STOPPED = "stopped"
     """Its process ended; the next call starts a fresh one."""
+    DISABLED = "disabled"
+    """It tried what is forbidden too often and takes no calls; unload and load it to have it back."""
     UNLOADED = "unloaded"
 
 
@@ -74,7 +79,14 @@ class PluginSandbox:
     Made by :class:`frys_runtime.manager.PluginManager`. One call runs at a time; others wait in order.
     """
 
-    def __init__(self, plugin_id: str, bundle: Bundle, confinement: Confinement, nursery: Nursery) -> None:
+    def __init__(
+        self,
+        plugin_id: str,
+        bundle: Bundle,
+        confinement: Confinement,
+        nursery: Nursery,
+        events: Events | None = None,
+    ) -> None:
         self.plugin_id = plugin_id
         self.metadata = bundle.metadata
         self.confinement = confinement
@@ -86,6 +98,10 @@ class PluginSandbox:
         self.starts = 0
         self._bundle = bundle
         self._nursery = nursery
+        self._events = events if events is not None else Events()
+        policy = confinement.policy
+        self._violations = Violations(plugin_id, policy.on_violation, policy.max_violations, self._events)
+        self._condemned: Child | None = None
         self._child: Child | None = None
         self._turn = asyncio.Lock()
         self._waiting = 0
@@ -108,6 +124,11 @@ class PluginSandbox:
     def pid(self) -> int | None:
         """The running process as the host sees it, or ``None``."""
         return self._child.pid if self._child is not None else None
+
+    @property
+    def violations(self) -> int:
+        """How often it tried what is forbidden, over all its processes."""
+        return self._violations.total
 
     async def start(self) -> None:
         """Load the plugin for the first time.
@@ -170,10 +191,12 @@ class PluginSandbox:
             raise await self._failed(watch, refusal.failure, function) from None
         except BaseException:
             # Cancelled: the process may be anywhere in the call, so it cannot serve another one.
+            self._events.publish("killed", self.plugin_id, reason="its caller gave up", function=function)
             await self._stop()
             raise
         finally:
             self._watch = None
+            self._violations.end_call()
 
     def _result(self, answer: list[Any], function: str) -> MessageValue:
         match answer:
@@ -187,8 +210,12 @@ class PluginSandbox:
         """The running process, or a fresh one."""
         if self.state is PluginState.UNLOADED:
             raise CommunicationError(self.plugin_id, "it was unloaded while the call waited")
+        if self.state is PluginState.DISABLED:
+            count, latest = self._violations.total, self._violations.latest
+            what = f"{count} forbidden act{'s' * (count != 1)}, the last: {latest}"
+            raise SecurityViolation(self.plugin_id, what, disabled=True)
         child = self._child
-        if child is not None and not child.exited.done():
+        if child is not None and child is not self._condemned and not child.exited.done():
             return child
         if child is not None:
             await self._stop()
@@ -198,12 +225,15 @@ class PluginSandbox:
         try:
             self.functions = await self._load(child)
         except BaseException:
-            self.state = PluginState.STOPPED
+            if self.state is PluginState.LOADING:
+                self.state = PluginState.STOPPED
             await self._stop()
             raise
         self.state = PluginState.READY
         self.starts += 1
         self.load_ms = (time.perf_counter() - began) * 1000
+        if self.starts > 1:
+            self._events.publish("restarted", self.plugin_id, restarts=self.starts - 1, ms=self.load_ms)
         return child
 
     async def _spawn(self) -> Child:
@@ -221,7 +251,7 @@ class PluginSandbox:
             child = await self._nursery.take(launcher, plan, room.cgroup, room.policy.require)
         self._child = child
         child.on_end = self._lane_ended
-        child.on_violation = lambda what: self._accuse(child, SecurityViolation(self.plugin_id, what))
+        child.on_violation = lambda call: self._violated(child, call)
         limit = room.limits.log
         self._printout = Printout(
             self.plugin_id,
@@ -233,6 +263,12 @@ class PluginSandbox:
         if room.may_fork and child.cgroup is not None:
             self._watch_memory(child, child.cgroup)
         return child
+
+    def _violated(self, child: Child, call: str) -> OnViolation:
+        action, what = self._violations.decide(call)
+        if action == "kill":
+            self._accuse(child, SecurityViolation(self.plugin_id, what))
+        return action
 
     def _watch_memory(self, child: Child, cgroup: Cgroup) -> None:
         """Have all processes of the plugin die when the kernel picks one of them for want of memory."""
@@ -279,6 +315,7 @@ class PluginSandbox:
             raise error from None
         finally:
             self._watch = None
+            self._violations.end_call()
 
     def _load_failure(self, failure: wire.Failure) -> PluginError:
         if failure.kind == "format":
@@ -353,15 +390,44 @@ class PluginSandbox:
         """Kill for something that may also happen between calls, when nobody waits for the error."""
         if self._watch is not None:
             self._condemn(self._watch, error)
-        else:
+        elif child is not self._condemned:
+            self._condemned = child
             logger.warning("between calls: %s", error)
             child.kill()
+            if self.state is PluginState.READY:
+                self.state = PluginState.STOPPED
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        """Publish why the plugin was stopped, and disable it when that was once too often."""
+        match error:
+            case SecurityViolation():
+                self._violations.count(error.violation, "kill")
+                if self._violations.too_many and self.state is not PluginState.UNLOADED:
+                    self.state = PluginState.DISABLED
+                    self._events.publish("disabled", self.plugin_id, violations=self._violations.total)
+            case ResourceLimitExceeded():
+                self._events.publish(
+                    "limit", self.plugin_id, resource=error.resource, limit=error.limit, actual=error.actual
+                )
+            case Timeout():
+                self._events.publish("timeout", self.plugin_id, timeout_ms=error.timeout_ms)
+            case ExecutionFailed():
+                self._events.publish("crashed", self.plugin_id, reason=error.reason, function=error.function)
 
     def _lane_ended(self, reason: Exception) -> None:
         if self.state is PluginState.READY:
             self.state = PluginState.STOPPED
-        if self._watch is None and self._child is not None:
-            self._child.kill()
+        child = self._child
+        if self._watch is not None or child is None or child is self._condemned:
+            return
+        if isinstance(reason, wire.ProtocolError):
+            what = f"it broke the lane's protocol: {reason}"
+            self._accuse(child, SecurityViolation(self.plugin_id, what))
+        else:
+            self._condemned = child
+            child.kill()
+            self._tell(ExecutionFailed(self.plugin_id, "", "its process ended between calls"))
 
     # What an end means.
 
@@ -377,6 +443,7 @@ class PluginSandbox:
         child.kill()
         end = await child.exited
         error = self._explain(watch, end, function)
+        self._tell(error)
         await self._stop()
         return error
 
@@ -413,12 +480,15 @@ class PluginSandbox:
                 return TypeError(f"{self.plugin_id}.{function}: {failure.message}")
             case "limit":
                 error = self._limit(watch, failure)
+                self._tell(error)
                 await self._stop()
                 return error
         if cgroup is not None and self.confinement.may_fork and cgroup.pids_refused():
             limit = self.confinement.limits.tasks
+            error = ResourceLimitExceeded(self.plugin_id, "processes", limit, limit)
+            self._tell(error)
             await self._stop()
-            return ResourceLimitExceeded(self.plugin_id, "processes", limit, limit)
+            return error
         return ExecutionFailed(self.plugin_id, function, failure.message, failure.detail)
 
     def _limit(self, watch: _Watch, failure: wire.Failure) -> PluginError:
@@ -447,7 +517,7 @@ class PluginSandbox:
             return
         if self.state is PluginState.READY:
             self.state = PluginState.STOPPED
-        child.on_end = child.on_violation = None
+        child.on_end = child.on_violation = self._condemned = None
         if self._printout is not None:
             self._printout.close()
             self._printout = None

@@ -11,7 +11,8 @@ from .libc import syscall
 _NR_SECCOMP = {"x86_64": 317, "aarch64": 277}[os.uname().machine]
 _SET_MODE_FILTER = 1
 _FLAG_ALL_THREADS, _FLAG_NEW_LISTENER = 1, 8
-_NOTIF_RECV, _NOTIF_SEND, _NOTIF_ID_VALID = 0xC0502100, 0xC0182101, 0x40082102
+_NOTIF_RECV, _NOTIF_SEND, _NOTIF_SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082104
+_FLAG_CONTINUE, _FLAG_SYNC_WAKE_UP = 1, 1
 
 
 class Notification(NamedTuple):
@@ -50,15 +51,30 @@ def install(program: bytes, *, listener: bool) -> int:
     return syscall("seccomp", _NR_SECCOMP, _SET_MODE_FILTER, flags, prog)
 
 
-def is_waiting(listener: int) -> bool:
-    """Whether there is an announcement to take; not so when a listener is readable because all is dead."""
+def look(listener: int) -> tuple[bool, bool]:
+    """Whether there is an announcement to take, and whether none can come any more because all are dead.
+
+    Neither holds when the process that was announced has died before anybody took the announcement.
+    """
     poller = select.poll()
     poller.register(listener, select.POLLIN)
-    return any(events & select.POLLIN for _, events in poller.poll(0))
+    found = sum(events for _, events in poller.poll(0))
+    return bool(found & select.POLLIN), bool(found & (select.POLLHUP | select.POLLERR))
+
+
+def wake_at_once(listener: int) -> bool:
+    """Have the kernel switch to the other end with each answer; ``False`` before Linux 6.6."""
+    import fcntl  # the host's end only: a plugin process never gets here
+
+    try:
+        fcntl.ioctl(listener, _NOTIF_SET_FLAGS, _FLAG_SYNC_WAKE_UP)
+    except OSError:
+        return False
+    return True
 
 
 def receive(listener: int) -> Notification | None:
-    """Take one announcement that :func:`is_waiting` saw; ``None`` when its process has died meanwhile."""
+    """Take one announcement that :func:`look` saw; ``None`` when its process has died meanwhile."""
     import fcntl  # the host's end only: a plugin process never gets here
 
     buffer = bytearray(80)
@@ -80,13 +96,27 @@ def receive(listener: int) -> Notification | None:
 
 def deny(listener: int, notification: Notification, error: int = errno.EPERM) -> None:
     """Answer an announced call with an error; nothing happens when its process has died meanwhile."""
+    _answer(listener, notification, -error, 0)
+
+
+def let_pass(listener: int, notification: Notification) -> None:
+    """Have an announced call made as if there were no filter.
+
+    Never after a look at its arguments: another thread can change what they point at meanwhile
+    (seccomp_unotify(2)), so this is for policies that let everything pass and only want to know.
+    """
+    _answer(listener, notification, 0, _FLAG_CONTINUE)
+
+
+def _answer(listener: int, notification: Notification, error: int, flags: int) -> None:
+    """The kernel knows by the id when the process is gone, so a stranger is never answered."""
     import fcntl
 
     answer = (
         notification.id.to_bytes(8, "little")
         + (0).to_bytes(8, "little")
-        + (-error).to_bytes(4, "little", signed=True)
-        + (0).to_bytes(4, "little")
+        + error.to_bytes(4, "little", signed=True)
+        + flags.to_bytes(4, "little")
     )
     try:
         fcntl.ioctl(listener, _NOTIF_SEND, answer)
