@@ -107,6 +107,7 @@ class ResourceUsage:
         calls: Calls that were answered or failed.
         message_bytes_in: Bytes that came from the plugin on its lane.
         message_bytes_out: Bytes that went to the plugin on its lane.
+        violations: Things it tried that its policy forbids.
         restarts: Times that a fresh instance replaced a dead one.
     """
 
@@ -125,4 +126,5 @@ class ResourceUsage:
     calls: int = 0
     message_bytes_in: int = 0
     message_bytes_out: int = 0
+    violations: int = 0
     restarts: int = 0

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 from support import live
 
-from frys_runtime import ExecutionFailed, IsolationLevel, PluginManager, ResourceUsage, SandboxConfig
+from frys_runtime import (
+    ExecutionFailed,
+    IsolationLevel,
+    PluginManager,
+    ResourceUsage,
+    SandboxConfig,
+    SecurityViolation,
+)
 from frys_runtime.linux import process
 from frys_runtime.printout import Printout
 
@@ -67,6 +74,9 @@ def print_later(lines):
 
 def die():
     os._exit(3)
+
+def forbidden():
+    os.unshare(os.CLONE_NEWUSER)
 """
 
 
@@ -131,19 +141,19 @@ async def test_bytes_that_reach_storage_are_counted(tmp_path: Path) -> None:
 
 @live
 async def test_counts_outlive_the_instance(tmp_path: Path) -> None:
-    """What the host counts goes on after a crash; what the kernel counts begins anew."""
+    """What the host counts goes on after a death; what the kernel counts begins anew."""
     async with _plugin(tmp_path) as (manager, plugin):
         await manager.execute_plugin(plugin, "echo", bytes(1000))
         await manager.execute_plugin(plugin, "memory", 32 << 20)
         before = manager.resource_usage(plugin)
-        with pytest.raises(ExecutionFailed):
-            await manager.execute_plugin(plugin, "die")
+        with pytest.raises(SecurityViolation):
+            await manager.execute_plugin(plugin, "forbidden")
         gone = manager.resource_usage(plugin)
         assert (gone.memory_usage, gone.cpu_time_used, gone.processes) == (0, 0.0, 0)
         assert gone.message_bytes_out > before.message_bytes_out > 1000
         await manager.execute_plugin(plugin, "echo", 1)
         fresh = manager.resource_usage(plugin)
-        assert (fresh.calls, fresh.restarts) == (4, 1)
+        assert (fresh.calls, fresh.violations, fresh.restarts) == (4, 1, 1)
         assert 0 < fresh.memory_peak < before.memory_peak
 
 
