@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from .config import IsolationLevel, Permission, SandboxConfig
-from .errors import ConfigError, LoadFailed, SandboxError
+from .errors import ConfigError, InitializationFailed, LoadFailed, SandboxError
 from .jail import Plan
 from .linux import landlock
 from .linux.bpf import Action, SyscallRule, compile_filter
@@ -213,6 +213,8 @@ class IsolationManager:
         if policy is not None and level is not None:
             raise ConfigError("isolation", "a policy file names its level itself; give one of the two")
         self.file = load_policy(policy) if policy is not None else level_file(_level(level))
+        if not os.path.exists("/proc/self/status"):
+            raise InitializationFailed("the jail", "/proc is not mounted; mount -t proc proc /proc")
         self.cgroups: Support = probe()
         self.landlock = landlock.abi()
 

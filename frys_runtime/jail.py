@@ -118,7 +118,8 @@ class Jail:
             try:
                 step(self)
             except OSError as error:
-                raise OSError(error.errno, f"{step.__name__}: {error.strerror or error}") from error
+                where = f" ({error.filename})" if error.filename else ""
+                raise OSError(error.errno, f"{step.__name__}: {error.strerror or error}{where}") from error
 
 
 def join_cgroup(jail: Jail) -> None:

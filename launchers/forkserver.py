@@ -82,6 +82,7 @@ class Server:
         self._socket = socket
         self._engine = engine
         self._folder = ground.folder
+        self._one_user = ground.one_user
         self._pid_namespaces = "pid_namespace" not in ground.lacks
         self._plans: dict[int, jail.Plan] = {}
         self._children: dict[int, int] = {}
@@ -117,14 +118,15 @@ class Server:
 
     def _spawn(self, request: Any, fds: list[int]) -> None:
         lane, log, *joins = fds
-        folder = self._make_folder(request["child"], request["uid"])
+        uid = 0 if self._one_user else request["uid"]
+        folder = self._make_folder(request["child"], uid)
         if self._pid_namespaces:
             os.unshare(os.CLONE_NEWPID)
         pid = libc.fork()
         if not pid:
             room = jail.Jail(
                 self._plans[request["plan"]],
-                request["uid"],
+                uid,
                 lane,
                 log,
                 joins,

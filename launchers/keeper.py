@@ -20,11 +20,13 @@ class Ground(NamedTuple):
         lacks: The layers that the kernel refuses to this user.
         why: What it said; empty when it refuses nothing.
         folder: Where plugins' files go when there can be no private root; otherwise empty.
+        one_user: There is only the host's own user here, because the keeper needed a user namespace.
     """
 
     lacks: tuple[str, ...] = ()
     why: str = ""
     folder: str = ""
+    one_user: bool = False
 
 
 def split(control: int, *, network: bool, cgroups: list[str], uid: int, temporary: str) -> Ground:
@@ -47,7 +49,7 @@ def split(control: int, *, network: bool, cgroups: list[str], uid: int, temporar
     host = os.pidfd_open(os.getppid())
     ground = _survey(network=network, uid=uid)
     if "pid_namespace" not in ground.lacks:
-        _unshare(network=network)
+        ground = ground._replace(one_user=_unshare(network=network))
     if "private_root" in ground.lacks:
         ground = ground._replace(folder=f"{temporary}/frys-{os.getpid()}-{os.urandom(8).hex()}")
         os.mkdir(ground.folder, 0o711)
@@ -84,15 +86,28 @@ def _survey(*, network: bool, uid: int) -> Ground:
 
 def _try_everything(answers: int, *, network: bool, uid: int) -> NoReturn:
     """Write a line for each group of namespaces that cannot be had; walk the jail's own steps for it."""
-    nothing = jail.Plan((), 0, 0, 0, (), 0, (), network, False, b"", b"", ())
-    room = jail.Jail(nothing, uid, answers, answers, [], [])
+    nothing = jail.Plan(
+        mounts=(),
+        plugin_size=0,
+        tmp_size=0,
+        inodes=0,
+        rlimits=(),
+        landlock=0,
+        lacks=(),
+        network=network,
+        keep_files=False,
+        load_filter=b"",
+        serve_filter=b"",
+        probes=(),
+    )
     try:
-        _unshare(network=network)
-        jail.close_descriptors(room)
+        one_user = _unshare(network=network)
     except OSError as error:
         for group in jail.NAMESPACES:
-            os.write(answers, f"{group} {error}\n".encode())
+            os.write(answers, f"{group} {error.strerror}\n".encode())
         os._exit(0)
+    room = jail.Jail(nothing, 0 if one_user else uid, answers, answers, [], [])
+    jail.close_descriptors(room)
     for group, steps in (
         ("mounts", (jail.mount_namespace, jail.private_root)),
         ("user", (jail.identity, jail.user_namespace)),
@@ -101,19 +116,25 @@ def _try_everything(answers: int, *, network: bool, uid: int) -> NoReturn:
             for step in steps:
                 step(room)
         except OSError as error:
-            os.write(jail.LANE_FD, f"{group} {error}\n".encode())
+            os.write(jail.LANE_FD, f"{group} {error.strerror}\n".encode())
     os._exit(0)
 
 
-def _unshare(*, network: bool) -> None:
-    """Root needs no user namespace for the others, unless a container has taken the right to make them."""
+def _unshare(*, network: bool) -> bool:
+    """Root needs no user namespace for the others, unless a container has taken the right to make them.
+
+    Returns:
+        Whether this process is in a user namespace now, which has one user.
+    """
     flags = os.CLONE_NEWPID | os.CLONE_NEWNS | os.CLONE_NEWIPC | (0 if network else os.CLONE_NEWNET)
     user, group = os.geteuid(), os.getegid()
+    one_user = False
     try:
         if user:
             raise PermissionError
         os.unshare(flags)
     except PermissionError:
+        one_user = True
         os.unshare(flags | os.CLONE_NEWUSER)
         for name, line in (
             ("setgroups", "deny"),
@@ -123,6 +144,7 @@ def _unshare(*, network: bool) -> None:
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(line)
     libc.mount("none", "/", "", libc.MS_REC | libc.MS_PRIVATE)
+    return one_user
 
 
 def _keep(host: int, control: int, child: int, cgroups: list[str]) -> None:

@@ -128,7 +128,10 @@ def probe() -> Support:
 
     Sources: cgroups(7), the kernel's admin-guide/cgroup-v2, systemd's Control Group APIs and Delegation.
     """
-    hierarchies, missing = _discover()
+    try:
+        hierarchies, missing = _discover()
+    except _Gone as error:
+        return Support("none", frozenset(), (Missing(_WANTED, str(error), "mount -t proc proc /proc"),))
     usable = frozenset(c for h in hierarchies for c in h.controllers if c in _WANTED)
     if not usable:
         return Support("none", usable, missing)

@@ -1,5 +1,7 @@
 """Why a kernel gives an ordinary user no namespaces, in words that an administrator can act on."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -50,7 +52,10 @@ def obstacle(refusal: str) -> Obstacle:
     for name, value, why, how in _KNOBS:
         if sysctl(name) == value:
             return Obstacle(why, how)
-    return Obstacle(refusal, _CONTAINER)
+    if refusal == os.strerror(errno.ENOSPC):
+        why = "user.max_user_namespaces of the container or user namespace around it is used up or 0"
+        return Obstacle(why, "sysctl -w user.max_user_namespaces=15000 there")
+    return Obstacle(f"the kernel says {refusal!r}", _CONTAINER)
 
 
 def sysctl(name: str) -> str:
