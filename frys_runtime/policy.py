@@ -155,15 +155,18 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     @property
     def permissions(self) -> frozenset[Permission]:
         """What a plugin.json may ask for: what the policy says, or else what its grants open."""
-        if self.asks is not None:
-            return self.asks
-        opened = {
+        return self.opened if self.asks is None else self.asks
+
+    @property
+    def opened(self) -> frozenset[Permission]:
+        """What the grants open. Every plugin may run its functions; nothing opens Admin."""
+        given = {
             Permission.EXECUTE: True,
             Permission.READ: self.after_load == "read-only",
             Permission.WRITE: bool(self.write or self.limits.tmp),
             Permission.NETWORK: self.network,
         }
-        return frozenset(permission for permission, given in opened.items() if given)
+        return frozenset(permission for permission, yes in given.items() if yes)
 
     def tightened(self, asked: Asked) -> "Policy":
         """The policy with a plugin's own limits where they are lower."""
@@ -283,7 +286,7 @@ LIMITS: Final[dict[str, Mapping[str, int]]] = {
 }
 """The limits with their units."""
 
-_MAY_BE_ZERO: Final = ("tmp", "log")
+MAY_BE_ZERO: Final = ("tmp", "log")
 
 _LATER: Final = {
     "messages": "this version of Frys has no messages between plugins",
@@ -297,7 +300,7 @@ def _limit(node: Node) -> Any:
     name = node.path[-1]
     if LIMITS[name] is CORES:
         return node.cores()
-    return node.amount(LIMITS[name], 0 if name in _MAY_BE_ZERO else 1)
+    return node.amount(LIMITS[name], 0 if name in MAY_BE_ZERO else 1)
 
 
 def _paths(node: Node) -> tuple[str, ...]:
@@ -494,7 +497,8 @@ class PolicyFile:
         return self._policies[section]
 
 
-_SECTION: Final = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,127}", re.ASCII)
+SECTION: Final = re.compile(r"^[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,127}$")
+"""Ids of plugins, and patterns of them."""
 
 
 def _matches(section: str, plugin_id: str) -> bool:
@@ -541,7 +545,7 @@ def load_policy(path: str | os.PathLike[str]) -> PolicyFile:
     base = _base(top.child("extends"))
     sections: dict[str, _Layered] = {}
     for section, node in top.child("plugins").mapping().items() if "plugins" in top.value else ():
-        if not _SECTION.fullmatch(section):
+        if not SECTION.fullmatch(section):
             node.fail("is no id of a plugin, and no pattern of one with * and ?")
         own = _nodes(node)
         start = _base(own["extends"]) if "extends" in own else base

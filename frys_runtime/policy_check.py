@@ -1,0 +1,350 @@
+"""What is worth saying about a policy that can be read: findings, differences, the JSON Schema of files."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from inspect import cleandoc
+from itertools import combinations
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from .config import IsolationLevel, Permission
+from .policy import (
+    CORES,
+    KEYS,
+    LAYERS,
+    LIMITS,
+    MAY_BE_ZERO,
+    SECTION,
+    Limits,
+    Policy,
+    PolicyFile,
+    change_key,
+    level_policy,
+    quantity,
+    settings,
+    weight,
+)
+from .policy_syscalls import FORMATS, Change, Syscalls
+
+
+class Kind(StrEnum):
+    """What is the matter with a part of a policy."""
+
+    WIDE = "too wide"
+    """It opens more than most plugins need, or than its author may think."""
+    CONTRADICTORY = "contradictory"
+    """Two parts cannot both have an effect."""
+    USELESS = "without effect"
+    """It changes nothing."""
+
+
+class Finding(NamedTuple):
+    """One remark about a policy file.
+
+    Attributes:
+        kind: What is the matter.
+        where: File and line.
+        key: In the words of the file, with ``plugins.NAME.`` before those of a section.
+        text: One sentence.
+    """
+
+    kind: Kind
+    where: str
+    key: str
+    text: str
+
+
+type _Remark = tuple[Kind, str, str]
+"""Kind, key, text."""
+
+
+def lint(file: PolicyFile) -> list[Finding]:
+    """What is too wide, contradictory or without effect; what is wrong or unknown is refused on reading.
+
+    What every plugin gets is said once, not again for each section.
+    """
+    found: list[Finding] = []
+    general = set(_remarks(file.policy_of("")))
+    for section in ("", *file.sections):
+        origins = file.origins_of(section)
+        found += [
+            Finding(kind, origins.get(key, file.name), f"plugins.{section}.{key}" if section else key, text)
+            for kind, key, text in dict.fromkeys(_remarks(file.policy_of(section)))
+            if not section or (kind, key, text) not in general
+        ]
+    return [*found, *_overlaps(file)]
+
+
+def _overlaps(file: PolicyFile) -> Iterator[Finding]:
+    patterns = [section for section in file.sections if "*" in section or "?" in section]
+    for one, two in combinations(patterns, 2):
+        if weight(one) == weight(two) and _meet(one, two):
+            text = f"a plugin that {one} matches as well is refused; make one of them more specific"
+            yield Finding(Kind.CONTRADICTORY, file.name, f"plugins.{two}", text)
+    for pattern in patterns:
+        if not pattern.strip("*"):
+            text = "matches every plugin: write its keys at the top of the file"
+            yield Finding(Kind.USELESS, file.name, f"plugins.{pattern}", text)
+
+
+def _meet(one: str, two: str) -> bool:
+    """Whether some id matches both patterns."""
+    reached = {(0, 0)}
+    todo = [(0, 0)]
+    while todo:
+        at, to = todo.pop()
+        first, second = one[at : at + 1], two[to : to + 1]
+        if not first and not second:
+            return True
+        steps = set()
+        if first == "*":
+            steps |= {(at + 1, to), (at, to + 1)} if second else {(at + 1, to)}
+        if second == "*":
+            steps |= {(at, to + 1), (at + 1, to)} if first else {(at, to + 1)}
+        if first and second and "*" not in (first, second) and (first == second or "?" in (first, second)):
+            steps.add((at + 1, to + 1))
+        todo += steps - reached
+        reached |= steps
+    return False
+
+
+def _remarks(policy: Policy) -> Iterator[_Remark]:
+    yield from _grants(policy)
+    yield from _permissions(policy)
+    yield from _limits(policy)
+    for at in range(len(policy.changes)):
+        yield from _change(policy, at)
+
+
+_TOO_MUCH: Final = frozenset(
+    ("boot", "dev", "etc", "home", "lib", "media", "mnt", "opt", "root", "run", "srv", "tmp", "usr", "var")
+)
+_SECRETS: Final = (
+    "/etc/shadow*",
+    "/etc/ssh/*",
+    "/etc/ssl/private*",
+    "/root/*",
+    "*/.ssh*",
+    "*/.gnupg*",
+    "*.sock",
+)
+
+
+def _grants(policy: Policy) -> Iterator[_Remark]:
+    base = level_policy(policy.level)
+    if policy.network:
+        text = "opens the host's whole network, with what listens on its localhost"
+        yield Kind.WIDE, "network", text
+    for key, paths in (("read", policy.read), ("write", policy.write)):
+        for path in paths:
+            if path.strip("/") in _TOO_MUCH:
+                yield Kind.WIDE, key, f"{path} holds much that no plugin needs: name a folder below it"
+            if any(fnmatchcase(path, secret) for secret in _SECRETS):
+                yield Kind.WIDE, key, f"{path} is where secrets lie"
+            if not os.path.lexists(path):
+                yield Kind.USELESS, key, f"{path} is not there on this machine"
+    for path in sorted({*policy.read} & {*policy.write}):
+        yield Kind.CONTRADICTORY, "read", f"{path} stands under write, too, and is writable"
+    dropped = sorted(base.require - policy.require - ({"network_namespace"} if policy.network else set()))
+    if dropped:
+        text = f"does without {', '.join(dropped)}, which level {policy.level} requires"
+        yield Kind.WIDE, "require", text
+    if policy.on_violation == "log":
+        yield Kind.WIDE, "on_violation", "lets forbidden calls happen: it is for learning what a plugin needs"
+
+
+def _permissions(policy: Policy) -> Iterator[_Remark]:
+    for permission in sorted(policy.permissions - policy.opened):
+        text = f"accepts {permission}, which nothing in this policy opens: who asks for it loads without"
+        yield Kind.CONTRADICTORY, "permissions", text
+    for permission in sorted(policy.opened - policy.permissions - {Permission.EXECUTE}):
+        text = f"lacks {permission}, which other keys open for every plugin that does not ask"
+        yield Kind.CONTRADICTORY, "permissions", text
+
+
+def _limits(policy: Policy) -> Iterator[_Remark]:
+    """A level's own limit above another that was lowered is no contradiction: the lower one holds."""
+    limits, base = policy.limits, level_policy(policy.level).limits
+    for name in ("tmp", "output", "stack", "files"):
+        if getattr(base, name) != getattr(limits, name) > limits.memory:
+            ours, memory = quantity(name, getattr(limits, name)), quantity("memory", limits.memory)
+            text = f"is {ours}, but counts as memory, of which there are {memory}"
+            yield Kind.CONTRADICTORY, f"limits.{name}", text
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if limits.memory >= machine:
+        text = f"is no limit: this machine has {machine >> 20}MiB"
+        yield Kind.WIDE, "limits.memory", text
+    cores = min(limits.tasks if limits.cpu is None else limits.cpu, os.cpu_count() or 1)
+    if base.cpu_time != limits.cpu_time > limits.execution_time * cores:
+        time = quantity("execution_time", limits.execution_time)
+        text = f"cannot be reached within an execution_time of {time} on {cores:g} processors"
+        yield Kind.CONTRADICTORY, "limits.cpu_time", text
+    if limits.cpu is not None and limits.cpu > limits.tasks:
+        text = f"cannot be used: {limits.tasks} tasks keep no more than {limits.tasks} processors busy"
+        yield Kind.USELESS, "limits.cpu", text
+    for name in ("threads", "processes"):
+        if getattr(policy, name) and limits.tasks == 1:
+            yield Kind.CONTRADICTORY, name, "opens nothing as long as limits.tasks is 1"
+    if limits.tasks > 1 and not policy.threads and not policy.processes:
+        text = "allows tasks that can never be started: threads and processes are false"
+        yield Kind.USELESS, "limits.tasks", text
+
+
+_LANE: Final = ("recvfrom", "sendto", "exit_group")
+
+
+def _change(policy: Policy, at: int) -> Iterator[_Remark]:
+    change = policy.changes[at]
+    key, name = change_key(change), change.rule.name
+    before, after = (msgspec.structs.replace(policy, changes=policy.changes[:end]) for end in (at, at + 1))
+    concerned = FORMATS if change.section == "common" else (change.section,)
+    if all(
+        before.syscalls[kind] == after.syscalls[kind] or _holds(before.syscalls[kind], change)
+        for kind in concerned
+    ):
+        text = "was allowed already" if change.verb == "allow" else "was not allowed anyway"
+        yield Kind.USELESS, key, text
+    if change.verb == "forbid" and name in _LANE:
+        yield Kind.CONTRADICTORY, key, "is how a plugin talks to the host: none can be called without it"
+    listed = level_policy(IsolationLevel.STANDARD).syscalls["native"].load
+    why = next((rule.why for rule in listed if rule.name == name and not rule.args), "")
+    if change.verb == "allow" and why:
+        yield Kind.WIDE, key, f"even level standard forbids it: {why}"
+
+
+def _holds(lists: Syscalls, change: Change) -> bool:
+    """Whether what a change adds is in the list already, for all arguments."""
+    if (change.verb == "allow") != (lists.mode == "allow"):
+        return False
+    rules = lists.serve if change.phase == "serve" and lists.mode == "allow" else (*lists.load, *lists.serve)
+    return any(rule.name == change.rule.name and not rule.args for rule in rules)
+
+
+class Difference(NamedTuple):
+    """One key in which two policies differ.
+
+    Attributes:
+        key: In the words of a policy file; ``syscalls.FORMAT.PHASE`` for the resulting lists.
+        before: The first policy's value; of a list, what only it has; ``None`` where it has no such key.
+        after: The same for the second.
+    """
+
+    key: str
+    before: Any
+    after: Any
+
+
+def diff(one: Policy, two: Policy) -> list[Difference]:
+    """Every key in which two policies differ."""
+    ours, theirs = settings(one), settings(two)
+    found = []
+    for key in dict.fromkeys((*ours, *theirs)):
+        before, after = ours.get(key), theirs.get(key)
+        if before == after:
+            continue
+        if isinstance(before, tuple | frozenset) and isinstance(after, tuple | frozenset):
+            before, after = sorted({*before} - {*after}), sorted({*after} - {*before})
+        found.append(Difference(key, before, after))
+    return found
+
+
+# The JSON Schema of a deployment's file, for editors. The reader is what decides; the schema may be stricter.
+
+_FLAG: Final = {"type": "boolean"}
+_SHAPES: Final[dict[str, dict[str, Any]]] = {
+    "extends": {"enum": [str(level) for level in IsolationLevel]},
+    "description": {"type": "string", "minLength": 1},
+    "view": {"enum": ["engine", "minimal", "system"]},
+    "after_load": {"enum": ["none", "read-only"]},
+    "read": {"type": "array", "items": {"type": "string", "pattern": "^/."}},
+    "write": {"type": "array", "items": {"type": "string", "pattern": "^/."}},
+    "network": _FLAG,
+    "processes": _FLAG,
+    "threads": _FLAG,
+    "permissions": {
+        "anyOf": [
+            {"const": "granted"},
+            {"type": "array", "items": {"enum": [str(one) for one in Permission]}},
+        ]
+    },
+    "require": {"type": "array", "items": {"enum": list(LAYERS)}},
+    "on_violation": {"enum": ["kill", "deny", "log"]},
+    "max_violations": {"type": "integer", "minimum": 0},
+}
+_ABOUT: Final = {
+    "extends": "The isolation level to start from.",
+    "limits": "How much a plugin may use.",
+    "syscalls": "System calls to add to the level's lists or to take from them, each with its reason.",
+    "plugins": "What is different for single plugins, by id or by a pattern with * and ?.",
+    "permissions": "The permissions that a plugin.json may ask for; granted: those that the grants open.",
+}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a deployment's file."""
+    about = {**_described(Policy), **_ABOUT}
+    shapes = {**_SHAPES, "limits": _defined("limits"), "syscalls": _defined("syscalls")}
+    keys = {key: {"description": about[key], **shapes[key]} for key in KEYS}
+    plugins = {
+        "description": about["plugins"],
+        "type": "object",
+        "propertyNames": {"pattern": SECTION.pattern},
+        "additionalProperties": _object(keys),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A policy of Frys",
+        "required": ["extends"],
+        **_object({**keys, "plugins": plugins}),
+        "$defs": {"limits": _limits_schema(), **_syscalls_schemas()},
+    }
+
+
+def _defined(name: str) -> dict[str, str]:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _limits_schema() -> dict[str, Any]:
+    about = _described(Limits)
+    found: dict[str, Any] = {}
+    for name, units in LIMITS.items():
+        zero = [{"const": 0}] if name in MAY_BE_ZERO else []
+        pattern = rf"^[0-9]{{1,15}}(\.[0-9]{{1,6}})? ?({'|'.join(units)})$"
+        amount = {"type": "string", "pattern": pattern} if units else {"type": "integer", "minimum": 1}
+        other = [{"const": "none"}] if units is CORES else zero
+        found[name] = {"description": about[name], **({"anyOf": [amount, *other]} if other else amount)}
+    return _object(found)
+
+
+def _syscalls_schemas() -> dict[str, Any]:
+    why = {"type": "string", "minLength": 1}
+    when = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+    rule = {**_object({"when": when, "why": why}), "required": ["when", "why"]}
+    calls = {"type": "object", "additionalProperties": {"anyOf": [why, rule]}}
+    return {
+        "calls": calls,
+        "phases": _object(dict.fromkeys(("load", "serve"), _defined("calls"))),
+        "sections": _object(dict.fromkeys(("common", *FORMATS), _defined("phases"))),
+        "syscalls": _object(dict.fromkeys(("allow", "forbid"), _defined("sections"))),
+    }
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _described(kind: type) -> dict[str, str]:
+    """The descriptions of a class's attributes, from its docstring."""
+    text = cleandoc(kind.__doc__ or "").partition("Attributes:")[2]
+    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", about).replace("``", "") for name, about in found}
+
+
+def schema_text() -> str:
+    """The text of ``policies/policy.schema.json``."""
+    return json.dumps(schema(), indent=2) + "\n"
