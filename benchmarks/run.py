@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.console import Console
 
-from . import call, compute, density, load, machine, memory, plot, report
+from . import call, compute, density, jail, load, machine, memory, plot, report
 from .figures import Benchmark
 from .scale import FULL, QUICK, Scale
 from .stage import Stage
@@ -20,6 +20,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "compute": compute.run,
     "memory": memory.run,
     "density": density.run,
+    "jail": jail.run,
 }
 
 
