@@ -1,6 +1,8 @@
 """Policy files of deployments: where a value stands, which section holds for a plugin, who decided what."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,6 +23,7 @@ from frys_runtime.policy import (
     quantity,
     settings,
 )
+from frys_runtime.policy_check import Kind, lint
 from frys_runtime.policy_file import Document
 from frys_runtime.policy_syscalls import FORMATS
 
@@ -429,3 +432,18 @@ def test_levels_are_files_like_others():
         assert level_file(level).sections == ()
         assert level_file(level).policy("anything") is level_policy(level)
         assert isinstance(level_policy(level), Policy)
+
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "policy.md"
+
+
+def test_the_manual_is_true(written):
+    """Each example of docs/policy.md is sound, and each key stands in its tables."""
+    text = DOCS.read_text()
+    examples = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+    assert examples
+    for example in examples:
+        assert not [one for one in lint(written(example)) if one.kind is Kind.CONTRADICTORY]
+    for key in (*KEYS, *LIMITS, "plugins"):
+        assert re.search(rf"^\|.*`{key}`", text, re.MULTILINE), key
