@@ -9,6 +9,7 @@ import platform
 import sysconfig
 
 import pytest
+from ordinary import ENVIRONMENT, plain
 
 from frys_runtime import loader
 from frys_runtime.errors import ConfigError, InvalidFormat, LoadFailed
@@ -256,10 +257,8 @@ def test_a_file_that_may_not_be_read(tmp_path):
     secret.write_bytes(b"1")
     secret.chmod(0)
     code = "import sys; from frys_runtime.loader import PluginLoader; PluginLoader().load(sys.argv[1])"
-    user = 65534 if os.geteuid() == 0 else None
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(secret)], user=user, capture_output=True, text=True, check=False
-    )
+    command = plain([sys.executable, "-c", code, str(secret)])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
 
     assert "LoadFailed" in done.stderr
 
