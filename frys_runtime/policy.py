@@ -234,7 +234,8 @@ def _split_paths(paths: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]
 
 def _wrong_path(path: str) -> str:
     """Why a path cannot be granted; empty when it can."""
-    if not path.startswith("/") or "\0" in path or os.path.normpath(path) != path.rstrip("/"):
+    # normpath keeps two leading slashes, as POSIX lets them mean something of their own.
+    if not re.match("/[^/]", path) or "\0" in path or os.path.normpath(path) != path.rstrip("/"):
         return "must be an absolute path without . and .. (and not / itself)"
     if path.split("/")[1] in ("proc", "sys", "plugin"):
         return "lies where the jail has its own; /proc, /sys and /plugin cannot be granted"

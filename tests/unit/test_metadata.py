@@ -43,6 +43,8 @@ def test_every_key_arrives():
     assert (metadata.format, metadata.entry) == (Format.WASM, "my_plugin.wasm")
     assert metadata.capabilities == ("DataProcessing", "my own")
     assert metadata.permissions == {Permission.READ, Permission.EXECUTE}
+    assert metadata.optional_permissions == frozenset()
+    assert parse(optionalPermissions=["Network"]).optional_permissions == {Permission.NETWORK}
     limits = metadata.resource_limits
     assert (limits.max_memory, limits.max_cpu_time, limits.max_execution_time) == (67108864, 1000, 30000)
     assert [(one.plugin_id, one.version_range, one.optional) for one in metadata.dependencies] == [

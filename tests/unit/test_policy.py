@@ -193,6 +193,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
         ("extends: high\nread: [srv]\n", "line 2: read.0", "absolute"),
         ("extends: high\nread: [/]\n", "line 2: read", "absolute"),
         ("extends: high\nread: [/srv/../etc]\n", "line 2: read", "absolute"),
+        ("extends: high\nread: [//proc]\n", "line 2: read.0", "absolute"),
         ("extends: high\nwrite: [/proc/self]\n", "line 2: write", "cannot be granted"),
         ("extends: maximum\nread: [/srv]\n", "line 2: read", "after_load"),
         ("extends: high\nrequire: [selinux]\n", "line 2: require", "known are"),
