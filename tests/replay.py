@@ -1,9 +1,10 @@
-"""Make system calls under compiled filters, and tell what became of each. A program of test_syscall_lists.py.
+"""Make system calls under compiled filters, and tell what became of each; for test_syscall_lists.py.
 
-Reads jobs as JSON from its standard input, a list of ``{"filters": [hex, ...], "calls": [[number, words], ...],
-"alone": bool}``. For each job it writes a list with one outcome per call: 0 when it succeeded, the errno with
-which it failed, ``"signal N"`` or ``"exit N"`` when it ended its process. The first filter gets a listener; this
-program answers what the kernel announces there with ``ANNOUNCED``, an errno that no kernel uses.
+Reads jobs as JSON from its standard input, a list of ``{"filters": [hex], "calls": [[number, words]],
+"alone": bool}``. For each job it writes a list with one outcome per call: 0 when it succeeded, the errno
+with which it failed, ``"signal N"`` or ``"exit N"`` when it ended its process. The first filter gets a
+listener; this program answers what the kernel announces there with ``ANNOUNCED``, an errno that no kernel
+uses.
 
 Every job runs in a forked child that is nobody and may have no further process, so fork(2) fails harmlessly;
 with ``alone`` every call has a child of its own, for those that end or stop it.

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.needs_userns,
     pytest.mark.needs_landlock,
     pytest.mark.needs_seccomp_notify,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
 ]
 
 # Run by the user in question: POLICY for `extends: maximum`, or empty for the level itself.
@@ -117,7 +117,7 @@ def _command(policy: str, *more: str) -> list[str]:
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=90, check=False, cwd="/", env=_environment()
+        command, capture_output=True, text=True, timeout=280, check=False, cwd="/", env=_environment()
     )
 
 
@@ -134,8 +134,8 @@ def _said(command: list[str]) -> dict:
 
 def _check_hostile(said: dict) -> None:
     assert set(said["seen"].values()) <= {"PermissionError", "FileNotFoundError"}
-    assert said["wrote"] in ("PermissionError", "OSError", "FileNotFoundError")
-    assert said["bomb"].startswith(("ResourceLimitExceeded memory", "ExecutionFailed: ")), said["bomb"]
+    assert said["wrote"] == "PermissionError"
+    assert said["bomb"].startswith("ResourceLimitExceeded memory")
     assert said["spin"].startswith("ResourceLimitExceeded cpu")
     assert said["spawn"].startswith("SecurityViolation")
     assert said["kill"].startswith("SecurityViolation")
@@ -246,3 +246,15 @@ def test_root_without_the_right_to_mount():
     assert said["user"] == 0
     assert set(said["layers"]) >= NAMESPACES | OTHERS
     _check_hostile(said)
+
+
+@pytest.mark.needs_root
+def test_the_same_tests_as_an_ordinary_user():
+    """Grants and survival are tested once more as an ordinary user, where the other tests run as root."""
+    tests = [str(ROOT / "tests" / "jail" / name) for name in ("test_grants.py", "test_survival.py")]
+    pytest_quiet = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+
+    done = _run(plain([*pytest_quiet, "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), *tests]))
+
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
