@@ -21,6 +21,7 @@ type EventKind = Literal[
     "restarted",  # a fresh process replaced one that had ended
     "violation",  # it tried what is forbidden: killed, denied or logged, as its policy says
     "limit",  # it reached a limit and was stopped
+    "threshold",  # it uses as much of something as a watch was told to report
     "timeout",  # it did not answer in time and was stopped
     "crashed",  # its process ended by itself, or was killed from outside
     "killed",  # the host ended its process because a caller gave up a call

@@ -4,13 +4,20 @@ Nothing here runs in the plugin's process or waits for it: every figure is read 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import dataclasses
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final
 
 from .config import ResourceUsage
 from .linux import process
 from .linux.cgroup import Cgroup, CgroupUsage
 
-_NOTHING = CgroupUsage(*(None,) * len(CgroupUsage._fields))
+LEAST_INTERVAL: Final = 0.01
+"""Seconds between two samples."""
+
+_FIGURES: Final = frozenset(field.name for field in dataclasses.fields(ResourceUsage)) - {"memory_private"}
+_NOTHING: Final = CgroupUsage(*(None,) * len(CgroupUsage._fields))
 
 
 def measure(pid: int, cgroup: Cgroup | None, *, private: bool) -> ResourceUsage:
@@ -43,6 +50,34 @@ def measure(pid: int, cgroup: Cgroup | None, *, private: bool) -> ResourceUsage:
         threads=group.pids or process.threads(pid),
         open_files=sum(map(process.open_files, pids)),
     )
+
+
+class Thresholds:
+    """Tells once that a figure has reached a value, and again only when it was below it meanwhile.
+
+    Args:
+        values: By the name of a field of ResourceUsage.
+
+    Raises:
+        ValueError: There is no such figure in a sample, or the value is not above 0.
+    """
+
+    def __init__(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            if name not in _FIGURES:
+                raise ValueError(
+                    f"thresholds: {name!r} is no figure of a sample: {', '.join(sorted(_FIGURES))}"
+                )
+            if not 0 < value < math.inf:
+                raise ValueError(f"thresholds: {name} must be above 0, not {value!r}")
+        self._values = dict(values)
+        self._reached: set[str] = set()
+
+    def newly_reached(self, usage: ResourceUsage) -> list[tuple[str, float, float]]:
+        """The figures that this sample is the first to show there: name, threshold, actual value."""
+        now = {name for name, value in self._values.items() if getattr(usage, name) >= value}
+        new, self._reached = now - self._reached, now
+        return [(name, self._values[name], getattr(usage, name)) for name in sorted(new)]
 
 
 async def stream(

@@ -7,6 +7,7 @@ it is missing.
 import contextlib
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -148,6 +149,26 @@ def test_memory_bomb_is_killed_and_counted(tree, spawn):
 
 
 @needs_some
+def test_bomb_in_a_forked_child_is_announced(tree, spawn):
+    """Where the kernel kills only the child, a descriptor tells its owner; elsewhere all of them die."""
+    group = tree.create("plugin", CgroupLimits(memory=32 * MIB, pids=16))
+    event = group.oom_event()
+    code = "if os.fork():\n  time.sleep(60)\nelse:\n  block = bytearray(200 << 20)\n"
+    process = spawn(group, code)
+    on_v1 = file_of(group, "memory.max", "memory.limit_in_bytes").name != "memory.max"
+
+    assert (event is not None) == on_v1
+    if event is not None:
+        assert select.select([event], [], [], 30)[0] == [event]
+        os.close(event)
+        eventually(group.oom_kills)  # the kernel tells before it kills
+        assert process.poll() is None
+        group.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert group.oom_kills() >= 1
+
+
+@needs_some
 def test_memory_bomb_harms_no_neighbour(tree, spawn):
     """A group next to the one that ran out of memory goes on and counts nothing."""
     neighbour = tree.create("neighbour", LIMITS)
@@ -188,7 +209,22 @@ def test_cpu_quota_throttles(tree, spawn):
 
     eventually(lambda: int(dict(map(str.split, stat.read_text().splitlines()))["nr_throttled"]) >= 2)
 
-    assert group.usage().cpu_ns > 10_000_000
+    usage = group.usage()
+    assert usage.cpu_ns > 10_000_000
+    assert usage.throttled_ns > 0
+    assert usage.cpu_user_ns + usage.cpu_system_ns > 0
+
+
+@needs_some
+def test_the_processes_of_a_group_are_named(tree, spawn):
+    """All of its processes, without their threads, by the numbers that this process knows them by."""
+    group = tree.create("plugin", LIMITS)
+    process = ready(
+        spawn(group, "import threading\nthreading.Thread(target=lambda: time.sleep(60)).start()\n" + SLEEP)
+    )
+
+    assert group.processes() == [process.pid]
+    assert group.usage().pids == 2
 
 
 @needs_some
