@@ -186,7 +186,7 @@ class Launcher:
         arguments += [self.kind.format, self.kind.variant, str(theirs.fileno())]
         arguments.append("network" if self.kind.network else "isolated")
         arguments.append(":".join(self._tree.dirs()) if self._tree is not None else "")
-        arguments += [str(_outside_uid()), tempfile.gettempdir()]
+        arguments += [str(_outside_uid()), _temporary_folder()]
         arguments += _import_paths()
         return subprocess.Popen(
             arguments,
@@ -445,6 +445,14 @@ def _drain(log: int) -> bytes:
         return os.read(log, 2000)
     except BlockingIOError:
         return b""
+
+
+def _temporary_folder() -> str:
+    """Needed only where there can be no private root, so a machine that has none may do without."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return ""
 
 
 def _launchers_folder() -> Path:
