@@ -99,6 +99,9 @@ class ResourceUsage:
         cpu_user: Those in its own code, in steps of a tick (usually 10 ms).
         cpu_system: Those in the kernel, in the same steps.
         cpu_throttled: Milliseconds for which the CPU quota held its threads back.
+        cpu_stalled: Milliseconds in which at least one of its threads waited for a core,
+        memory_stalled: for memory to be freed or read back,
+        storage_stalled: or for storage; 0 without cgroup v2 and a kernel that counts this (psi=1).
         storage_read: Bytes that it made storage read. What comes from the page cache does not count.
         storage_written: Bytes that it made storage write; files in memory do not count.
         processes: Processes.
@@ -118,6 +121,9 @@ class ResourceUsage:
     cpu_user: float = 0.0
     cpu_system: float = 0.0
     cpu_throttled: float = 0.0
+    cpu_stalled: float = 0.0
+    memory_stalled: float = 0.0
+    storage_stalled: float = 0.0
     storage_read: int = 0
     storage_written: int = 0
     processes: int = 0

@@ -95,6 +95,9 @@ class CgroupUsage(NamedTuple):
     cpu_user_ns: int | None  # its parts; on v1 in steps of a tick, so that they need not add up
     cpu_system_ns: int | None
     throttled_ns: int | None  # nanoseconds for which the CPU quota held threads back, summed over the cores
+    cpu_stalled_ns: int | None  # nanoseconds in which at least one thread waited for a core
+    memory_stalled_ns: int | None  # or for memory to be freed or read back
+    io_stalled_ns: int | None  # or for storage
     pids: int | None  # processes and threads now
 
 
@@ -313,7 +316,19 @@ class Cgroup:
             peak = int(_read(peak_file, default=b"0")) or memory
         if found := self._dir("pids"):
             pids = int(_read(f"{found[1]}/pids.current"))
-        return CgroupUsage(memory, peak, self.cpu_ns(), *self._cpu_parts(), self._throttled_ns(), pids)
+        user, system = self._cpu_parts()
+        return CgroupUsage(
+            memory=memory,
+            memory_peak=peak,
+            cpu_ns=self.cpu_ns(),
+            cpu_user_ns=user,
+            cpu_system_ns=system,
+            throttled_ns=self._throttled_ns(),
+            cpu_stalled_ns=self._stalled_ns("cpu"),
+            memory_stalled_ns=self._stalled_ns("memory"),
+            io_stalled_ns=self._stalled_ns("io"),
+            pids=pids,
+        )
 
     def processes(self) -> list[int]:
         """The processes of the group, by the numbers of this process's pid namespace."""
@@ -343,6 +358,20 @@ class Cgroup:
             return None
         stat = _fields(f"{found[1]}/cpu.stat")
         return 1000 * stat.get(b"throttled_usec", 0) if found[0].version == 2 else stat[b"throttled_time"]
+
+    def _stalled_ns(self, what: str) -> int | None:
+        """Pressure stall information: version 2 only, and only in kernels that run with psi=1 (psi.rst)."""
+        for hierarchy, directory in self._dirs:
+            if hierarchy.version == 2:
+                try:
+                    lines = _read(f"{directory}/{what}.pressure", default=b"").splitlines()
+                except CgroupError as error:
+                    if error.errno != errno.EOPNOTSUPP:  # of older kernels without psi=1
+                        raise
+                    return None
+                some = (line for line in lines if line.startswith(b"some "))
+                return next((1000 * int(line.rpartition(b"=")[2]) for line in some), None)
+        return None
 
     def oom_kills(self) -> int:
         """How often the kernel killed in this group for want of memory; one process may count twice."""

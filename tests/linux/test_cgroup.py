@@ -16,7 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from frys_runtime.linux.cgroup import CgroupError, CgroupLimits, CgroupTree, probe
+from frys_runtime.linux.cgroup import (
+    Cgroup,
+    CgroupError,
+    CgroupLimits,
+    CgroupTree,
+    _cgroup_mounts,
+    _Hierarchy,
+    probe,
+)
 
 MIB = 1 << 20
 LIMITS = CgroupLimits(memory=64 * MIB, pids=16)
@@ -213,6 +221,29 @@ def test_cpu_quota_throttles(tree, spawn):
     assert usage.cpu_ns > 10_000_000
     assert usage.throttled_ns > 0
     assert usage.cpu_user_ns + usage.cpu_system_ns > 0
+
+
+def test_time_spent_waiting_is_counted(spawn):
+    """Two busy processes on one core wait for each other, and a v2 group of a kernel with PSI says so."""
+    points = [mount.point for mount in _cgroup_mounts() if not mount.controllers]
+    base = next((point for point in points if os.access(f"{point}/cpu.pressure", os.R_OK)), None)
+    if base is None:
+        pytest.skip("no cgroup2 with pressure stall information is mounted here")
+    name = f"frys-test-pressure-{os.getpid()}"
+    os.mkdir(f"{base}/{name}")
+    group = Cgroup([_Hierarchy(2, base, frozenset())], name)
+    try:
+        assert group.usage().memory_stalled_ns == group.usage().io_stalled_ns == 0
+        for _ in range(2):
+            spawn(
+                group,
+                "while True: pass\n",
+                before="os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n",
+            )
+        eventually(lambda: group.usage().cpu_stalled_ns > 1_000_000)
+    finally:
+        group.kill()
+        group.remove()
 
 
 @needs_some
