@@ -132,7 +132,7 @@ def _answer(process: int, shared: mmap.mmap) -> None:
         return
     ended.register(listener, select.POLLIN)
     while not any(fd == process for fd, _ in ended.poll()):
-        if seccomp.is_waiting(listener) and (notification := seccomp.receive(listener)):
+        if seccomp.look(listener)[0] and (notification := seccomp.receive(listener)):
             seccomp.deny(listener, notification, ANNOUNCED)
     os.close(listener)
 
