@@ -1,28 +1,31 @@
 """PluginManager: the one front door. It loads plugins, calls them, and leaves nothing behind."""
 
 import asyncio
-import math
 import os
 import resource
 import warnings
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from . import monitor
+from msgspec.structs import asdict
+
+from .audit import AuditLog
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .errors import (
     AlreadyLoaded,
     ConfigError,
     InitializationFailed,
+    LoadFailed,
     MaxPluginsExceeded,
     PluginError,
     PluginNotFound,
 )
-from .isolation import IsolationManager
+from .events import Events, EventStream
+from .isolation import Confinement, IsolationManager
 from .linux.cgroup import CgroupError, CgroupTree
-from .loader import PluginLoader
+from .loader import Bundle, PluginLoader
 from .messages import MessageValue
 from .metadata import Metadata
 from .nursery import Nursery
@@ -50,12 +53,14 @@ class ManagerStats:
         calls: Calls that were made.
         failures: Calls that did not give a result.
         restarts: Fresh instances that replaced dead ones.
+        violations: Times that a plugin tried what is forbidden.
     """
 
     plugins: int
     calls: int
     failures: int
     restarts: int
+    violations: int = 0
 
 
 class Plugin:
@@ -96,6 +101,11 @@ class Plugin:
         return self._sandbox.pid
 
     @property
+    def violations(self) -> int:
+        """How often it tried what is forbidden, over all its processes."""
+        return self._sandbox.violations
+
+    @property
     def load_ms(self) -> float:
         """Milliseconds that the last start took, from the request to ready."""
         return self._sandbox.load_ms
@@ -108,7 +118,9 @@ class Plugin:
         """What it uses now, read from the kernel."""
         return self._sandbox.usage()
 
-    def watch(self, interval: float = 1.0) -> AsyncIterator[ResourceUsage]:
+    def watch(
+        self, interval: float = 1.0, *, thresholds: Mapping[str, float] | None = None
+    ) -> AsyncIterator[ResourceUsage]:
         """What it uses, again and again, until it is unloaded: ``async for usage in plugin.watch(0.5)``.
 
         The plugin does not notice. A sample costs the host some reads of small kernel files (0.1 to 0.2 ms)
@@ -116,14 +128,13 @@ class Plugin:
 
         Args:
             interval: Seconds between samples, 0.01 or more.
+            thresholds: Values by the name of a figure, ``{"memory_usage": 48 << 20}``. A sample that is the
+                first to reach one raises an event ``threshold``; the next comes when it was below meanwhile.
 
         Raises:
-            ValueError: The interval is too short, or no number.
+            ValueError: The interval is too short, or there is no such figure.
         """
-        if not 0.01 <= interval < math.inf:
-            raise ValueError(f"interval must be at least 0.01 seconds, not {interval!r}")
-        sandbox = self._sandbox
-        return monitor.stream(lambda: sandbox.usage(private=False), interval, sandbox.unloaded)
+        return self._sandbox.watch(interval, thresholds or {})
 
     async def unload(self) -> None:
         """End it and give back all that it held."""
@@ -149,6 +160,9 @@ class PluginManager:
         plugin_paths: Folders in which a bare plugin name is looked up.
         spares: Jailed processes to keep ready for each kind of plugin in use. One makes the next load
             fast; a larger number helps when many are loaded at once; 0 saves their memory.
+        audit: A file for the audit log (docs/audit.md), or a log with settings of its own, which the manager
+            closes at its end.
+        audit_required: No plugin is loaded unless its record is on the disk before its code runs.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -164,6 +178,8 @@ class PluginManager:
         max_plugins: int = 1000,
         plugin_paths: Iterable[str | os.PathLike[str]] = (),
         spares: int = 1,
+        audit: str | os.PathLike[str] | AuditLog | None = None,
+        audit_required: bool = False,
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -174,6 +190,8 @@ class PluginManager:
         for name, value, least in (("max_plugins", max_plugins, 1), ("spares", spares, 0)):
             if type(value) is not int or value < least:
                 raise ConfigError(name, f"must be a whole number of at least {least}, not {value!r}")
+        if audit_required and audit is None:
+            raise ConfigError("audit_required", "there is no audit log; name its file with audit=")
         self._isolation = IsolationManager(policy=policy, level=isolation)
         self._loader = PluginLoader(plugin_paths)
         self._limits = resource_limits
@@ -185,6 +203,10 @@ class PluginManager:
         self._no_loads.set()
         self._retired = ManagerStats(0, 0, 0, 0)
         self._tree: CgroupTree | None = None
+        self._events = Events()
+        self._audit_file = audit
+        self._audit_required = audit_required
+        self._audit: AuditLog | None = None
 
     @staticmethod
     def builder() -> "PluginManagerBuilder":
@@ -205,14 +227,38 @@ class PluginManager:
             raise InitializationFailed("the manager", "it was closed; make a new one")
         if self._nursery is None:
             _raise_descriptor_limit()
+            self._open_audit()
             if self._isolation.cgroups.controllers:
                 try:
                     self._tree = CgroupTree()
                     self._tree.sweep()
                 except CgroupError as error:
+                    if self._audit is not None:
+                        self._audit.close()
                     raise InitializationFailed("the manager", str(error)) from error
             self._nursery = Nursery(self._tree, self._spares)
         return self._nursery
+
+    def _open_audit(self) -> None:
+        named = self._audit_file
+        if named is None:
+            return
+        log = self._audit = named if isinstance(named, AuditLog) else AuditLog(named)
+        self._events.add_sink(log.record)
+        loop = asyncio.get_running_loop()
+
+        def failed(reason: str) -> None:
+            loop.call_soon_threadsafe(lambda: self._events.publish("audit_failed", "", reason=reason))
+
+        log.on_failure = failed
+
+    def events(self) -> EventStream:
+        """What happens from now on: ``async for event in manager.events()``.
+
+        Any number may listen. Each has a queue of 1000 events of its own; who is too slow loses the oldest
+        and sees how many in ``dropped``. The stream ends when the manager is closed.
+        """
+        return self._events.subscribe()
 
     async def load_plugin(
         self,
@@ -239,6 +285,27 @@ class PluginManager:
             PluginError: Any of its kinds; nothing of the plugin is left then.
         """
         nursery = self._open()
+        try:
+            return await self._load(nursery, path, plugin_id, isolation, sandbox, metadata)
+        except PluginError as error:
+            self._events.publish(
+                "refused",
+                plugin_id or "",
+                path=os.fspath(path),
+                error=type(error).__name__,
+                reason=str(error),
+            )
+            raise
+
+    async def _load(
+        self,
+        nursery: Nursery,
+        path: str | os.PathLike[str],
+        plugin_id: str | None,
+        isolation: IsolationLevel | str | None,
+        sandbox: SandboxConfig | None,
+        metadata: Metadata | None,
+    ) -> str:
         bundle = await asyncio.to_thread(self._loader.load, path, metadata, plugin_id=plugin_id)
         name = plugin_id if plugin_id is not None else bundle.metadata.id
         try:
@@ -252,13 +319,18 @@ class PluginManager:
             confinement = self._isolation.confine(
                 bundle.metadata, isolation, wishes, plugin_id=name, path=os.fspath(path)
             )
-            live = PluginSandbox(name, bundle, confinement, nursery)
+            self._events.publish("granted", name, **_grant(bundle, confinement))
+            await self._must_be_recorded(bundle.path)
+            live = PluginSandbox(name, bundle, confinement, nursery, self._events)
             await live.start()
             self._check_open()
             self._sandboxes[name] = live
+            self._events.publish("loaded", name, pid=live.pid, ms=live.load_ms, layers=live.layers)
         except BaseException:
             if live is not None:
                 await live.close()
+                violations = self._retired.violations + live.violations
+                self._retired = replace(self._retired, violations=violations)
             bundle.close()
             raise
         finally:
@@ -266,6 +338,12 @@ class PluginManager:
             if not self._loading:
                 self._no_loads.set()
         return name
+
+    async def _must_be_recorded(self, path: str) -> None:
+        if self._audit is None or not self._audit_required:
+            return
+        if not await asyncio.to_thread(self._audit.flush):
+            raise LoadFailed(path, f"{self._audit.failure}, and audit_required allows no load without it")
 
     def _reserve(self, name: str) -> None:
         if name in self._sandboxes or name in self._loading:
@@ -337,8 +415,14 @@ class PluginManager:
         await sandbox.close()
         past, restarts = self._retired, max(sandbox.starts - 1, 0)
         self._retired = ManagerStats(
-            0, past.calls + sandbox.calls, past.failures + sandbox.failures, past.restarts + restarts
+            plugins=0,
+            calls=past.calls + sandbox.calls,
+            failures=past.failures + sandbox.failures,
+            restarts=past.restarts + restarts,
+            violations=past.violations + sandbox.violations,
         )
+        counts = {"calls": sandbox.calls, "failures": sandbox.failures, "violations": sandbox.violations}
+        self._events.publish("unloaded", sandbox.plugin_id, **counts)
 
     def list_plugins(self) -> list[PluginInfo]:
         """Every loaded plugin, in the order of loading."""
@@ -371,6 +455,7 @@ class PluginManager:
             calls=past.calls + sum(sandbox.calls for sandbox in live),
             failures=past.failures + sum(sandbox.failures for sandbox in live),
             restarts=past.restarts + sum(max(sandbox.starts - 1, 0) for sandbox in live),
+            violations=past.violations + sum(sandbox.violations for sandbox in live),
         )
 
     def __del__(self) -> None:
@@ -392,6 +477,28 @@ class PluginManager:
         await self._no_loads.wait()
         if self._tree is not None:
             await asyncio.to_thread(self._tree.close)
+        if self._audit is not None:
+            await asyncio.to_thread(self._audit.close)
+        self._events.close()
+
+
+def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
+    """What a plugin gets and what it is, for the audit log."""
+    policy = room.policy
+    return {
+        "path": bundle.path,
+        "version": bundle.metadata.version,
+        "format": room.format,
+        "sha256": bundle.digests,
+        "level": policy.level,
+        "limits": asdict(policy.limits),
+        "read": policy.read,
+        "write": policy.write,
+        "network": policy.network,
+        "processes": policy.processes,
+        "threads": policy.threads,
+        "on_violation": policy.on_violation,
+    }
 
 
 def _raise_descriptor_limit() -> None:
@@ -411,6 +518,8 @@ class PluginManagerBuilder:
         self._limits: SandboxConfig | None = None
         self._max_plugins = 1000
         self._paths: list[str | os.PathLike[str]] = []
+        self._audit: str | os.PathLike[str] | AuditLog | None = None
+        self._audit_required = False
 
     def with_sandbox(self, on: bool) -> Self:
         """The jail; ``False`` is refused by :meth:`build`."""
@@ -425,6 +534,11 @@ class PluginManagerBuilder:
     def with_isolation(self, level: IsolationLevel | str) -> Self:
         """The level for plugins without a policy."""
         self._isolation = level
+        return self
+
+    def with_audit(self, log: str | os.PathLike[str] | AuditLog, *, required: bool = False) -> Self:
+        """A file for the audit log; ``required``: nothing is loaded while it cannot be written."""
+        self._audit, self._audit_required = log, required
         return self
 
     def resource_limits(self, limits: SandboxConfig) -> Self:
@@ -456,5 +570,7 @@ class PluginManagerBuilder:
             resource_limits=self._limits,
             max_plugins=self._max_plugins,
             plugin_paths=self._paths,
+            audit=self._audit,
+            audit_required=self._audit_required,
         )
         return await manager.__aenter__()

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import time
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -86,6 +88,7 @@ class PluginSandbox:
         confinement: Confinement,
         nursery: Nursery,
         events: Events | None = None,
+        violations: Violations | None = None,
     ) -> None:
         self.plugin_id = plugin_id
         self.metadata = bundle.metadata
@@ -100,7 +103,9 @@ class PluginSandbox:
         self._nursery = nursery
         self._events = events if events is not None else Events()
         policy = confinement.policy
-        self._violations = Violations(plugin_id, policy.on_violation, policy.max_violations, self._events)
+        self._violations = violations or Violations(
+            plugin_id, policy.on_violation, policy.max_violations, self._events
+        )
         self._condemned: Child | None = None
         self._child: Child | None = None
         self._turn = asyncio.Lock()
@@ -182,6 +187,8 @@ class PluginSandbox:
         watch = self._begin(child, timeout_ms, limits.cpu_time)
         try:
             answer = await child.lane.exchange(frame, limits.output)
+            if watch.verdict is not None:
+                raise LaneClosed("it was stopped with its answer on the way")
             return self._result(answer, function)
         except (LaneClosed, wire.ProtocolError) as reason:
             self.failures += 1
@@ -221,8 +228,8 @@ class PluginSandbox:
             await self._stop()
         began = time.perf_counter()
         self.state = PluginState.LOADING
-        child = await self._spawn()
         try:
+            child = await self._spawn()
             self.functions = await self._load(child)
         except BaseException:
             if self.state is PluginState.LOADING:
@@ -302,6 +309,8 @@ class PluginSandbox:
             answer = child.lane.expect(0)
             child.lane.send_descriptor(wire.encode([wire.LOAD, request]), bundle.fd)
             frame = await answer
+            if watch.verdict is not None:
+                raise LaneClosed("it was stopped with its answer on the way")
             match frame:
                 case [wire.LOADED, dict(functions)]:
                     return {str(name): str(text) for name, text in functions.items()}
@@ -547,6 +556,27 @@ class PluginSandbox:
             violations=self.violations,
             restarts=max(self.starts - 1, 0),
         )
+
+    def watch(self, interval: float, thresholds: Mapping[str, float]) -> AsyncIterator[ResourceUsage]:
+        """Samples until the plugin is unloaded; see :meth:`frys_runtime.manager.Plugin.watch`.
+
+        Raises:
+            ValueError: The interval or a threshold makes no sense.
+        """
+        if not monitor.LEAST_INTERVAL <= interval < math.inf:
+            least = monitor.LEAST_INTERVAL
+            raise ValueError(f"interval must be at least {least} seconds, not {interval!r}")
+        marks = monitor.Thresholds(thresholds)
+
+        def sample() -> ResourceUsage:
+            usage = self.usage(private=False)
+            for figure, threshold, actual in marks.newly_reached(usage):
+                self._events.publish(
+                    "threshold", self.plugin_id, figure=figure, threshold=threshold, actual=actual
+                )
+            return usage
+
+        return monitor.stream(sample, interval, self.unloaded)
 
     async def close(self) -> None:
         """End the process and give back everything; a call under way fails."""

@@ -8,7 +8,7 @@ from .policy import OnViolation
 BUDGET: Final = 10_000
 """Forbidden system calls that are answered during one call of a plugin; the next one kills.
 
-Each costs the host's event loop some 25 microseconds, in turns with everything else, so a flood delays
+Each costs the host some 16 microseconds, in turns with everything else in its event loop, so a flood delays
 other plugins by one such answer at a time, and ends after about a quarter of a second.
 """
 _TOLD: Final = 64
