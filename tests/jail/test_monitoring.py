@@ -19,6 +19,7 @@ from frys_runtime import (
     ResourceUsage,
     SandboxConfig,
     SecurityViolation,
+    monitor,
 )
 from frys_runtime.linux import process
 from frys_runtime.printout import Printout
@@ -190,6 +191,34 @@ async def _until(condition: object) -> None:
 
 
 @live
+async def test_thresholds_raise_events(tmp_path: Path) -> None:
+    """An event comes when a sample reaches the value, once, and again after one below it."""
+    async with _plugin(tmp_path) as (manager, plugin):
+        events = manager.events()
+        limit = manager.resource_usage(plugin).memory_usage + (16 << 20)
+        stream = manager.plugin(plugin).watch(0.01, thresholds={"memory_usage": limit, "threads": 100})
+        for size in (0, 32 << 20, 0, 0, 32 << 20):
+            await manager.execute_plugin(plugin, "give_back")
+            await manager.execute_plugin(plugin, "memory", size)
+            for _ in range(3):
+                await anext(stream)
+        await manager.unload_plugin(plugin)
+    reached = [event async for event in events if event.kind == "threshold"]
+    assert [(event.plugin_id, event.data["figure"]) for event in reached] == [(plugin, "memory_usage")] * 2
+    assert {event.data["threshold"] for event in reached} == {limit}
+    assert all(event.data["actual"] >= limit for event in reached)
+
+
+@pytest.mark.parametrize("thresholds", [{"memory": 1}, {"memory_private": 1}, {"threads": 0}])
+@live
+async def test_a_senseless_threshold_is_refused(thresholds: dict[str, float], tmp_path: Path) -> None:
+    """A figure that no sample has would never be reached, and nobody would know."""
+    async with _plugin(tmp_path) as (manager, plugin):
+        with pytest.raises(ValueError, match="thresholds"):
+            manager.plugin(plugin).watch(thresholds=thresholds)
+
+
+@live
 async def test_a_stream_ends_with_the_manager(tmp_path: Path) -> None:
     """Nobody waits for samples of a manager that was closed."""
     async with _plugin(tmp_path) as (manager, plugin):
@@ -297,6 +326,18 @@ async def test_the_last_words_are_not_lost(tmp_path: Path, caplog: pytest.LogCap
         with pytest.raises(ExecutionFailed):
             await manager.execute_plugin(plugin, "go")
         assert "words: farewell" in [record.message for record in caplog.records]
+
+
+def test_without_a_cgroup_the_first_process_stands_for_all() -> None:
+    """Memory, CPU, threads and files show without cgroups, too; a dead process shows nothing."""
+    mine = monitor.measure(os.getpid(), None, private=True)
+    assert (mine.processes, mine.memory_peak) == (1, 0)
+    assert mine.memory_usage > mine.memory_private > 0
+    assert min(mine.cpu_time_used, mine.cpu_user, mine.threads, mine.open_files) > 0
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(pid, 0)
+    gone = monitor.measure(pid, None, private=True)
+    assert (gone.memory_usage, gone.cpu_time_used, gone.threads, gone.open_files) == (0, 0.0, 0, 0)
 
 
 def test_every_figure_is_explained() -> None:
