@@ -42,9 +42,14 @@ class UsageError(Exception):
     """The words on the command line make no sense; the text says why and what would."""
 
 
+class WorkloadFailed(Exception):
+    """What a plugin was given to do does not succeed; the text says under which conditions."""
+
+
 _CODES: tuple[tuple[type[Exception], Exit], ...] = (
     (UsageError, Exit.USAGE),
     (ConfigError, Exit.USAGE),
+    (WorkloadFailed, Exit.FAILED),
     (ExecutionFailed, Exit.FAILED),
     (CommunicationError, Exit.FAILED),
     (Timeout, Exit.STOPPED),

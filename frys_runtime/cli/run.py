@@ -4,18 +4,17 @@ import asyncio
 import base64
 import json
 import logging
-import re
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 import typer
 
 from ..config import IsolationLevel, SandboxConfig
 from ..manager import Plugin, PluginManager
 from ..messages import MessageValue
+from .arguments import argument, parse_size
 from .exits import UsageError
 from .terminal import milliseconds, printable, size
 
@@ -104,65 +103,6 @@ def _show_log() -> None:
 class _Harmless(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
-
-
-def argument(word: str) -> MessageValue:
-    """The value that a word of the command line stands for.
-
-    Raises:
-        UsageError: It cannot be read as what its prefix says.
-    """
-    if word == "-":
-        return sys.stdin.buffer.read()
-    if word.startswith("@"):
-        try:
-            return Path(word[1:]).read_bytes()
-        except OSError as error:
-            raise UsageError(
-                f"{word} cannot be read: {error.strerror}; text that begins with @ is str:{word}"
-            ) from error
-    prefix, colon, rest = word.partition(":")
-    if not colon or prefix not in _PREFIXES:
-        return word
-    try:
-        value: MessageValue = _PREFIXES[prefix](rest)
-        return value
-    except ValueError as error:
-        raise UsageError(
-            f"{word!r} is no {prefix}: {error}; text that begins like this is str:{word}"
-        ) from error
-
-
-def _json(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON (float:nan and float:inf are known)")
-
-
-_PREFIXES: Final[dict[str, Callable[[str], Any]]] = {
-    "str": str,
-    "int": int,
-    "float": float,
-    "bytes": str.encode,
-    "json": _json,
-}
-
-
-_SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
-
-
-def parse_size(text: str) -> int:
-    """Bytes from ``65536``, ``64k``, ``64M`` or ``1GiB``; the units are powers of 1024.
-
-    Raises:
-        UsageError: It is no size.
-    """
-    found = _SIZE.fullmatch(text.strip())
-    if found is None or not int(found[1]):
-        raise UsageError(f"{text!r} is no size; write bytes, or a number with K, M or G, such as 64M")
-    return int(found[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[found[2].lower()]
 
 
 def print_value(value: MessageValue) -> None:

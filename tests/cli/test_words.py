@@ -5,8 +5,8 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
+from frys_runtime.cli.arguments import argument, parse_size
 from frys_runtime.cli.exits import UsageError
-from frys_runtime.cli.run import argument, parse_size
 from frys_runtime.cli.terminal import milliseconds, printable, size
 
 

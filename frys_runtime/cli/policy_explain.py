@@ -1,0 +1,279 @@
+"""`frys policy explain`: what a plugin asks, what it gets, and which layer of the kernel holds it to that."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import typer
+from rich.text import Text
+
+from ..config import IsolationLevel
+from ..errors import PluginError
+from ..isolation import IsolationManager
+from ..loader import PluginLoader
+from ..manager import PluginManager
+from ..metadata import Metadata
+from ..policy import LAYERS, Limits, Policy, quantity
+from .exits import Exit, code_of, tell
+from .terminal import FORMATS, print_json, printable, stdout, table
+from .trials import open_calls
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_ASKED: Final = {
+    "memory": "max_memory",
+    "cpu_time": "max_cpu_time",
+    "execution_time": "max_execution_time",
+}
+_VIEWS: Final = {
+    "engine": "what its engine needs",
+    "minimal": "what its engine needs, and shared libraries",
+    "system": "a read-only view of the system",
+}
+_THEN: Final = {
+    "kill": "the plugin is killed",
+    "deny": "the call is denied with EPERM",
+    "log": "the call is only logged, and let pass",
+}
+
+
+@dataclass(slots=True)
+class _Explanation:
+    """What was found.
+
+    Attributes:
+        metadata: What the plugin says of itself.
+        policy: What it gets.
+        decided: Who decided, by key of the policy.
+        loaded: Whether its jail was really built and the plugin loaded in it.
+        layers: The layers that were in force around it.
+        error: Why it would not be loaded, or was not.
+    """
+
+    metadata: Metadata
+    policy: Policy
+    decided: dict[str, str]
+    loaded: bool = False
+    layers: frozenset[str] = field(default_factory=frozenset)
+    error: PluginError | None = None
+
+
+def explain(
+    plugin: Annotated[str, typer.Argument(help="A file, or a folder with plugin.json.")],
+    *,
+    isolation: Annotated[
+        IsolationLevel | None, typer.Option("--isolation", "-i", help="The level; maximum by default.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", "-p", metavar="FILE", help="A policy, instead of a level.")
+    ] = None,
+    no_load: Annotated[
+        bool, typer.Option("--no-load", help="Only what can be told without running any of its code.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Explain what a plugin asks, what it gets, and which layer of the kernel holds it to that.
+
+    The layers are proved by really loading the plugin in its jail. Exit codes are those of `frys run`; what
+    would be refused is named.
+    """
+    found = _look(plugin, isolation, policy)
+    if not no_load and found.error is None:
+        asyncio.run(_load(plugin, found, isolation, policy))
+    if json:
+        print_json(_as_json(plugin, found))
+    else:
+        _print(plugin, found, stdout())
+    if found.error is not None:
+        raise typer.Exit(code_of(found.error) if json else tell(found.error))
+    raise typer.Exit(Exit.OK)
+
+
+def _look(plugin: str, isolation: IsolationLevel | None, policy: Path | None) -> _Explanation:
+    manager = IsolationManager(policy=policy, level=isolation)
+    with PluginLoader().load(plugin) as bundle:
+        about = bundle.metadata
+    decided = {one.key: one.origin for one in manager.explain(about)}
+    found = _Explanation(about, manager.policy(about), decided)
+    try:
+        manager.confine(about, path=plugin)
+    except PluginError as error:
+        found.error = error
+    return found
+
+
+async def _load(
+    plugin: str, found: _Explanation, isolation: IsolationLevel | None, policy: Path | None
+) -> None:
+    async with PluginManager(isolation=isolation, policy=policy, spares=0) as manager:
+        try:
+            loaded = manager.plugin(await manager.load_plugin(plugin))
+        except PluginError as error:
+            found.error = error
+            return
+        found.loaded, found.layers = True, loaded.layers
+
+
+def _print(plugin: str, found: _Explanation, console: "Console") -> None:
+    about, policy = found.metadata, found.policy
+    title = f"{plugin}: {about.id} {about.version}, a {FORMATS[about.format]} plugin, at level {policy.level}"
+    console.print(Text(printable(f"{title}\n")), soft_wrap=True)
+    console.print(_asks_table(found))
+    console.print()
+    console.print(_gets_table(policy))
+    console.print()
+    console.print(_layers_table(found))
+    if found.loaded:
+        console.print(f"\nLoaded in its jail: {len(found.layers)} layers reported that they are in force.")
+    elif found.error is None:
+        console.print("\nNot loaded: nothing here is proved; without --no-load it would be.")
+
+
+def _asks_table(found: _Explanation) -> "Table":
+    rows = table("it asks for", "it gets")
+    about, policy = found.metadata, found.policy
+    for permission in sorted(about.permissions | about.optional_permissions):
+        rows.add_row(permission, verdict(about, policy, permission))
+    for name, asked in _asked_limits(about).items():
+        given = quantity(name, getattr(policy.limits, name))
+        decided = found.decided.get(f"limits.{name}", "")
+        reason = "" if decided == "plugin.json" else f"; {decided} allows no more"
+        rows.add_row(f"{name} {quantity(name, asked)}", Text(printable(f"{given}{reason}")))
+    if not rows.row_count:
+        rows.add_row("nothing", "what the policy gives to everyone")
+    return rows
+
+
+def verdict(about: Metadata, policy: Policy, permission: Any) -> str:
+    """What becomes of a permission that a plugin asks for."""
+    if permission in policy.permissions:
+        return "granted" if permission in policy.opened else "accepted, though nothing opens it"
+    if permission in about.optional_permissions:
+        return "not granted; it says that it can do without"
+    return "REFUSED: it is not loaded"
+
+
+def _asked_limits(about: Metadata) -> dict[str, int]:
+    """In the words and units of a policy."""
+    asked = {name: getattr(about.resource_limits, theirs) for name, theirs in _ASKED.items()}
+    return {name: limit for name, limit in asked.items() if limit is not None}
+
+
+def _gets_table(policy: Policy) -> "Table":
+    rows = table("it gets", "")
+    limits = policy.limits
+    after = "the same" if policy.after_load == "read-only" else "nothing"
+    paths = [*policy.read, *(f"{path} (writable)" for path in policy.write)]
+    rows.add_row("files, loading", ", ".join((_VIEWS[policy.view], *map(printable, paths))))
+    rows.add_row("files, serving", after + (f"; {quantity('tmp', limits.tmp)} of /tmp" if limits.tmp else ""))
+    rows.add_row("network", "the host's" if policy.network else "none")
+    rows.add_row("processes", "yes" if policy.processes else "no")
+    rows.add_row("threads", "yes" if policy.threads else "no")
+    for name in msgspec.structs.asdict(limits):
+        rows.add_row(f"limits.{name}", quantity(name, getattr(limits, name)))
+    return rows
+
+
+def enforced(policy: Policy, kind: str) -> dict[str, str]:
+    """For each layer of the jail, what it holds a plugin of this format to."""
+    limits = policy.limits
+
+    def amount(name: str) -> str:
+        return quantity(name, getattr(limits, name))
+
+    loading, serving = open_calls(policy.syscalls[kind])
+    quota = "" if limits.cpu is None else f"; {amount('cpu')}"
+    files = "files and folders that it was not given are not there"
+    return {
+        "cgroup_memory": f"{amount('memory')} of memory, whatever kind",
+        "cgroup_tasks": (
+            f"{limits.tasks} processes and threads" if limits.tasks > 1 else "no further process or thread"
+        )
+        + quota,
+        "mount_namespace": "mounts of its own, all but the granted read-only",
+        "private_root": files,
+        "pid_namespace": "sees and signals no process but its own",
+        "network_namespace": "not made: it is on the host's network" if policy.network else "no network",
+        "ipc_namespace": "no shared memory segments or queues of others",
+        "uts_namespace": "a host name of its own",
+        "cgroup_namespace": "does not learn its place in the system",
+        "user_namespace": "is nobody outside",
+        "rlimits": f"{amount('open_files')} open files of {amount('file_size')}; {amount('stack')} of stack; "
+        "no core dump",
+        "capabilities": "every right of root dropped for good",
+        "no_new_privs": "no program can give it rights",
+        "landlock": "the same files a second time"
+        if policy.after_load == "read-only"
+        else "no file at all once it is loaded",
+        "seccomp": f"{loading} system calls while loading, {serving} while serving; "
+        f"on any other {_THEN[policy.on_violation]}",
+    }
+
+
+def _layers_table(found: _Explanation) -> "Table":
+    rows = table("layer", "", "holds it to")
+    for layer, what in enforced(found.policy, found.metadata.format).items():
+        rows.add_row(layer, _state(layer, found), what)
+    rows.add_row("the host", Text("always", "green"), _kept_by_host(found.policy.limits))
+    return rows
+
+
+def _kept_by_host(limits: Limits) -> str:
+    cpu, wall, load, output, log = (
+        quantity(name, getattr(limits, name))
+        for name in ("cpu_time", "execution_time", "load_time", "output", "log")
+    )
+    return f"{cpu} of CPU, {wall} a call; {load} to load; {output} a result; {log} printed a call"
+
+
+def _state(layer: str, found: _Explanation) -> Text:
+    if layer in found.layers:
+        return Text("in force", "green")
+    if found.loaded:
+        return Text("missing", "red")
+    return Text("required" if layer in found.policy.require else "if there", "yellow")
+
+
+def _as_json(plugin: str, found: _Explanation) -> dict[str, Any]:
+    about, policy, error = found.metadata, found.policy, found.error
+    loading, serving = open_calls(policy.syscalls[about.format])
+    asked = sorted(about.permissions | about.optional_permissions)
+    return {
+        "path": plugin,
+        "id": about.id,
+        "version": about.version,
+        "format": about.format,
+        "level": policy.level,
+        "asks": {
+            "permissions": {permission: verdict(about, policy, permission) for permission in asked},
+            "limits": _asked_limits(about),
+        },
+        "gets": {
+            "permissions": sorted(policy.permissions),
+            "limits": msgspec.to_builtins(policy.limits),
+            "view": policy.view,
+            "afterLoad": policy.after_load,
+            "read": policy.read,
+            "write": policy.write,
+            "network": policy.network,
+            "processes": policy.processes,
+            "threads": policy.threads,
+            "onViolation": policy.on_violation,
+            "syscalls": {"load": loading, "serve": serving},
+        },
+        "refused": sorted(about.permissions - about.optional_permissions - policy.permissions),
+        "layers": {
+            layer: {
+                "inForce": layer in found.layers if found.loaded else None,
+                "required": layer in policy.require,
+                "holdsItTo": enforced(policy, about.format)[layer],
+            }
+            for layer in LAYERS
+        },
+        "loaded": found.loaded,
+        "error": {"kind": type(error).__name__, "message": str(error)} if error else None,
+    }
