@@ -13,9 +13,10 @@ Imports only go down these layers (``make check`` holds it):
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery                                               launchers by kind, children parked ahead of need
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
-    lane, monitor, printout                               the host's end of a lane; what it uses, and prints
+    lane, monitor, printout, violations                   the host's end of a lane; what it uses, prints, tries
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
-    linux, config, messages                               system calls; settings; values that travel
+    audit                                                 the log of what happened
+    linux, config, messages, events                       system calls; settings; values that travel; what is told
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.
@@ -26,6 +27,7 @@ The names below are imported on first use: every plugin process runs this file, 
 __version__ = "0.1.0"
 
 _HOME = {
+    "audit": ("AuditLog",),
     "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
     "errors": (
         "AlreadyLoaded",
@@ -46,6 +48,7 @@ _HOME = {
         "SecurityViolation",
         "Timeout",
     ),
+    "events": ("Event", "EventStream"),
     "isolation": ("IsolationManager",),
     "loader": ("PluginLoader",),
     "manager": ("ManagerStats", "Plugin", "PluginInfo", "PluginManager", "PluginManagerBuilder"),
@@ -58,6 +61,7 @@ __all__ = ["__version__", *_MODULE]  # noqa: PLE0604 - one list; tests/house com
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import: type checkers know the name
 if TYPE_CHECKING:
+    from .audit import AuditLog as AuditLog
     from .config import (
         IsolationLevel as IsolationLevel,
         ResourceUsage as ResourceUsage,
@@ -82,6 +86,7 @@ if TYPE_CHECKING:
         SecurityViolation as SecurityViolation,
         Timeout as Timeout,
     )
+    from .events import Event as Event, EventStream as EventStream
     from .isolation import IsolationManager as IsolationManager
     from .loader import PluginLoader as PluginLoader
     from .manager import (
