@@ -13,10 +13,10 @@ Imports only go down these layers (``make check`` holds it):
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery                                               launchers by kind, children parked ahead of need
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
-    lane, monitor, printout, violations                   the host's end of a lane; what it uses, prints, tries
+    lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit                                                 the log of what happened
-    linux, config, messages, events                       system calls; settings; values that travel; what is told
+    linux, config, messages, events                       system calls; settings; values that travel; news
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.

@@ -466,7 +466,7 @@ class AuditLog:
                 return recorded
             if self._chain.is_full():
                 self._rotate(entry)
-            self._chain.add(*entry)
+            self._chain.add(entry.when, entry.kind, bounded(entry.plugin), bounded(entry.data))
             if self._chain.unwritten > _MAX_DATA:
                 self._chain.write()
 

@@ -369,6 +369,18 @@ def test_a_huge_record_is_cut() -> None:
     assert parse(line[:-1]) is not None
 
 
+def test_what_is_recorded_directly_is_bounded_too(path: Path) -> None:
+    """A program's own events may hold anything; the writing thread survives it."""
+    log = AuditLog(path)
+    log.record(Event("limit", "p", time.time(), {"what": object(), "more": {1: {2, 3}}, "long": "x" * 10_000}))
+    assert log.flush()
+    log.close()
+    record = parse(path.read_bytes().splitlines()[1])
+    assert record is not None
+    assert record.data["more"] == {"1": [2, 3]}
+    assert len(record.data["long"]) < 2100
+
+
 def test_verify_command_tells_the_line(path: Path) -> None:
     """The command exits with 0 for a whole log, 1 for an altered one, 2 for what is none."""
     _write(path, 4)
