@@ -347,6 +347,18 @@ def test_level_that_suffices_is_said(level, tmp_path):
 
 @_marked
 @pytest.mark.parametrize(
+    ("name", "words"), [("checksum.wasm", ["seal", "frys"]), ("words.js", ["tidy", "bytes:frys"])]
+)
+def test_other_formats_learn_the_same_way(name, words):
+    """WASM and JavaScript are watched, too, and need nothing more than level Maximum."""
+    found = _json("learn", PLUGINS / name, *words, "--yes-run-unfiltered")
+
+    assert found["verified"]
+    assert found["calls"] == []
+
+
+@_marked
+@pytest.mark.parametrize(
     ("function", "said"), [("read", "Permission denied"), ("broken", "never works"), ("nope", "nope")]
 )
 def test_workload_that_no_system_call_helps_is_told(python, function, said):
@@ -356,6 +368,14 @@ def test_workload_that_no_system_call_helps_is_told(python, function, said):
     assert "the workload fails although every forbidden system call is let through" in told
     assert said in told
     assert "Traceback" not in told.split("untrusted")[0]
+
+
+@_marked
+def test_file_that_cannot_be_written_is_told(python):
+    """A wrong --output is exit code 2."""
+    words = ["idle", "--isolation", "high", "--output", "/nowhere/at/all.yaml"]
+
+    assert "cannot be written" in _learn(python, *words, code=2)
 
 
 @pytest.mark.parametrize(
