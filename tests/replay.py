@@ -11,6 +11,7 @@ with ``alone`` every call has a child of its own, for those that end or stop it.
 """
 
 import ctypes
+import fcntl
 import gc
 import json
 import mmap
@@ -51,13 +52,12 @@ def _int_80() -> "ctypes._CFunctionType":
 
 def _settle() -> None:
     """Be nobody, with an empty input, an output that takes nothing, and a socket as descriptor 3."""
-    lane, _other = socket.socketpair()
     null = os.open("/dev/null", os.O_RDWR)
-    high = lane.fileno()
-    for target in (0, 1, 2):
-        os.dup2(null, target)
-    os.dup2(high, 3)
-    os.closerange(4, 1024)
+    pair = socket.socketpair()
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in (null, null, null, *(end.detach() for end in pair))]
+    for target, fd in enumerate(high):
+        os.dup2(fd, target)
+    os.closerange(len(high), 1024)
     signal.setitimer(signal.ITIMER_REAL, 20)
     os.chdir("/")
     if os.geteuid() == 0:
@@ -80,7 +80,7 @@ def _walk(filters: list[bytes], calls: list[tuple[int, list[int]]], shared: mmap
     _settle()
     if alone:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, 0.05)  # ends a call that waits for a signal
+        signal.setitimer(signal.ITIMER_REAL, 1)  # ends a call that waits for a signal
     for index, program in enumerate(filters):
         listener = seccomp.install(program, listener=index == 0)
         if index == 0:
