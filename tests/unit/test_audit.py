@@ -372,7 +372,9 @@ def test_a_huge_record_is_cut() -> None:
 def test_what_is_recorded_directly_is_bounded_too(path: Path) -> None:
     """A program's own events may hold anything; the writing thread survives it."""
     log = AuditLog(path)
-    log.record(Event("limit", "p", time.time(), {"what": object(), "more": {1: {2, 3}}, "long": "x" * 10_000}))
+    log.record(
+        Event("limit", "p", time.time(), {"what": object(), "more": {1: {2, 3}}, "long": "x" * 10_000})
+    )
     assert log.flush()
     log.close()
     record = parse(path.read_bytes().splitlines()[1])
