@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ordinary import ENVIRONMENT, container, plain, without_user_namespaces
+from uml import run_in_uml
 
 ROOT = Path(__file__).parents[2]
 FRYS = [sys.executable, "-c", "from frys_runtime.cli import main; main()"]
@@ -19,6 +20,7 @@ FRYS = [sys.executable, "-c", "from frys_runtime.cli import main; main()"]
 pytestmark = [
     pytest.mark.needs_ordinary_user,
     pytest.mark.needs_userns,
+    pytest.mark.needs_bwrap,
     pytest.mark.needs_landlock,
     pytest.mark.needs_seccomp_notify,
     pytest.mark.timeout(300),
@@ -246,6 +248,25 @@ def test_root_without_the_right_to_mount():
     assert said["user"] == 0
     assert set(said["layers"]) >= NAMESPACES | OTHERS
     _check_hostile(said)
+
+
+@pytest.mark.needs_uml
+def test_nothing_starts_where_no_layer_holds_files():
+    """Without Landlock and without namespaces the jail finds itself open, whatever is required."""
+    forbid = "echo 0 >/proc/sys/user/max_user_namespaces"
+    drop = 'exec setpriv --bounding-set -sys_admin --inh-caps -sys_admin "$@"'
+    policy = "extends: maximum\nrequire: [no_new_privs, rlimits, seccomp]\n"
+
+    done = run_in_uml(
+        ["sh", "-c", f"{forbid}; {drop}", "sh", *_command(policy)], cwd=ROOT, timeout=150, memory="1G"
+    )
+
+    assert done.returncode == 0, done.stdout
+    said = json.loads(done.stdout.splitlines()[-1])
+    for name in FRIENDLY:
+        assert said[name].startswith("SandboxError")
+        assert "/proc/1/status can be opened" in said[name]
+    assert said["left"] == []
 
 
 @pytest.mark.needs_root
