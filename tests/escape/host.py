@@ -208,7 +208,7 @@ class Host:
             define = [f"-DFUNCTION_AT_LOAD={source}"] if rest else []
             file = SOURCES / f"{'constructor' if rest else 'escape'}.c"
             subprocess.run(
-                ["gcc", *C_FLAGS, "-Wno-unused-function", *define, "-shared", "-fPIC", "-o", target, file],
+                ["gcc", *C_FLAGS, "-Wno-unused", *define, "-shared", "-fPIC", "-o", target, file],
                 check=True,
             )
             return target

@@ -315,7 +315,7 @@ ROWS: list[Attempt] = [
     c(
         "out_of_band",
         "`MSG_OOB` on a Unix socket (CVE-2025-38236)",
-        levels(None, killed("sendto"), killed("sendto")),
+        levels(Allowed(b"0", "allowed; the host does not read it"), killed("sendto"), killed("sendto")),
         "the flag is looked at",
         control=Control(args=("1",)),
     ),

@@ -19,6 +19,7 @@ def _source(text: str) -> tuple[str, Callable[[], bytes]]:
     return ".py", f"{text}\n\n\ndef ping():\n    return '0'\n".encode
 
 
+_PING = '(func (export "ping") (result i32) i32.const 0)'
 _MANY = 40_000
 _DEEP = 40_000
 
@@ -26,20 +27,22 @@ _DEEP = 40_000
 def _many_functions() -> bytes:
     """Functions without end, each with work for the compiler."""
     body = "(local i32) " + "(local.set 0 (i32.mul (local.get 0) (local.get 0)))" * 8
-    return bytes(wasmtime.wat2wasm(f"(module {f'(func {body})' * _MANY})"))
+    return bytes(wasmtime.wat2wasm(f"(module {f'(func {body})' * _MANY} {_PING})"))
 
 
 def _wide_table() -> bytes:
     """One jump with as many targets as the format allows."""
     targets = " 0" * 65_000
     return bytes(
-        wasmtime.wat2wasm(f"(module (func (param i32) {f'(block (br_table{targets} (local.get 0)))' * 20}))")
+        wasmtime.wat2wasm(
+            f"(module (func (param i32) {f'(block (br_table{targets} (local.get 0)))' * 20}) {_PING})"
+        )
     )
 
 
 def _deep_blocks() -> bytes:
     """Blocks in blocks."""
-    return bytes(wasmtime.wat2wasm(f"(module (func {'block ' * _DEEP} {'end ' * _DEEP}))"))
+    return bytes(wasmtime.wat2wasm(f"(module (func {'block ' * _DEEP} {'end ' * _DEEP}) {_PING})"))
 
 
 MODULES: dict[str, tuple[str, Callable[[], bytes]]] = {
