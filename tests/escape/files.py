@@ -1,13 +1,18 @@
 """Class B: files."""
 
 import errno
+from pathlib import Path
 
 from .attempts import ROOMY, Attempt, Control, c, everywhere, levels
 from .verdicts import Allowed, Found, killed, refused
 
 GONE = levels(refused("ENOENT"), refused("ENOENT"), refused("EPERM"))
 NO_FILES = "not in the root; Maximum opens no file at all"
-LIBRARY = "/lib/x86_64-linux-gnu/libc.so.6"
+LIBRARY = next(
+    path
+    for line in Path("/proc/self/maps").read_text().splitlines()
+    if "libc.so" in (path := line.split()[-1])
+)
 READ_ONLY = levels(refused("EROFS", "EACCES"), refused("EROFS", "EACCES"), refused("EPERM"))
 
 ROWS: list[Attempt] = [

@@ -1,6 +1,6 @@
 """Class C: identity and information."""
 
-from .attempts import Attempt, Control, Outside, c, everywhere, levels
+from .attempts import Attempt, Control, Modest, Outside, c, everywhere, levels
 from .verdicts import Allowed, Found, killed, refused
 
 TRY_IT = "none: the host looks from outside"
@@ -25,7 +25,7 @@ ROWS: list[Attempt] = [
         everywhere(Found(b"0", "not there")),
         "fork servers are started by exec, with an environment of their own",
         "{backwards} 1",
-        "the same look at the host's own process finds it",
+        Modest((b"ereh-ylno-si-taht-txet-a 1",), b"2"),
         id="secret-from-inside",
     ),
     Attempt(
