@@ -514,11 +514,10 @@ def another_host(*arguments):
 def test_sweep_removes_what_a_killed_host_left(tree):
     """After kill -9 of a host its empty cgroups are found and removed by the next."""
     with another_host() as (host, directories):
-        assert tree.sweep() == []  # it lives
+        assert not {*tree.sweep()} & {*directories}  # it lives
         host.kill()
         host.wait()
-
-        assert sorted(tree.sweep()) == sorted(directories)
+        tree.sweep()  # or that of a test that runs beside this one
 
     assert not any(map(os.path.exists, directories))
     assert all(map(os.path.exists, tree.dirs()))
@@ -534,11 +533,13 @@ def test_sweep_kills_nobody(tree):
         host.kill()
         host.wait()
 
-        assert tree.sweep() == []
+        tree.sweep()
+        assert int(occupied.read_text()) == orphan
         os.kill(orphan, signal.SIGKILL)
-        eventually(lambda: not occupied.read_text())
+        eventually(lambda: not occupied.exists() or not occupied.read_text())
+        tree.sweep()
 
-        assert sorted(tree.sweep()) == sorted(directories)
+    assert not any(map(os.path.exists, directories))
 
 
 @needs_some
@@ -549,7 +550,7 @@ def test_sweep_leaves_strangers_alone(tree):
     for stranger in strangers:
         stranger.mkdir()
     try:
-        assert tree.sweep() == []
+        assert not {*tree.sweep()} & {*map(str, strangers)}
         assert all(stranger.exists() for stranger in strangers)
     finally:
         for stranger in strangers:
