@@ -14,8 +14,10 @@ Imports only go down these layers (``make check`` holds it):
     nursery                                               launchers by kind, children parked ahead of need
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
+    policy_check                                          what is wrong with a policy; its schema
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit                                                 the log of what happened
+    policy_syscalls, policy_file                          lists of system calls; YAML, read strictly
     linux, config, messages, events                       system calls; settings; values that travel; news
     errors                                                everything that is raised
 
