@@ -4,6 +4,7 @@ A small host program runs as such a user, tries friendly and hostile plugins, an
 """
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def tried(what):
     except Exception as error:
         return type(error).__name__
     return "it worked"
-SEEN = {path: tried(lambda: open(path)) for path in ("/etc/passwd", "/proc/self/status", "/tmp/theirs")}
+SEEN = {path: tried(lambda: open(path)) for path in ("/etc/passwd", "/proc/self/status", "THEIRS")}
 def seen(): return SEEN
 def wrote(): return tried(lambda: open(__file__, "a"))
 def bomb():
@@ -66,13 +67,13 @@ async def attempt(work):
     except PluginError as error:
         return f"{type(error).__name__} {getattr(error, 'resource', '')}".strip() + f": {error}"
 
-async def main():
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="tried-"))
+async def main(folder):
     policy = folder / "policy.yaml"
     policy.write_text(sys.argv[2])
     hostile = folder / "hostile.py"
-    hostile.write_text(HOSTILE)
-    pathlib.Path("/tmp/theirs").write_text("a secret")
+    theirs = folder / "theirs"
+    theirs.write_text("a secret")
+    hostile.write_text(HOSTILE.replace("THEIRS", str(theirs)))
     said["user"] = os.geteuid()
     async with PluginManager(policy=policy) as manager:
         for name, (function, argument) in FRIENDLY.items():
@@ -86,6 +87,7 @@ async def main():
             for function in ("seen", "wrote", "bomb", "spin", "spawn", "kill", "abort", "seen"):
                 said[function] = await attempt(manager.execute_plugin("hostile", function))
         if "wait" in sys.argv:
+            said["folder"] = str(folder)
             said["pids"] = [manager.plugin(name).pid for name in FRIENDLY]
             print(json.dumps(said), flush=True)
             await asyncio.sleep(60)
@@ -93,7 +95,8 @@ async def main():
     said["left"] = [path.name for path in mine if path.name.split("-")[1].isdigit()]
     print(json.dumps(said))
 
-asyncio.run(main())
+with tempfile.TemporaryDirectory(prefix="tried-") as name:
+    asyncio.run(main(pathlib.Path(name)))
 '''
 
 NAMESPACES = {
@@ -199,10 +202,12 @@ def test_nothing_outlives_a_killed_host_without_namespaces():
     )
     with host:
         assert host.stdout is not None
-        pids = json.loads(host.stdout.readline())["pids"]
+        said = json.loads(host.stdout.readline())
+        pids = said["pids"]
         before = _folders(host.pid)
         host.send_signal(signal.SIGKILL)
 
+    shutil.rmtree(said["folder"])
     assert all(pids)
     assert len(before) > 0
     for _ in range(250):
