@@ -128,7 +128,7 @@ _RAW: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 
 
 def _is_one_bytes(body: memoryview) -> bool:
-    """Whether it is ``[RESULT, sequence, bytes]`` and nothing else: the common answer, which needs no walk."""
+    """Whether it is ``[RESULT, sequence, bytes]`` and nothing else: a common answer that needs no walk."""
     try:
         if body[0] != 0x93 or body[1] != RESULT:
             return False

@@ -54,6 +54,17 @@ def test_both_codecs_carry_every_value_both_ways(value: object) -> None:
     assert wire.decode(memoryview(codec.pack([3, 1, value]))) == [3, 1, value]
 
 
+@given(st.integers(0, (1 << 64) - 1), st.binary(max_size=70_000), st.integers(-3, 3))
+def test_a_lone_bytes_result_is_measured_exactly(sequence: int, value: bytes, change: int) -> None:
+    """The short cut for [RESULT, sequence, bytes] takes the whole frame, and neither more nor less."""
+    body = codec.pack([wire.RESULT, sequence, value])
+    assert wire.decode(memoryview(body)) == [wire.RESULT, sequence, value]
+    if change:
+        wrong = body[:change] if change < 0 else body + b"\xc0" * change
+        with pytest.raises(ProtocolError):
+            wire.decode(memoryview(wrong))
+
+
 def test_nan_travels() -> None:
     """NaN is a float like any other."""
     assert math.isnan(wire.decode(memoryview(codec.pack([3, 1, math.nan])))[2])
