@@ -1,5 +1,6 @@
 """Compile the C fixtures: no binary is kept in the repository."""
 
+import functools
 import subprocess
 from pathlib import Path
 
@@ -22,3 +23,13 @@ def compile_fixture(name: str, directory: Path, *flags: str) -> Path:
     command = ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", library, source]
     subprocess.run([*command, *flags], check=True)
     return library
+
+
+# Where this run of the tests keeps what it compiles once; conftest.py sets it.
+folder = Path()
+
+
+@functools.cache
+def library(name: str) -> Path:
+    """The C file as a shared object, compiled once in a run."""
+    return compile_fixture(name, folder)

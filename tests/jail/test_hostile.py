@@ -4,14 +4,11 @@ The verdict is the host's, never the plugin's own word; afterwards the plugin an
 """
 
 import errno
-import functools
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
-from native_build import compile_fixture
+from native_build import library
 from support import live
 
 from frys_runtime import (
@@ -36,19 +33,14 @@ pytestmark = [
 LIMITS = SandboxConfig(max_cpu_time=300, max_execution_time=1500)
 
 
-@functools.cache
-def _library(name: str) -> Path:
-    return compile_fixture(name, Path(tempfile.mkdtemp(prefix="frys-test-")))
-
-
 @asynccontextmanager
 async def _hostile(
     level: IsolationLevel = IsolationLevel.MAXIMUM, limits: SandboxConfig = LIMITS
 ) -> AsyncIterator[tuple[PluginManager, str]]:
     """The hostile plugin beside a good one, which must not notice anything."""
     async with PluginManager(isolation=level, resource_limits=limits) as manager:
-        good = await manager.load_plugin(_library("text"))
-        bad = await manager.load_plugin(_library("hostile/hostile"))
+        good = await manager.load_plugin(library("text"))
+        bad = await manager.load_plugin(library("hostile/hostile"))
         yield manager, bad
         assert await manager.execute_plugin(bad, "read_shadow", b"") is not None
         assert await manager.execute_plugin(good, "upper", b"still here") == b"STILL HERE"
@@ -241,8 +233,8 @@ async def test_a_fork_bomb_at_standard_ends_at_the_task_limit() -> None:
 async def test_a_constructor_is_confined_already(name: str) -> None:
     """Code that runs while the library is loaded fails the load, and nothing else."""
     async with PluginManager(resource_limits=LIMITS) as manager:
-        good = await manager.load_plugin(_library("text"))
+        good = await manager.load_plugin(library("text"))
         with pytest.raises((LoadFailed, Timeout, ResourceLimitExceeded)):
-            await manager.load_plugin(_library(f"hostile/{name}"))
+            await manager.load_plugin(library(f"hostile/{name}"))
         assert [info.id for info in manager.list_plugins()] == [good]
         assert await manager.execute_plugin(good, "upper", b"x") == b"X"

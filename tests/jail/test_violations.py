@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import functools
 import os
 import resource
 import signal
@@ -13,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from native_build import compile_fixture
+from native_build import library
 from support import FIXTURES, live
 
 from frys_runtime import (
@@ -41,11 +40,6 @@ pytestmark = [
 ]
 
 
-@functools.cache
-def _library(name: str = "hostile/violations") -> Path:
-    return compile_fixture(name, Path(tempfile.mkdtemp(prefix="frys-test-")))
-
-
 @asynccontextmanager
 async def _manager(
     folder: Path, action: str, most: int = 0, level: str = "maximum", limits: SandboxConfig | None = None
@@ -54,7 +48,7 @@ async def _manager(
     policy.write_text(f"extends: {level}\non_violation: {action}\nmax_violations: {most}\n")
     audit = folder / "audit.jsonl"
     async with PluginManager(policy=policy, audit=audit, resource_limits=limits) as manager:
-        yield manager, await manager.load_plugin(_library())
+        yield manager, await manager.load_plugin(library("hostile/violations"))
     assert verify(str(audit)).problems == []
 
 
@@ -140,7 +134,7 @@ async def test_a_flood_is_killed_and_harms_nobody(action: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with _manager(folder, action) as (manager, plugin):
-            good = await manager.load_plugin(_library("text"))
+            good = await manager.load_plugin(library("text"))
             flood = asyncio.create_task(manager.execute_plugin(plugin, "trace", b"100000000"))
             served = 0
             while not flood.done():
@@ -186,7 +180,7 @@ async def test_too_many_violations_disable_the_plugin(action: str, calls: int) -
                 assert caught.value.disabled
             assert manager.plugin(plugin).violations == 3
             await manager.unload_plugin(plugin)
-            await manager.load_plugin(_library())
+            await manager.load_plugin(library("hostile/violations"))
             assert await manager.execute_plugin(plugin, "nothing", b"") == b"0"
             assert manager.stats().violations == 3
         assert [record.data["violations"] for record in _records(folder, "disabled")] == [3]
@@ -269,7 +263,7 @@ async def test_a_crash_is_told() -> None:
             os.kill(pid, signal.SIGKILL)
             await _until_stopped(manager, plugin)
             assert await manager.execute_plugin(plugin, "nothing", b"") == b"0"
-            hostile = await manager.load_plugin(_library("hostile/hostile"))
+            hostile = await manager.load_plugin(library("hostile/hostile"))
             with pytest.raises(ExecutionFailed, match="SIGSEGV"):
                 await manager.execute_plugin(hostile, "crash", b"")
         told = [record.data["reason"] for record in _records(folder, "crashed")]
@@ -284,7 +278,7 @@ async def test_required_audit_refuses_loads_on_a_full_disk() -> None:
         small.write_text("function f() { return 1 }")  # reading a plugin counts as a file, too
         log = AuditLog(path)
         async with PluginManager(audit=log, audit_required=True) as manager:
-            plugin = await manager.load_plugin(_library())
+            plugin = await manager.load_plugin(library("hostile/violations"))
             assert await asyncio.to_thread(log.flush)
             events = manager.events()
             soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
