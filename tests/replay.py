@@ -105,7 +105,11 @@ def _run(filters: list[bytes], calls: list[tuple[int, list[int]]], alone: bool) 
             os._exit(99)
     process = os.pidfd_open(child)
     if filters:
-        _answer(process, shared)
+        try:
+            _answer(process, shared)
+        except BaseException:
+            os.kill(child, signal.SIGKILL)  # it would wait for its answer for ever
+            raise
     _, status = os.waitpid(child, 0)
     os.close(process)
     outcomes: list[int | str] = []
