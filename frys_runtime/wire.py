@@ -34,6 +34,8 @@ _ENVELOPE: Final = 1 << 18
 """Bytes that a frame may have besides the value: kind, sequence, and a failure's bounded texts."""
 
 _SMALL: Final = 1 << 12
+_CHUNK: Final = 1 << 13
+"""The receive buffer that every live plugin costs the host; a longer frame gets one of its own size."""
 _LENGTH: Final = Struct(">I")
 
 
@@ -69,7 +71,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.limit = 0
-        self._chunk = memoryview(bytearray(1 << 16))
+        self._chunk = memoryview(bytearray(_CHUNK))
         self._buffer = self._chunk
         self._filled = 0
 
