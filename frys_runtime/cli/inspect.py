@@ -16,6 +16,7 @@ from ..loader import PluginLoader
 from ..manager import PluginManager
 from ..metadata import Metadata
 from .exits import Exit, code_of, tell
+from .options import Isolation, NoLoad, PluginPath, PolicyPath
 from .terminal import FORMATS, milliseconds, print_json, printable, size, stdout, table
 
 if TYPE_CHECKING:
@@ -64,17 +65,11 @@ class Inspection:
 
 
 def command(
-    plugin: Annotated[str, typer.Argument(help="A file, or a folder with plugin.json.")],
+    plugin: PluginPath,
     *,
-    isolation: Annotated[
-        IsolationLevel | None, typer.Option("--isolation", "-i", help="The level; maximum by default.")
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option("--policy", "-p", metavar="FILE", help="A policy, instead of a level.")
-    ] = None,
-    no_load: Annotated[
-        bool, typer.Option("--no-load", help="Only what can be told without running any of its code.")
-    ] = False,
+    isolation: Isolation = None,
+    policy: PolicyPath = None,
+    no_load: NoLoad = False,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show what a plugin is: what it says of itself, its files, its limits, its functions.

@@ -17,6 +17,7 @@ from ..manager import PluginManager
 from ..metadata import Metadata
 from ..policy import LAYERS, Limits, Policy, quantity
 from .exits import Exit, code_of, tell
+from .options import Isolation, NoLoad, PluginPath, PolicyPath
 from .terminal import FORMATS, print_json, printable, stdout, table
 from .trials import open_calls
 
@@ -63,17 +64,11 @@ class _Explanation:
 
 
 def explain(
-    plugin: Annotated[str, typer.Argument(help="A file, or a folder with plugin.json.")],
+    plugin: PluginPath,
     *,
-    isolation: Annotated[
-        IsolationLevel | None, typer.Option("--isolation", "-i", help="The level; maximum by default.")
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option("--policy", "-p", metavar="FILE", help="A policy, instead of a level.")
-    ] = None,
-    no_load: Annotated[
-        bool, typer.Option("--no-load", help="Only what can be told without running any of its code.")
-    ] = False,
+    isolation: Isolation = None,
+    policy: PolicyPath = None,
+    no_load: NoLoad = False,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Explain what a plugin asks, what it gets, and which layer of the kernel holds it to that.

@@ -16,20 +16,17 @@ from ..manager import Plugin, PluginManager
 from ..messages import MessageValue
 from .arguments import argument, parse_size
 from .exits import UsageError
+from .options import Isolation, PluginPath, PolicyPath
 from .terminal import milliseconds, printable, size
 
 
 def command(
-    plugin: Annotated[str, typer.Argument(help="A file, or a folder with plugin.json.")],
+    plugin: PluginPath,
     function: Annotated[str, typer.Argument(help="A function; `frys inspect` lists them.")],
     args: Annotated[list[str] | None, typer.Argument(help="What to call it with.")] = None,
     *,
-    isolation: Annotated[
-        IsolationLevel | None, typer.Option("--isolation", "-i", help="The level; maximum by default.")
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option("--policy", "-p", metavar="FILE", help="A policy, instead of a level.")
-    ] = None,
+    isolation: Isolation = None,
+    policy: PolicyPath = None,
     timeout: Annotated[
         int | None,
         typer.Option("--timeout", "-t", metavar="MS", min=1, help="A tighter deadline than the policy's."),

@@ -1,0 +1,19 @@
+"""Options and arguments that several commands share, so that they mean the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..config import IsolationLevel
+
+PluginPath = Annotated[str, typer.Argument(help="A file, or a folder with plugin.json.")]
+Isolation = Annotated[
+    IsolationLevel | None, typer.Option("--isolation", "-i", help="The level; maximum by default.")
+]
+PolicyPath = Annotated[
+    Path | None, typer.Option("--policy", "-p", metavar="FILE", help="A policy, instead of a level.")
+]
+NoLoad = Annotated[
+    bool, typer.Option("--no-load", help="Only what can be told without running any of its code.")
+]
