@@ -9,7 +9,6 @@ features.py has the list, and run as a program shows this machine's.
 import os
 
 import features
-import native_build
 import pytest
 from hypothesis import settings
 
@@ -49,8 +48,3 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"FRYS_TEST_REQUIRE names {name}, but this machine lacks it: {reason}", pytrace=False)
         if reason:
             pytest.skip(f"needs {name}: {reason}")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
-    native_build.folder = tmp_path_factory.mktemp("compiled")

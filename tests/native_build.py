@@ -25,7 +25,7 @@ def compile_fixture(name: str, directory: Path, *flags: str) -> Path:
     return library
 
 
-# Where this run of the tests keeps what it compiles once; conftest.py sets it.
+# Where this run of the tests keeps what it compiles once; jail/conftest.py sets it.
 folder = Path()
 
 
