@@ -15,8 +15,6 @@ from .codec import pack, unpack
 from .failures import Failure, PluginRaised
 from .serve import HELLO, LISTENER, LOADED, Lane, serve
 
-_LOAD_PACKET = 1 << 17
-
 
 def run_child(engine: ModuleType, room: jail.Jail) -> NoReturn:
     """Everything of a plugin process's life; it always ends by ``os._exit``."""

@@ -6,14 +6,13 @@ runs inside a Python subinterpreter, so it imports only what loads there.
 """
 
 import _socket
-import os
 import struct
 import sys
 import time
 
 from .artifact import Value
 from .codec import pack, unpack
-from .failures import BadArguments, Failure, LimitReached, PluginRaised
+from .failures import Failure, LimitReached, PluginRaised
 
 TYPE_CHECKING = False  # importing typing would cost memory in every subinterpreter
 if TYPE_CHECKING:
@@ -175,18 +174,3 @@ def _answer(plugin: Plugin, function: str, args: list[Value], max_result: int) -
     if len(body) > max_result:
         raise LimitReached("output", "the result is larger than allowed", len(body))
     return body
-
-
-def no_arguments_but(args: list[Value], count: int, function: str) -> None:
-    """Refuse a call with another number of arguments.
-
-    Raises:
-        BadArguments: The numbers differ.
-    """
-    if len(args) != count:
-        raise BadArguments(f"{function} takes {count} argument{'s' * (count != 1)}, not {len(args)}")
-
-
-def leave() -> None:
-    """End the process without running anything that a plugin could have registered."""
-    os._exit(0)
