@@ -254,6 +254,7 @@ def _syscalls(policy: Policy) -> dict[str, Syscalls]:
     grants = {
         "files": policy.after_load == "read-only",
         "writes": bool(policy.write or policy.limits.tmp),
+        "locks": bool(policy.write),
         "network": policy.network,
         "threads": policy.threads,
         "processes": policy.processes,
