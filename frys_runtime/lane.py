@@ -48,8 +48,7 @@ class Lane:
             can come. A waiting exchange gets the same exception.
 
     Attributes:
-        on_question: Called with a plugin's ASK frame; whoever takes it calls :meth:`answer` later. Without one, a
-            question breaks the protocol.
+        on_question: Called with a plugin's ASK frame; whoever takes it calls :meth:`answer` later.
         bytes_in: Bytes that came.
         bytes_out: Bytes that were to be sent.
     """

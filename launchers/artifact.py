@@ -1,7 +1,9 @@
 """A verified plugin as its launcher sees it: bytes, never a path of the host."""
 
 from .host import Host
-from .values import Value as Value
+from .values import Value
+
+__all__ = ["Artifact", "Value"]
 
 
 class Artifact:
