@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -83,11 +83,38 @@ def pack_config(config: Mapping[str, object]) -> bytes:
     for key, value in config.items():
         if not 0 < len(key) <= _MAX_KEY:
             raise ValueError(f"the key {key[:20]!r} has {len(key)} characters; use 1 to {_MAX_KEY}")
-        check_value(value, key)
+        check_value({key: value}, "it")
     packed = msgspec.msgpack.encode(config)
     if len(packed) > MAX_CONFIG:
         raise ValueError(f"all values together have {len(packed)} bytes; {MAX_CONFIG} are allowed")
     return packed
+
+
+type Reason = Literal[
+    "permission",  # the policy does not grant it
+    "invalid",  # the question makes no sense, or a value has the wrong type
+    "missing",  # there is no such plugin, function or service
+    "limit",  # too much, too large, too often
+    "unavailable",  # cannot be had now; later it may
+    "failed",  # it was tried, and failed
+    "timeout",  # it took too long
+    "cycle",  # it would wait for itself
+]
+"""Why a host did not do what a plugin asked for; docs/host-services.md."""
+
+
+class Refused(Exception):
+    """A plugin's question that gets no value; the plugin is told, and may go on.
+
+    Attributes:
+        reason: One word.
+        message: One sentence: what, why, and what would help.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+        self.message = message
 
 
 class PluginMessage:
