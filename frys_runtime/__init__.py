@@ -14,10 +14,12 @@ Imports only go down these layers (``make check`` holds it):
     nursery                                               launchers by kind, children parked ahead of need
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
-    policy_check                                          what is wrong with a policy; its schema
+    policy_check, policy_schema                           what is wrong with a policy; its schema
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit                                                 the log of what happened
-    policy_syscalls, policy_file                          lists of system calls; YAML, read strictly
+    policy_terms                                          what a policy says, and what wishes make of it
+    policy_syscalls, policy_grants                        lists of system calls; what the host does on request
+    policy_file                                           YAML, read strictly
     linux, config, messages, events                       system calls; settings; values that travel; news
     errors                                                everything that is raised
 

@@ -33,7 +33,7 @@ from .linux.cgroup import Cgroup, CgroupError
 from .loader import Bundle
 from .messages import MessageValue, check_value
 from .nursery import Nursery
-from .policy import OnViolation
+from .policy_terms import OnViolation
 from .printout import Printout
 from .violations import Violations
 
