@@ -102,6 +102,8 @@ class Child:
         """Kill the process; the kernel takes everything in its PID namespace with it."""
         if self.pidfd >= 0:
             process.kill(self.pidfd)
+        if self.cgroup is not None:
+            self.cgroup.let_die()
 
     def listen(self, listener: int) -> None:
         """Hear from the kernel what the child's filter stops."""

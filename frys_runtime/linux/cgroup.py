@@ -2,8 +2,9 @@
 
 The controllers that matter here (memory, pids, cpu) may each live on version 2, where one directory
 tree carries all of them, or on version 1, where each has a tree of its own; a machine may mix the two
-(the "hybrid" set-up). The rest of this module sees *hierarchies*: a directory that belongs to this
-process, the controllers that it carries, and its version. Nothing outside this module opens a file there.
+(the "hybrid" set-up). Version 2 also has io, under that name. The rest of this module sees *hierarchies*: a
+directory that belongs to this process, the controllers that it carries, and its version. Nothing outside this
+module opens a file there.
 
     <own cgroup>/                            in every hierarchy that carries a wanted controller
         supervisor/                          v2 only: where the host process moves, see below
@@ -30,10 +31,13 @@ from contextlib import suppress
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from . import mountinfo
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _WANTED = ("memory", "pids", "cpu")
+_USABLE = (*_WANTED, "io")
 _LEAF = "supervisor"
 _CPU_PERIOD_US = 100_000  # the kernel's default; its smallest quota is 1 ms of it
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -78,12 +82,20 @@ class CgroupError(Exception):
         super().__init__(message)
 
 
+class StorageLimit(NamedTuple):
+    """How fast one group of processes may read from one disk."""
+
+    disk: str  # as MAJOR:MINOR, of a whole disk
+    read: int  # bytes a second
+
+
 class CgroupLimits(NamedTuple):
     """What one group of processes may use. None is no limit."""
 
     memory: int | None  # bytes, page cache and kernel memory included; no swap on top of it
     pids: int | None  # processes and threads
     cpu: float | None = None  # cores: 0.5 is half of one, 2.0 two; 0.01 is the least
+    storage: tuple[StorageLimit, ...] = ()  # one for each disk that is limited
 
 
 class CgroupUsage(NamedTuple):
@@ -113,17 +125,17 @@ class Support(NamedTuple):
     """What this machine gives to this process."""
 
     version: Literal["v1", "v2", "none"]  # v1 as soon as one of the usable controllers is
-    controllers: frozenset[str]  # of memory, pids, cpu
-    missing: tuple[Missing, ...]  # the others, with the reasons
+    controllers: frozenset[str]  # of memory, pids, cpu, io
+    missing: tuple[Missing, ...]  # of memory, pids, cpu those that it has not, with the reasons
 
 
 class _Hierarchy(NamedTuple):
     version: Literal[1, 2]
     base: str  # the directory in which this process may create cgroups
-    controllers: frozenset[str]  # of memory, pids, cpu, and cpuacct on v1
+    controllers: frozenset[str]  # of memory, pids, cpu; cpuacct on v1, io on v2
 
 
-_UNLIMITED = CgroupLimits(None, None, None)
+_UNLIMITED = CgroupLimits(None, None)
 
 
 def probe() -> Support:
@@ -135,7 +147,7 @@ def probe() -> Support:
         hierarchies, missing = _discover()
     except _Gone as error:
         return Support("none", frozenset(), (Missing(_WANTED, str(error), "mount -t proc proc /proc"),))
-    usable = frozenset(c for h in hierarchies for c in h.controllers if c in _WANTED)
+    usable = frozenset(c for h in hierarchies for c in h.controllers if c in _USABLE)
     if not usable:
         return Support("none", usable, missing)
     return Support("v1" if any(h.version == 1 for h in hierarchies) else "v2", usable, missing)
@@ -148,7 +160,7 @@ class CgroupTree:
 
     Attributes:
         name: The name of the tree's directories.
-        controllers: The limits that cgroups of this tree can enforce, of memory, pids, cpu.
+        controllers: The limits that cgroups of this tree can enforce, of memory, pids, cpu, io.
 
     Raises:
         CgroupError: There is no usable controller, or the directories cannot be made.
@@ -160,7 +172,7 @@ class CgroupTree:
             reasons = "; ".join(f"{', '.join(m.controllers)}: {m.why}; {m.how}" for m in missing)
             raise CgroupError(f"no cgroup controller can be used: {reasons}")
         self.name = f"frys-{_pid_namespace()}-{os.getpid()}-{_start_time(os.getpid())}-{next(_serial)}"
-        self.controllers = frozenset(c for h in self._hierarchies for c in h.controllers if c in _WANTED)
+        self.controllers = frozenset(c for h in self._hierarchies for c in h.controllers if c in _USABLE)
         try:
             for hierarchy in self._hierarchies:
                 self._plant(hierarchy)
@@ -411,6 +423,12 @@ class Cgroup:
             return 0
         return _field(f"{found[1]}/pids.events", b"max")
 
+    def let_die(self) -> None:
+        """Lift what keeps a killed process from its end: its CPU quota, and its pace of reading."""
+        if self._limits.cpu is not None or self._limits.storage:
+            with suppress(CgroupError):
+                self.set_limits(self._limits._replace(cpu=None, storage=()))
+
     def kill(self) -> None:
         """Send SIGKILL to every process of the group; returns before they are gone.
 
@@ -418,9 +436,7 @@ class Cgroup:
             CgroupError: The kernel refuses, or processes appear faster than they can be killed, which the
                 pids controller rules out.
         """
-        if self._limits.cpu is not None:
-            with suppress(CgroupError):  # a process that is out of quota cannot even die
-                self.set_limits(self._limits._replace(cpu=None))
+        self.let_die()
         for hierarchy, directory in self._dirs:
             if hierarchy.version == 2:
                 with suppress(_Gone):  # of the whole cgroup, or only of this file before Linux 5.14
@@ -453,7 +469,8 @@ class Cgroup:
 
 
 def _check(limits: CgroupLimits, controllers: frozenset[str]) -> None:
-    for controller, value, least in zip(_WANTED, limits, (1, 1, 0.01), strict=True):
+    wanted = [("memory", limits.memory, 1), ("pids", limits.pids, 1), ("cpu", limits.cpu, 0.01)]
+    for controller, value, least in (*wanted, *(("io", limit.read, 1) for limit in limits.storage)):
         if value is None:
             continue
         if not least <= value < 2**62:
@@ -486,6 +503,9 @@ def _settings(
     if "cpu" in hierarchy.controllers and after.cpu != before.cpu:
         quota = none if after.cpu is None else str(round(after.cpu * _CPU_PERIOD_US))
         yield ("cpu.max", f"{quota} {_CPU_PERIOD_US}") if v2 else ("cpu.cfs_quota_us", quota)
+    if "io" in hierarchy.controllers and after.storage != before.storage:
+        for disk, read in ({limit.disk: none for limit in before.storage} | dict(after.storage)).items():
+            yield "io.max", f"{disk} rbps={read}"
 
 
 # Which hierarchies there are
@@ -496,12 +516,13 @@ def _discover() -> tuple[list[_Hierarchy], tuple[Missing, ...]]:
     missing: dict[_Obstacle, list[str]] = {}
     own = _own_cgroups()
     mounts = _cgroup_mounts()
-    for controller in (*_WANTED, "cpuacct"):
+    for controller in (*_WANTED, "cpuacct", "io"):
         place = _place(controller, own, mounts)
         if isinstance(place, _Obstacle):
             if controller in _WANTED:
                 missing.setdefault(place, []).append(controller)
-        elif controller != "cpuacct" or found:  # counts only: alone it limits nothing
+            continue
+        if controller in _WANTED or place in found or (controller == "cpuacct" and found):
             found.setdefault(place, set()).add(controller)
     hierarchies = [_Hierarchy(version, base, frozenset(names)) for (version, base), names in found.items()]
     return hierarchies, tuple(Missing(tuple(names), *obstacle) for obstacle, names in missing.items())
@@ -536,18 +557,15 @@ def _own_cgroups() -> dict[str, str]:
 
 def _cgroup_mounts() -> list[_Mount]:
     """The cgroup file systems of this mount namespace; proc_pid_mountinfo(5)."""
-    visible: dict[str, _Mount | None] = {}  # a later mount at the same point hides an earlier one
-    for line in os.fsdecode(_read("/proc/self/mountinfo")).splitlines():
-        fields, _, tail = line.partition(" - ")
-        root, point = (_unescape(field) for field in fields.split()[3:5])
-        kind, _, options = tail.split(" ", 2)
-        controllers = frozenset(options.split(",")) if kind == "cgroup" else frozenset[str]()
-        visible[point] = _Mount(controllers, root, point) if kind in ("cgroup", "cgroup2") else None
-    return [mount for mount in visible.values() if mount]
-
-
-def _unescape(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)
+    try:
+        visible = {mount.point: mount for mount in mountinfo.mounts()}
+    except OSError as error:
+        raise _error("read", "/proc/self/mountinfo", error) from error
+    return [
+        _Mount(mount.options if mount.kind == "cgroup" else frozenset(), mount.root, mount.point)
+        for mount in visible.values()
+        if mount.kind in ("cgroup", "cgroup2")
+    ]
 
 
 def _place(
