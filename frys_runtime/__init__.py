@@ -13,7 +13,7 @@ Imports only go down these layers (``make check`` holds it):
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery                                               launchers by kind, children parked ahead of need
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
-    lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
+    lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     policy_check, policy_schema                           what is wrong with a policy; its schema
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit                                                 the log of what happened

@@ -259,6 +259,7 @@ class PluginSandbox:
         self._child = child
         child.on_end = self._lane_ended
         child.on_violation = lambda call: self._violated(child, call)
+        child.on_denial = self._violations.denied
         limit = room.limits.log
         self._printout = Printout(
             self.plugin_id,
@@ -526,7 +527,7 @@ class PluginSandbox:
             return
         if self.state is PluginState.READY:
             self.state = PluginState.STOPPED
-        child.on_end = child.on_violation = self._condemned = None
+        child.on_end = child.on_violation = child.on_denial = self._condemned = None
         if self._printout is not None:
             self._printout.close()
             self._printout = None

@@ -27,11 +27,13 @@ class Violations:
     Attributes:
         total: How many there were since the plugin was loaded.
         latest: The last one, for people.
+        denials: How often Landlock refused something, as far as the host was told; not part of ``total``.
     """
 
     def __init__(self, plugin_id: str, action: OnViolation, limit: int, events: Events) -> None:
         self.total = 0
         self.latest = ""
+        self.denials = 0
         self._plugin_id, self._action, self._limit, self._events = plugin_id, action, limit, events
         self._told: set[str] = set()
         self._untold: dict[str, int] = {}
@@ -66,12 +68,20 @@ class Violations:
         """One more. The same one again, during one call, is only added up: a flood must not fill the log."""
         self.total += 1
         self.latest = what
+        self._tell(what, action, self.total)
+
+    def _tell(self, what: str, action: str, total: int) -> None:
         if what in self._told or len(self._told) >= _TOLD:
             name = what.partition("(")[0]
             self._untold[name] = self._untold.get(name, 0) + 1
             return
         self._told.add(what)
-        self._events.publish("violation", self._plugin_id, what=what, action=action, total=self.total)
+        self._events.publish("violation", self._plugin_id, what=what, action=action, total=total)
+
+    def denied(self, what: str) -> None:
+        """Landlock refused something: told, and no reason to stop it. Ordinary code looks around, too."""
+        self.denials += 1
+        self._tell(f"Landlock denied {what}", "denied by landlock", self.denials)
 
     def end_call(self) -> None:
         """Tell the sum of what was not told one by one, and begin anew."""

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from auditing import is_on
 from ordinary import plain
 from uml import UmlError, run_in_uml
 
@@ -151,6 +152,15 @@ def bwrap() -> Reason:
     return _run(["bwrap", "--ro-bind", "/", "/", "true"])
 
 
+def audit() -> Reason:
+    """The kernel tells this user of Landlock's denials (ABI 7), once auditing is switched on."""
+    try:
+        is_on()
+    except OSError as error:
+        return f"no word from the audit subsystem: {error.strerror}"
+    return _in_child("assert libc.syscall(444, None, 0, 1) >= 7, 'an older Landlock'")
+
+
 PROBES: dict[str, Callable[[], Reason]] = {
     probe.__name__: functools.cache(probe)
     for probe in (
@@ -165,6 +175,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         uml,
         gcc,
         bwrap,
+        audit,
     )
 }
 

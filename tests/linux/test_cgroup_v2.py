@@ -63,7 +63,7 @@ def make_group():
         made.append(directory)
         return directory
 
-    (TOP / "cgroup.subtree_control").write_text("-memory -pids -cpu")
+    (TOP / "cgroup.subtree_control").write_text("-memory -pids -cpu -io")
     yield make
     for directory in made:
         for path, _, _ in os.walk(directory, topdown=False):

@@ -1,4 +1,4 @@
-"""Which disks hold a path, and how fast a plugin may read from them; on a machine with a disk, see test_uml.py."""
+"""Which disks hold a path, and how fast a plugin may read from them; where there is one: test_uml.py."""
 
 import asyncio
 import os
@@ -124,7 +124,7 @@ def test_what_the_kernel_does_not_limit(tree):
 
 
 def test_a_process_is_held_to_its_pace(folder, tree, whole):
-    """One without a limit reads as much and ends while a limited process is at it; then that, once it is free."""
+    """While a limited process reads, a free one reads as much and ends; so does the first, set free."""
     other = fill(folder / "other")
     file = fill(folder / "file")
     slow = tree.create("slow", reading(whole))
