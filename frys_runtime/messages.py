@@ -111,10 +111,17 @@ class PluginMessage:
 
     @dataclass(frozen=True, slots=True)
     class Event:
-        """Something that happened, for whoever subscribed to its type."""
+        """Something that happened, for whoever subscribed to its type.
+
+        Attributes:
+            event_type: Its name.
+            data: What is known about it.
+            source: The plugin that published it; empty for the host program. The runtime sets it.
+        """
 
         event_type: str
         data: MessageValue = None
+        source: str = ""
 
     @dataclass(frozen=True, slots=True)
     class Heartbeat:
