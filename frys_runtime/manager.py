@@ -553,12 +553,13 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
         "read": policy.read,
         "write": policy.write,
         "network": policy.network,
-        "http": [str(grant) for grant in policy.http],
-        "messages": asdict(policy.messages),
-        "host_functions": policy.host_functions,
         "processes": policy.processes,
         "threads": policy.threads,
         "on_violation": policy.on_violation,
+        "http": [str(grant) for grant in policy.http],
+        "messages": {**asdict(policy.messages), "call": dict(policy.messages.call)},
+        "host_functions": policy.host_functions,
+        "signatures": room.signatures,
     }
 
 

@@ -34,8 +34,8 @@ from .linux.cgroup import Cgroup, CgroupError
 from .loader import Bundle
 from .messages import MessageValue, Refused, check_value
 from .nursery import Nursery
-from .policy import OnViolation
 from .policy_grants import MessageGrant
+from .policy_terms import OnViolation
 from .printout import Printout
 from .services import Services, Shared
 from .violations import Violations
