@@ -25,6 +25,15 @@ async def test_a_plugin_calls_another(tmp_path: Path) -> None:
 
 
 @live
+async def test_many_calls_during_one(tmp_path: Path) -> None:
+    """Each of them begins a line of its own."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        numbers = list(range(2 * MAX_DEPTH))
+        doubled = await talk.manager.execute_plugin("a", "twice_each", "b", numbers)
+        assert doubled == [2 * number for number in numbers]
+
+
+@live
 async def test_what_does_not_fit_is_refused_at_the_border(tmp_path: Path) -> None:
     """Before the other plugin is told anything, with the path and what was expected."""
     async with talkers(tmp_path, ALL, "a", "b") as talk:
