@@ -190,7 +190,7 @@ def _asks(policy: Policy) -> Iterator[_Remark]:
         "messages.subscribe": (messages.subscribe, "shows it every event, whatever that holds"),
         "host_functions": (
             policy.host_functions,
-            "opens every function of the host program, also later ones",
+            "opens every host function, also later ones",
         ),
     }
     for key, (names, text) in everything.items():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from frys_runtime.policy import (
 )
 from frys_runtime.policy_check import Kind, lint
 from frys_runtime.policy_file import Document
+from frys_runtime.policy_grants import MessageGrant, NetworkGrant, Signatures
 from frys_runtime.policy_syscalls import FORMATS
 from frys_runtime.policy_terms import quantity
 
@@ -382,6 +384,9 @@ words = st.sampled_from(
         *KEYS,
         "plugins",
         *LIMITS,
+        *NetworkGrant.__struct_fields__,
+        *MessageGrant.__struct_fields__,
+        *Signatures.__struct_fields__,
         "allow",
         "forbid",
         "native",
@@ -395,7 +400,27 @@ words = st.sampled_from(
     ]
 )
 values = st.sampled_from(
-    ["1MiB", "5s", "0.5 cpu", "none", "granted", True, False, 0, 3, "high", ["/srv"], []]
+    [
+        "1MiB",
+        "5s",
+        "0.5 cpu",
+        "none",
+        "granted",
+        True,
+        False,
+        0,
+        3,
+        "high",
+        ["/srv"],
+        [],
+        "1MiB/s",
+        "5/s",
+        ["a.example"],
+        [443],
+        ["GET"],
+        ["*"],
+        "AAAA",
+    ]
 )
 trees = st.recursive(
     scalars | values,
@@ -445,5 +470,8 @@ def test_the_manual_is_true(written):
     assert examples
     for example in examples:
         assert not [one for one in lint(written(example)) if one.kind is Kind.CONTRADICTORY]
-    for key in (*KEYS, *LIMITS, "plugins"):
+    for key in ("network", "messages", "signatures"):
+        *_, snippet = re.findall(rf"^    {key}:\n(?:      .*\n)+", text, re.MULTILINE)
+        assert written(f"extends: high\n{textwrap.dedent(snippet)}").policy() != HIGH
+    for key in (*KEYS, *LIMITS, *NetworkGrant.__struct_fields__, "plugins"):
         assert re.search(rf"^\|.*`{key}`", text, re.MULTILINE), key
