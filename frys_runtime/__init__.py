@@ -13,11 +13,11 @@ Imports only go down these layers (``make check`` holds it):
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery                                               launchers by kind, children parked ahead of need
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
-    lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
+    lane, monitor, printout, violations, network          a lane's end; uses, prints, attempts; brokered HTTP
     policy_check                                          what is wrong with a policy; its schema
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit                                                 the log of what happened
-    policy_syscalls, policy_file                          lists of system calls; YAML, read strictly
+    policy_syscalls, policy_grants, policy_file           system calls; what is granted; YAML, read strictly
     linux, config, messages, events                       system calls; settings; values that travel; news
     errors                                                everything that is raised
 

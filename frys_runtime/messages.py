@@ -1,7 +1,7 @@
 """What travels: values, checked at the sender, and the messages that carry them."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 type MessageValue = None | bool | int | float | str | bytes | list[MessageValue] | dict[str, MessageValue]
 """What a function may take and return. Integers have 64 bits (``-2**63`` to ``2**64 - 1``)."""
@@ -63,6 +63,24 @@ def _check_items(value: list[object] | dict[object, object], path: str, depth: i
             raise TypeError(f"{path} has a key of type {type(key).__qualname__}; keys must be str")
         _check_str(key, f"a key of {path}")
         check_value(item, f"{path}[{key[:40]!r}]", depth + 1)
+
+
+type Reason = Literal[
+    "permission", "invalid", "missing", "limit", "unavailable", "failed", "timeout", "cycle"
+]
+
+
+class Refused(Exception):
+    """A service of the host says no to the plugin that asked. The plugin is told both attributes.
+
+    Attributes:
+        reason: One word, for programs.
+        message: A sentence for people, with nothing in it that the plugin may not know.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        self.reason, self.message = reason, message
+        super().__init__(message)
 
 
 class PluginMessage:
