@@ -1,7 +1,10 @@
 """What travels: values, checked at the sender, and the messages that carry them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 type MessageValue = None | bool | int | float | str | bytes | list[MessageValue] | dict[str, MessageValue]
 """What a function may take and return. Integers have 64 bits (``-2**63`` to ``2**64 - 1``)."""
@@ -66,21 +69,52 @@ def _check_items(value: list[object] | dict[object, object], path: str, depth: i
 
 
 type Reason = Literal[
-    "permission", "invalid", "missing", "limit", "unavailable", "failed", "timeout", "cycle"
+    "permission",  # the policy does not grant it
+    "invalid",  # the question makes no sense, or a value has the wrong type
+    "missing",  # there is no such plugin, function or service
+    "limit",  # too much, too large, too often
+    "unavailable",  # cannot be had now; later it may
+    "failed",  # it was tried, and failed
+    "timeout",  # it took too long
+    "cycle",  # it would wait for itself
 ]
+"""Why a host did not do what a plugin asked for; docs/host-services.md."""
 
 
 class Refused(Exception):
-    """A service of the host says no to the plugin that asked. The plugin is told both attributes.
+    """A plugin's question that gets no value; the plugin is told, and may go on.
 
     Attributes:
-        reason: One word, for programs.
-        message: A sentence for people, with nothing in it that the plugin may not know.
+        reason: One word.
+        message: One sentence: what, why, and what would help.
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
-        self.reason, self.message = reason, message
         super().__init__(message)
+        self.reason: Reason = reason
+        self.message = message
+
+
+MAX_CONFIG: Final = 1 << 16
+_MAX_KEY: Final = 128
+
+
+def pack_config(config: Mapping[str, object]) -> bytes:
+    """What a plugin's ``frys.config`` reads, as MessagePack, once it is known to be able to travel.
+
+    Raises:
+        TypeError: A value is no ``MessageValue``.
+        ValueError: A value cannot travel, a key has not 1 to 128 characters, or all together are longer than
+            64 KiB.
+    """
+    for key, value in config.items():
+        if not 0 < len(key) <= _MAX_KEY:
+            raise ValueError(f"the key {key[:20]!r} has {len(key)} characters; use 1 to {_MAX_KEY}")
+        check_value(value, key)
+    packed = msgspec.msgpack.encode(config)
+    if len(packed) > MAX_CONFIG:
+        raise ValueError(f"all values together have {len(packed)} bytes; {MAX_CONFIG} are allowed")
+    return packed
 
 
 class PluginMessage:
@@ -102,10 +136,17 @@ class PluginMessage:
 
     @dataclass(frozen=True, slots=True)
     class Event:
-        """Something that happened, for whoever subscribed to its type."""
+        """Something that happened, for whoever subscribed to its type.
+
+        Attributes:
+            event_type: Its name.
+            data: What is known about it.
+            source: The plugin that published it; empty for the host program. The runtime sets it.
+        """
 
         event_type: str
         data: MessageValue = None
+        source: str = ""
 
     @dataclass(frozen=True, slots=True)
     class Heartbeat:

@@ -1,8 +1,7 @@
-"""The network for plugins that have none: the host asks for them, as far as their policy grants it.
+"""What ``http_broker`` is made of: HTTP for plugins that have no network.
 
-``broker`` is the face. Below it: ``request`` (what the plugin wants, read strictly), ``addresses`` (what a
-name or an odd number points at), ``connection`` (a socket to exactly the address that was checked) and
-``exchange`` (HTTP/1.1 over it).
+``request`` reads strictly what the plugin wants, ``addresses`` knows what a name or an odd number points at,
+``connection`` is a socket to exactly the address that was checked, and ``exchange`` is HTTP/1.1 over it.
 
 HTTP itself is h11's, which only parses and does no I/O; it comes with the extra ``http`` and is imported at
 the first request. httpx and httpcore were read first. httpcore can be told which address to connect to (its

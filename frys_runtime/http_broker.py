@@ -2,16 +2,15 @@
 
 import asyncio
 import functools
-import ipaddress
 import ssl
 from collections import Counter
 from typing import Final
 
-from ..messages import MessageValue, Refused
-from ..policy_grants import NetworkGrant
-from .addresses import Endpoint, Resolver, endpoint, is_own, is_public, meant
-from .connection import Connection, Pace, connect
-from .request import Request, read_request
+from .messages import MessageValue, Refused
+from .network.addresses import Endpoint, Resolver, endpoint, is_own, is_public
+from .network.connection import Connection, Pace, connect
+from .network.request import Request, read_request
+from .policy_grants import NetworkGrant
 
 _MAX_ADDRESSES: Final = 4
 """Of one name that are tried."""
@@ -24,7 +23,7 @@ class HttpBroker:
     nothing decompressed: a response is handed on as it came.
 
     Args:
-        grants: The first whose hosts, ports and methods match a request decides on it.
+        grants: The first that reaches a request's host and port decides about it.
         tls: What to trust, in place of the system's certificate authorities.
 
     Attributes:
@@ -37,9 +36,7 @@ class HttpBroker:
     def __init__(self, grants: tuple[NetworkGrant, ...], tls: ssl.SSLContext | None = None) -> None:
         self.requests = self.bytes_in = self.bytes_out = 0
         self.refused: Counter[str] = Counter()
-        self._grants = [
-            (grant, frozenset(map(_usual, grant.hosts)), Pace(grant.bandwidth)) for grant in grants
-        ]
+        self._grants = [(grant, Pace(grant.bandwidth)) for grant in grants]
         self._tls = tls
         self._resolver = Resolver()
         self._one = asyncio.Lock()
@@ -112,26 +109,24 @@ class HttpBroker:
         Raises:
             Refused: There is none, with the key that would have to say something else.
         """
-        lacking, wanted = "hosts", request.host
-        for grant, hosts, pace in self._grants:
-            if not _covers(hosts, request):
+        host, port, method = request.host, request.port, request.method
+        for grant, pace in self._grants:
+            if not grant.reaches(host, port):
                 continue
-            if request.port not in grant.ports:
-                if lacking == "hosts":
-                    lacking, wanted = "ports", f"{request.port} of {request.host}"
-            elif request.method not in grant.methods:
-                lacking, wanted = "methods", f"{request.method} to {request.host}:{request.port}"
-            elif not request.tls and not grant.plain:
-                raise _ungranted(f"http:// to {request.host}, without TLS,", "plain")
-            else:
-                return grant, pace
-        raise _ungranted(wanted, lacking)
+            if method not in grant.methods:
+                raise _ungranted(f"{method} to {host}:{port}", "methods")
+            if not request.tls and not grant.plain:
+                raise _ungranted(f"http:// to {host}:{port}, without TLS,", "plain")
+            return grant, pace
+        if any(grant.reaches(host, other) for grant, _ in self._grants for other in grant.ports):
+            raise _ungranted(f"port {port} of {host}", "ports")
+        raise _ungranted(host, "hosts")
 
     async def _make(
         self, request: Request, grant: NetworkGrant, pace: Pace, until: float
     ) -> dict[str, MessageValue]:
         try:
-            from .exchange import exchange
+            from .network.exchange import exchange
         except ModuleNotFoundError:
             raise Refused(
                 "unavailable",
@@ -175,23 +170,6 @@ class HttpBroker:
             return await self._resolver.look_up(request.host, request.port)
         except OSError as error:
             raise Refused("unavailable", f"{request.host} has no address: {_text(error)}") from None
-
-
-def _usual(host: str) -> str:
-    """A host of a grant; an address in the one form that requests are read into."""
-    try:
-        return str(meant(ipaddress.ip_address(host)))
-    except ValueError:
-        return host
-
-
-def _covers(hosts: frozenset[str], request: Request) -> bool:
-    if "*" in hosts or request.host in hosts:
-        return True
-    if request.address is not None:
-        return False
-    _, *above = request.host.split(".")
-    return any(f"*.{'.'.join(above[start:])}" in hosts for start in range(len(above)))
 
 
 def _ungranted(what: str, key: str) -> Refused:
