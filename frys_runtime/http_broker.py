@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import os
+import socket
 import ssl
 from collections import Counter
 from typing import Final
@@ -184,7 +186,9 @@ def _closed() -> Refused:
 
 
 def _text(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+    if isinstance(error, ssl.SSLError | socket.gaierror) or error.errno is None:
+        return error.strerror or str(error) or type(error).__name__
+    return os.strerror(error.errno)  # asyncio's own text has the address in it
 
 
 @functools.cache

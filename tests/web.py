@@ -25,29 +25,32 @@ class Site:
 
     Attributes:
         requests: What came, head and body as bytes.
+        rash: Whether it answers before it is asked.
         open: Connections that the other side has not closed yet.
-        bodies: Whether the bodies of requests are read.
+        idle: Set while there is none, from the first on.
+        connections: All that there were.
     """
 
     port: int
     answer: Answer
-    bodies: bool = True
+    rash: bool = False
     requests: list[tuple[bytes, bytes]] = field(default_factory=list)
     open: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
     connections: int = 0
-    names: list[str | None] = field(default_factory=list)
 
     async def abandoned(self) -> None:
         """Wait until the other side has closed everything."""
-        while self.open:
-            await asyncio.sleep(0.005)
+        await self.idle.wait()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open += 1
+        self.idle.clear()
         self.connections += 1
         with suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.requests.append((head, await self._body(head, reader)))
+            if not self.rash:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.requests.append((head, await self._body(head, reader)))
             if callable(self.answer):
                 await self.answer(reader, writer)
             else:
@@ -58,11 +61,13 @@ class Site:
             while await reader.read(65536):
                 pass
         self.open -= 1
+        if not self.open:
+            self.idle.set()
         writer.transport.abort()
 
     async def _body(self, head: bytes, reader: asyncio.StreamReader) -> bytes:
         for line in head.lower().split(b"\r\n"):
-            if self.bodies and line.startswith(b"content-length:"):
+            if line.startswith(b"content-length:"):
                 return await reader.readexactly(int(line.partition(b":")[2]))
         return b""
 
@@ -78,13 +83,14 @@ async def serve(
     try:
         yield site
     finally:
+        await asyncio.sleep(0.01)  # a connection that was given up may not have been accepted yet
         server.close()
         server.abort_clients()
         await asyncio.sleep(0.01)
 
 
 def authority(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A context for a server whose certificate has these names, and one for a client that trusts its authority."""
+    """Contexts for a server whose certificate has these names, and for a client that trusts its authority."""
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority of the tests")])
     root = _certificate(issuer, issuer, authority_key, authority_key, ())

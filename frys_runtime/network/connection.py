@@ -90,7 +90,7 @@ async def connect(
 
     Args:
         endpoints: To be tried in this order; each gets an equal share of the time that is left.
-        until: In the event loop's time.
+        until: In the event loop's time; the caller's own clock ends the last attempt.
         pace: Of all that goes through.
         tls: The context, or None for a plain connection.
         host: The name, or the address, that the certificate must have.
@@ -122,7 +122,8 @@ async def _open(endpoint: Endpoint, until: float, shares: int, rate: int | None)
             buffer = max(_LEAST_BUFFER, min(rate, _CHUNK))
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-        async with asyncio.timeout_at(loop.time() + (until - loop.time()) / shares):
+        share = None if shares == 1 else loop.time() + (until - loop.time()) / shares
+        async with asyncio.timeout_at(share):
             await loop.sock_connect(opened, endpoint.sockaddr)
         undo.pop_all()
     return opened
