@@ -17,9 +17,10 @@ Imports only go down these layers (``make check`` holds it):
     keyvalue, http_broker                                 what plugins keep; HTTP for those who may
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
-    audit                                                 the log of what happened
-    policy_terms                                          what a policy says, and what wishes make of it
+    audit, audit_verify                                   the log of what happened; whether it is whole
+    policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
+    audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
     linux, config, messages, events                       system calls; settings; values that travel; news
     errors                                                everything that is raised

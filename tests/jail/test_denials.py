@@ -8,7 +8,7 @@ from auditing import auditing
 from support import live
 
 from frys_runtime import PluginManager
-from frys_runtime.audit import parse
+from frys_runtime.audit_records import parse
 from frys_runtime.events import Events
 from frys_runtime.linux import landlock_log
 from frys_runtime.violations import LANDLOCK, Violations
