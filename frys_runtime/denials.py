@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 64
 _PAUSE: Final = 0.05
 """Seconds after ``_AT_ONCE`` records: a flood costs the host some of its time, and the rest of it is lost."""
+_MOST_KNOWN: Final = 10_000
+"""Domains that are remembered: the word that one has ended may be among what a flood loses."""
 _MOST_UNKNOWN: Final = 256
 
 type Told = Callable[[str], None]
@@ -62,13 +64,11 @@ class Denials:
             case Denial(domain, what) if domain in self._known:
                 self._known[domain](what)
             case Denial(domain, what):
-                if len(self._unknown) >= _MOST_UNKNOWN:
-                    del self._unknown[next(iter(self._unknown))]
-                self._unknown[domain] = what
+                _remember(self._unknown, domain, what, _MOST_UNKNOWN)
             case Domain(domain, None):
                 self._known.pop(domain, None)
             case Domain(domain, int(pid)) if told := self._who(pid):
-                self._known[domain] = told
+                _remember(self._known, domain, told, _MOST_KNOWN)
                 if what := self._unknown.pop(domain, ""):
                     told(what)
 
@@ -78,3 +78,10 @@ class Denials:
             self._loop.remove_reader(self._log)
             self._log.close()
             self._log = None
+
+
+def _remember[T](table: dict[int, T], domain: int, value: T, most: int) -> None:
+    """The oldest gives way."""
+    table[domain] = value
+    if len(table) > most:
+        del table[next(iter(table))]

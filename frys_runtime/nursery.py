@@ -57,9 +57,12 @@ class Nursery:
         return launcher
 
     def _who(self, pid: int) -> Told | None:
-        running = [task.result() for task in self._launchers.values() if task.done() and not task.exception()]
-        child = next(filter(None, (launcher.child_of(pid) for launcher in running)), None)
-        return None if child is None else child.denied
+        for task in self._launchers.values():
+            if not task.done() or task.cancelled() or task.exception():
+                continue
+            if (child := task.result().child_of(pid)) is not None:
+                return child.denied
+        return None
 
     async def take(
         self, launcher: Launcher, plan: Plan, limits: CgroupLimits, require: frozenset[str]

@@ -122,7 +122,7 @@ def silence() -> tuple[str, str]:
     except PermissionError:
         return "the kernel tells only who has CAP_AUDIT_READ", "run as root, or give the host that capability"
     except OSError as error:
-        return f"the kernel has no auditing ({error.strerror})", "use a kernel with CONFIG_AUDIT"
+        return f"the kernel's auditing cannot be had ({error.strerror})", "use a kernel with CONFIG_AUDIT"
     return "", ""
 
 

@@ -1,6 +1,7 @@
 """What Landlock refuses a plugin reaches the host, where the kernel tells it."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,27 @@ async def test_denials_are_told_and_recorded(tmp_path: Path) -> None:
 
     recorded = [record for line in log.read_bytes().splitlines() if (record := parse(line))]
     assert [one.plugin for one in recorded if one.kind == "violation"] == ["first", "second", "first"]
+
+
+@live
+async def test_programs_of_a_plugin_are_told_too(tmp_path: Path) -> None:
+    """What a program is refused that a plugin at level Standard starts counts as the plugin's."""
+    folder = tmp_path / "start"
+    folder.mkdir()
+    (folder / "start.py").write_text(
+        "import subprocess\n\ndef start():\n    return subprocess.call(['ls', '/'])\n"
+    )
+    facts = {"id": "start", "version": "1.0.0", "format": "python", "entry": "start.py"}
+    (folder / "plugin.json").write_text(json.dumps({**facts, "interpreter": "main"}))
+    with auditing():
+        async with PluginManager(isolation="standard") as manager:
+            events = manager.events()
+            plugin = await manager.load_plugin(folder)
+            assert await manager.execute_plugin(plugin, "start") == 2
+            async with asyncio.timeout(60):
+                while (event := await anext(events)).kind != "violation":
+                    pass
+    assert (event.plugin_id, event.data["what"]) == ("start", "Landlock denied fs.read_dir(/)")
 
 
 @live

@@ -81,7 +81,7 @@ def test_the_reason_is_named(monkeypatch):
     )
     monkeypatch.setattr(landlock_log.landlock, "abi", lambda: 7)
     monkeypatch.setattr(landlock_log, "_INITIAL_PID_NAMESPACE", os.stat("/proc/self/ns/pid").st_ino)
-    for number, words in ((errno.EPERM, "CAP_AUDIT_READ"), (errno.EPROTONOSUPPORT, "no auditing")):
+    for number, words in ((errno.EPERM, "CAP_AUDIT_READ"), (errno.EPROTONOSUPPORT, "cannot be had")):
         monkeypatch.setattr(landlock_log, "open_log", refuse(number))
         assert words in landlock_log.obstacle()[0]
     monkeypatch.setattr(landlock_log, "open_log", socket.socket)
