@@ -115,7 +115,11 @@ def silence() -> tuple[str, str]:
     version = landlock.abi()
     if version < 7:
         return f"Landlock's ABI {version} tells nobody", "use Linux 6.15 or newer, whose ABI is 7"
-    if os.stat("/proc/self/ns/pid").st_ino != _INITIAL_PID_NAMESPACE:
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except FileNotFoundError:
+        return "/proc is not mounted", "mount -t proc proc /proc"
+    if namespace != _INITIAL_PID_NAMESPACE:
         return "in a container the kernel's process numbers mean others", "run the host outside of containers"
     try:
         open_log().close()
