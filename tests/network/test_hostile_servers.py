@@ -247,6 +247,33 @@ async def test_an_answer_before_the_body_is_read() -> None:
 
 
 @live
+async def test_an_answer_and_a_goodbye_before_the_body_is_read(tmp_path: Path) -> None:
+    """The same where TLS is closed after the answer, which ends the sending of the body."""
+    server, client = authority(tmp_path, "127.0.0.1")
+
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 413 Too large\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with serve(refuse, tls=server) as site:
+        site.rash = True
+        grants = NetworkGrant(
+            hosts=("*",), ports=(site.port,), methods=("PUT",), private=True, max_request=LIMIT
+        )
+        plugin, now = HttpBroker((grants,), tls=client), asyncio.get_running_loop().time
+        asked = {"url": f"https://127.0.0.1:{site.port}/", "method": "PUT", "body": bytes(LIMIT)}
+        assert (await plugin.request(asked, now() + 60))["status"] == 413
+
+
+@live
+async def test_silence_is_called_so() -> None:
+    """A server that hangs up without a word is a failure of its own."""
+    async with serve(then_close(b"")) as site:
+        reason, message = await refusal(ask(broker(site), site))
+    assert (reason, "before it answered" in message) == ("failed", True)
+
+
+@live
 async def test_a_reset_fails() -> None:
     """A connection that is reset in the middle of a body is a failure, with what the kernel said."""
 
