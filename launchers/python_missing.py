@@ -30,8 +30,8 @@ def _unsupported(error: BaseException, sources: Sources) -> str:
     for _ in range(_MAX_CHAIN):
         if cause is None or not sources.unsupported:
             return ""
-        if isinstance(cause, ImportError) and cause.name in sources.unsupported and cause is not error:
-            return cause.msg
+        if isinstance(cause, ImportError) and cause.name in sources.unsupported:
+            return cause.msg if cause.msg not in str(error) else ""
         cause = cause.__cause__ if cause.__cause__ is not None else cause.__context__
     return ""
 
