@@ -69,8 +69,8 @@ _OPENED = (
     ),
     *("_uuid", "pyexpat"),
 )
-# What extension modules of the package index may link against (PEP 600, without its libraries for screens), and
-# would not find: a plugin sees no folder of libraries. The dynamic linker takes what is loaded already.
+# What extension modules of the package index may link against (PEP 600, without its libraries for screens)
+# and would not find: a plugin sees no folder of libraries. The dynamic linker takes what is loaded already.
 _LIBRARIES = (
     *("libdl.so.2", "libgcc_s.so.1", "libm.so.6", "libpthread.so.0", "libresolv.so.2", "librt.so.1"),
     *("libstdc++.so.6", "libutil.so.1", "libz.so.1"),

@@ -189,9 +189,10 @@ def call(plugin: str, function: str, *args: Value) -> Value:
     return value
 
 
-def emit(event_type: str, data: Value = None) -> None:
-    """Tell everybody who listens that something happened."""
-    _ask("emit", event_type, data)
+def emit(event_type: str, data: Value = None) -> int:
+    """Tell everybody who listens that something happened; gives how many that are."""
+    count: int = _ask("emit", event_type, data)
+    return count
 
 
 def host(name: str, *args: Value) -> Value:
