@@ -374,8 +374,9 @@ class PluginManager:
             await live.start()
             self._check_open()
             self._sandboxes[name] = live
-            self._communicator.add(live)
-            self._events.publish("loaded", name, pid=live.pid, ms=live.load_ms, layers=live.layers)
+            unheard = self._communicator.add(live)
+            facts = {"pid": live.pid, "ms": live.load_ms, "layers": live.layers, "unheard_events": unheard}
+            self._events.publish("loaded", name, **facts)
         except BaseException:
             if live is not None:
                 await live.close()
