@@ -64,11 +64,11 @@ class Manager:
             RuntimeError: It is called from that event loop, in which nobody may wait.
         """
         __tracebackhide__ = True
+        from asyncio import run_coroutine_threadsafe
+
         if threading.current_thread() is self._thread:
             work.close()
-            raise RuntimeError(
-                "this waits for the event loop that it is called from; use `manager` with await"
-            )
+            raise RuntimeError("it would wait for the event loop that it is called from; await its `manager`")
         future = run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
