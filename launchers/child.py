@@ -1,6 +1,7 @@
 """What a forked child does: enter the jail, wait for its plugin, load it, seal, serve."""
 
 import _socket
+import errno
 import gc
 import mmap
 import os
@@ -44,9 +45,13 @@ def _live(engine: ModuleType, room: jail.Jail) -> None:
     if hasattr(engine, "park"):
         engine.park()
     host = Host(lane)
-    artifact = _receive_plugin(lane, engine, room, host)
+    artifact = _receive_plugin(lane, host)
     host.begin()
     try:
+        if hasattr(engine, "NEEDS_FILES"):
+            artifact.root = room.folder
+            _write_files(artifact.files, artifact.root)
+            jail.protect_files(room)
         plugin = engine.load(artifact)
         functions = plugin.functions()
     except Failure as failure:
@@ -79,7 +84,7 @@ def _introduce(lane: Lane, room: jail.Jail) -> None:
     lane.send(pack([HELLO, room.layers, jail.verify(room)]))
 
 
-def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail, host: Host) -> Artifact:
+def _receive_plugin(lane: Lane, host: Host) -> Artifact:
     frame, fd = lane.receive_with_descriptor()
     request: Any = unpack(frame)
     details = request[1]
@@ -88,16 +93,11 @@ def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail, host: Host)
         content = memoryview(mmap.mmap(fd, details["size"], prot=mmap.PROT_READ, trackfd=False))
     os.close(fd)
     files = {path: content[at : at + size] for path, at, size in details["files"]}
-    root = ""
-    if hasattr(engine, "NEEDS_FILES"):
-        root = room.folder
-        _write_files(files, root)
-        jail.protect_files(room)
     return Artifact(
         details["id"],
         details["entry"],
         files,
-        root,
+        "",
         details["options"],
         details["memory"],
         details["stack"],
@@ -106,13 +106,22 @@ def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail, host: Host)
 
 
 def _write_files(files: dict[str, memoryview], root: str) -> None:
-    for path, content in files.items():
-        target = f"{root}/{path}"
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        fd = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o500)
-        try:
-            rest = content
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-        finally:
-            os.close(fd)
+    try:
+        for path, content in files.items():
+            _write_file(f"{root}/{path}", content)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EFBIG}:
+            raise
+        raise PluginRaised(
+            "its files need more room than its policy gives them (limits.files, file_size and inodes)"
+        ) from None
+
+
+def _write_file(target: str, content: memoryview) -> None:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    fd = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o500)
+    try:
+        while content:
+            content = content[os.write(fd, content) :]
+    finally:
+        os.close(fd)

@@ -77,8 +77,9 @@ def test_wheel_claims_one_name(wheel):
 
 
 def test_wheel_contains_every_module_and_policy(wheel):
-    """Each Python file and policy of the repository is in the wheel, as is the marker of type information."""
+    """Each Python file, policy and file of type information is in the wheel, as is the marker of the last."""
     expected = {"frys_runtime/py.typed"}
+    expected |= {f"frys_runtime/launchers/types/{file.name}" for file in (ROOT / "launchers/types").iterdir()}
     for package, path in _packages_on_disk().items():
         shipped = [*path.glob("*.py"), *path.glob("*.yaml")]
         expected |= {f"{package.replace('.', '/')}/{file.name}" for file in shipped}
@@ -105,6 +106,13 @@ def test_installed_package_is_complete(installed):
 def test_installed_command_runs(installed):
     """The command `frys` is there and knows its version."""
     assert _version() in _run([installed / "bin" / "frys", "--version"], cwd="/")
+
+
+def test_pytest_finds_its_plugin(installed):
+    """Its options are there without a line of configuration."""
+    command = [installed / "bin" / "python", "-m", "pytest", "--help", "-p", "no:cacheprovider"]
+
+    assert "--frys-isolation={standard,high,maximum}" in _run(command, cwd="/")
 
 
 def test_repository_root_is_not_importable():
