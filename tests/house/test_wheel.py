@@ -108,11 +108,18 @@ def test_installed_command_runs(installed):
     assert _version() in _run([installed / "bin" / "frys", "--version"], cwd="/")
 
 
-def test_pytest_finds_its_plugin(installed):
-    """Its options are there without a line of configuration."""
-    command = [installed / "bin" / "python", "-m", "pytest", "--help", "-p", "no:cacheprovider"]
+@pytest.mark.needs_userns
+@pytest.mark.needs_landlock
+@pytest.mark.needs_seccomp_notify
+def test_pytest_finds_its_plugin(installed, tmp_path):
+    """Its fixtures are there without a line of configuration, and run a plugin with what is installed."""
+    (tmp_path / "plugin.py").write_text("def f(): return 1\n")
+    (tmp_path / "test_it.py").write_text(
+        "def test(frys_plugin): assert frys_plugin('plugin.py').call('f') == 1\n"
+    )
+    command = [installed / "bin" / "python", "-m", "pytest", "-W", "error", "--frys-isolation", "high"]
 
-    assert "--frys-isolation={standard,high,maximum}" in _run(command, cwd="/")
+    assert "1 passed" in _run(command, cwd=tmp_path)
 
 
 def test_repository_root_is_not_importable():

@@ -234,7 +234,8 @@ import shop, shop.goods, spread.left, spread.right
 
 def versions():
     found = metadata.distribution("The.Shop")
-    names = sorted(dist.name for dist in metadata.distributions())
+    names = [[dist.name for dist in metadata.distributions(**where)]
+             for where in ({}, {"path": ["/elsewhere"]}, {"path": [shop.__path__[0].rpartition("/")[0]]})]
     entry, = metadata.entry_points(group="shop.goods")
     files = {str(file): file.locate().exists() for file in found.files}
     return [metadata.version("the_shop"), names, entry.name, entry.load()(), files]
@@ -297,7 +298,9 @@ async def test_what_packages_ask_about_themselves(make: Make) -> None:
         async def call(function: str) -> Any:
             return await manager.execute_plugin(plugin, function)
 
-        assert await call("versions") == ["2.1", ["The-Shop"], "pear", "a pear", {"shop/__init__.py": True}]
+        assert await call("versions") == [
+            *("2.1", [["The-Shop"], [], ["The-Shop"]], "pear", "a pear", {"shop/__init__.py": True})
+        ]
         assert await call("data") == [
             *("apple 1\n", b"apple 1\n", ["places.txt", "prices.txt"], "an apple", b"apple 1\n"),
             *(True, False, True),
