@@ -65,6 +65,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         tmp: Bytes of a private ``/tmp``; 0 for none.
         storage_read: Bytes a second from each disk that holds what it is shown; ``None`` for no limit.
         messages: How often a second it may ask the host for something.
+        compile_memory: Bytes for the process that compiles its code, which runs nothing of it; the format
+            wasm needs it for code of more than 4 KiB. Where ``memory`` is more, that holds.
         kv: Bytes of its key-value store; 0 for none.
     """
 
@@ -84,6 +86,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     tmp: int
     storage_read: int | None
     messages: int
+    compile_memory: int
     kv: int
 
 
@@ -104,6 +107,7 @@ LIMITS: Final[dict[str, Mapping[str, int]]] = {
     "tmp": BYTES,
     "storage_read": BANDWIDTH,
     "messages": RATE,
+    "compile_memory": BYTES,
     "kv": BYTES,
 }
 """The limits with their units."""

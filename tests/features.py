@@ -168,6 +168,13 @@ def audit() -> Reason:
     return _in_child("assert libc.syscall(444, None, 0, 1) >= 7, 'an older Landlock'")
 
 
+def pip() -> Reason:
+    """A package index answers pip."""
+    with tempfile.TemporaryDirectory(prefix="frys-pip-") as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+        return _run([*command, "tomlkit"])
+
+
 PROBES: dict[str, Callable[[], Reason]] = {
     probe.__name__: functools.cache(probe)
     for probe in (
@@ -184,6 +191,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         gcc,
         bwrap,
         audit,
+        pip,
     )
 }
 
