@@ -15,7 +15,6 @@ from ._native_abi import ffi
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, BadValue, NoSuchFunction, PluginRaised
 from .native_cdef import CdefPlugin
-from .native_declarations import prepare_parser
 from .native_elf import exported_functions
 from .native_library import CData, Library, flush_output, prepare_output
 from .native_options import read_options
@@ -41,7 +40,6 @@ _SWAP: dict[str, Value] = {
 def prepare() -> None:
     """Go every road once with the C library as the plugin, so that children share what that touches."""
     prepare_output()
-    prepare_parser()
     with open(_cffi_backend.__file__, "rb") as file:
         exported_functions("warm-up", memoryview(file.read()))
     libc = Library(_LIBC, _LIBC)

@@ -22,7 +22,6 @@ from frys_runtime.launchers.failures import (
     NoSuchFunction,
     PluginRaised,
 )
-from frys_runtime.launchers.native_declarations import Header, Prototypes
 from frys_runtime.launchers.native_elf import exported_functions
 from hypothesis import given, strategies as st
 from native_build import FIXTURES, compile_fixture
@@ -340,16 +339,6 @@ def test_zlib_wrong_arguments(zlib_plugin, function, args, message):
         zlib_plugin(function, args)
 
 
-def test_prototypes_of_plain_types_do_without_the_full_parser(zlib_options, zlib_plugin):
-    """A typedef, a struct or an enum needs it; the plugin behaves the same."""
-    full = native.load(artifact(**zlib_options | {"cdef": "typedef int level;" + zlib_options["cdef"]}))
-
-    assert isinstance(zlib_plugin._declarations, Prototypes)
-    assert isinstance(full._declarations, Header)
-    assert full.functions() == zlib_plugin.functions()
-    assert full("decompress", [full("compress", [b"data"])]) == b"data"
-
-
 # ---- any function of any library
 
 PLAIN = """
@@ -370,10 +359,10 @@ ODD = """
 """
 
 
-@pytest.fixture(scope="module", params=["prototypes", "header"])
-def numbers(request, built):
-    """fixtures/native/numbers.c with plain declarations, through either parser."""
-    return native.load(artifact(built("numbers"), cdef=PLAIN + ODD * (request.param == "header")))
+@pytest.fixture(scope="module")
+def numbers(built):
+    """fixtures/native/numbers.c with plain declarations and odd ones."""
+    return native.load(artifact(built("numbers"), cdef=PLAIN + ODD))
 
 
 @pytest.mark.parametrize(
