@@ -103,7 +103,7 @@ class Binding:
         self.frees: list[tuple[str, Release]] = []
         self.orphans: list[tuple[str, CType, Release]] = []
         measures = [one for one in mapping.parameters or [] if isinstance(one, Measure)]
-        measured = any(one.name == RETURNED for one in measures)
+        measured = any(RETURNED in one.names for one in measures)
         self.returned = Returned(ctype.result, context.shapes, mapping.length, mapping.free, measured)
         self.supplies = self._connect(list(ctype.args))
         self.units = self._units(measures)
@@ -124,7 +124,12 @@ class Binding:
             expected = f"{self._mapping.symbol} has {len(ctypes)} parameters"
             raise ValueError(f"{expected}, and args lists {len(parameters)}")
         pairs = list(zip(parameters, ctypes, strict=True))
-        left = {one.name for one, ctype in pairs if isinstance(one, Measure) and ctype.kind == "pointer"}
+        left = {
+            name
+            for one, ctype in pairs
+            if isinstance(one, Measure) and ctype.kind == "pointer"
+            for name in one.names
+        }
         return [self._supply(parameter, ctype, left) for parameter, ctype in pairs]
 
     def _supply(self, parameter: Parameter, ctype: CType, left: set[str]) -> Supply:
@@ -180,10 +185,11 @@ class Binding:
 
     def _add_input(self, parameter: In, shape: Shape) -> None:
         self.inputs.append((parameter, shape))
+        if self._mapping.parameters is None:
+            shape.can_be_null = isinstance(shape, Text)
         if parameter.required:
             return
-        if isinstance(shape, HandleShape) and parameter.default is None:
-            shape.can_be_null = True
+        shape.can_be_null = parameter.default is None
         parameter.default = self._named(parameter.default, shape)
         try:
             shape.to_c(parameter.default, f"the default of {parameter.name}", [])
@@ -206,30 +212,36 @@ class Binding:
         return value
 
     def _supply_measure(self, measure: Measure, ctype: CType) -> Supply:
-        name, word = measure.name, measure.word
+        name, names, word = measure.name, measure.names, measure.word
         is_pointer = ctype.kind == "pointer"
         if self._context.shapes.of(ctype.item if is_pointer else ctype).kind != "int":
             raise ValueError(f"{word} {name} needs an integer or a pointer to one, not {ctype.cname}")
-        if not is_pointer and name == RETURNED:
+        if not is_pointer and RETURNED in names:
             raise ValueError(f"{word} {name} needs a pointer to an integer, not {ctype.cname}")
 
         def supply(frame: Frame) -> Any:
-            unit = self.units[name] if word == "size_of" else 1
-            number = frame.counts.get(name, 0) * unit
+            number = self._measured(frame, name, word)
+            for other in names[1:]:
+                if self._measured(frame, other, word) != number:
+                    raise BadArguments(f"{name} and {other} must have the same length")
             if not is_pointer:
                 return number
             cell = ffi.new(ctype, number)
-            frame.lengths[name] = (cell, unit)
+            for one in names:
+                frame.lengths[one] = (cell, self.units[one] if word == "size_of" else 1)
             return cell
 
         return supply
+
+    def _measured(self, frame: Frame, name: str, word: str) -> int:
+        return frame.counts.get(name, 0) * (self.units[name] if word == "size_of" else 1)
 
     def _units(self, measures: list[Measure]) -> dict[str, int]:
         units = {one.name: shape.unit for one, shape in self.inputs if isinstance(shape, Memory)}
         units |= {name: output.unit for name, output in self.outputs.items()}
         if self.returned.unit:
             units[RETURNED] = self.returned.unit
-        wanted = [(one.word, one.name) for one in measures]
+        wanted = [(one.word, name) for one in measures for name in one.names]
         buffers = [output for output in self.outputs.values() if isinstance(output, Buffer)]
         wanted += [(buffer.capacity.word, buffer.capacity.name) for buffer in buffers]
         for word, name in wanted:
@@ -240,10 +252,13 @@ class Binding:
 
     def _check_measures(self, ctypes: list[CType]) -> None:
         for one, ctype in zip(self._mapping.parameters or [], ctypes, strict=False):
-            output = self.outputs.get(one.name)
-            leads_on = isinstance(output, Cell) and isinstance(output.shape, Memory)
-            if isinstance(one, Measure) and leads_on and ctype.kind != "pointer":
-                raise ValueError(f"{one.word} {one.name} needs a pointer: only the function knows it")
+            if not isinstance(one, Measure) or ctype.kind == "pointer":
+                continue
+            for name in one.names:
+                output = self.outputs.get(name)
+                leads_on = isinstance(output, Cell) and isinstance(output.shape, Memory)
+                if leads_on:
+                    raise ValueError(f"{one.word} {name} needs a pointer: only the function knows it")
 
     def _check_capacities(self) -> None:
         if any(output.by_result for output in self.outputs.values()) and self.returned.kind != "int":

@@ -44,12 +44,14 @@ class FunctionType:
 
     Attributes:
         pointer: That type.
+        is_variadic: It takes arguments of any type.
     """
 
-    __slots__ = ("pointer",)
+    __slots__ = ("is_variadic", "pointer")
 
-    def __init__(self, pointer: CType) -> None:
+    def __init__(self, pointer: CType, is_variadic: bool) -> None:
         self.pointer = pointer
+        self.is_variadic = is_variadic
 
 
 type AnyType = CType | FunctionType
@@ -63,6 +65,7 @@ class Declarations:
 
     Attributes:
         functions: The pointer type of every function.
+        variadic: The names of those with three dots.
         variables: The names of variables.
         constants: Enumerators and ``#define`` numbers.
         types: What ``typedef`` names.
@@ -73,6 +76,7 @@ class Declarations:
 
     def __init__(self, text: str) -> None:
         self.functions: dict[str, CType] = {}
+        self.variadic: set[str] = set()
         self.variables: set[str] = set()
         self.constants: dict[str, int] = {}
         self.types: dict[str, AnyType] = {}
@@ -146,6 +150,8 @@ class Declarations:
             same = known is ctype or _pointer_of(known) == _pointer_of(ctype)
         elif isinstance(ctype, FunctionType):
             same = self.functions.setdefault(name, ctype.pointer) == ctype.pointer
+            if ctype.is_variadic:
+                self.variadic.add(name)
         else:
             same = name not in self.functions
             self.variables.add(name)
@@ -362,7 +368,7 @@ class Declarations:
         except Exception as error:
             # cffi refuses parameters and results without a size, each kind with its own exception.
             raise self._wrong(str(error)) from None
-        return FunctionType(pointer)
+        return FunctionType(pointer, ellipsis)
 
     def _pointer(self, base: AnyType) -> CType:
         return base.pointer if isinstance(base, FunctionType) else backend.new_pointer_type(base)

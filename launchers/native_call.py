@@ -40,11 +40,14 @@ class CFunction:
         self._context = context
         self._function = context.declared.find(mapping.symbol)
         ctype = ffi.typeof(self._function)
-        if ctype.ellipsis:
-            raise ValueError(
-                f"{mapping.symbol} is variadic (...), which is not supported: nothing declares those types"
-            )
+        if mapping.symbol in context.declared.variadic:
+            raise ValueError(f"{mapping.symbol} is variadic (...): nothing tells the types that it takes")
         self._binding = binding = Binding(mapping, ctype, context)
+        if ctype.ellipsis:  # so cffi marks functions that libffi cannot call, too
+            raise ValueError(
+                f"{mapping.symbol} passes a struct itself that has bit fields or a union, which works with a "
+                "pointer only"
+            )
         self._inputs, outputs = binding.inputs, binding.outputs.values()
         self._buffers = [output for output in outputs if isinstance(output, Buffer)]
         self._counts = {output.name: output.count for output in outputs}

@@ -207,7 +207,8 @@ def _reader(
 ) -> Callable[[tuple[Any, ...]], Value]:
     """Make the function that reads one argument of C."""
     shape = shapes.of(ctypes[index])
-    measure = next((one for one in options.args if isinstance(one, Measure) and one.name == name), None)
+    measures = [one for one in options.args if isinstance(one, Measure)]
+    measure = next((one for one in measures if name in one.names), None)
     if measure is None:
         if isinstance(shape, Memory) and not shape.ends:
             raise ValueError(

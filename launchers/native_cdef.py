@@ -20,8 +20,9 @@ _SHARE_OF_RECORDS = 4
 class CdefPlugin:
     """The functions of one library that ``native.cdef`` declares.
 
-    Each of them can be called under its own name as long as its parameters and its result are plain values;
-    ``native.functions`` adds others, with buffers, structs, callbacks, defaults and error codes.
+    What can be called is what ``native.functions`` names, with all that it says about buffers, structs,
+    handles, callbacks, defaults and failures. Without it, it is every declared function under its own name
+    whose parameters and result are plain values.
 
     Attributes:
         deadline: Unused: nothing here could interrupt a C function; the host ends the process.
@@ -47,6 +48,7 @@ class CdefPlugin:
             except (ValueError, LookupError) as problem:
                 raise BadArtifact(f"plugin.json: native.functions.{name}: {problem.args[0]}") from None
         callbacks.close()
+        self._plain = frozenset[str]() if options.functions else self._declared.names
 
     def __call__(self, function: str, args: list[Value]) -> Value:
         """Call a mapped or a declared function."""
@@ -57,8 +59,8 @@ class CdefPlugin:
             flush_output()
 
     def functions(self) -> dict[str, str]:
-        """Name the mapped functions, and the declared ones that take and return plain values."""
-        for name in self._declared.names.difference(self._functions):
+        """Name the functions that can be called."""
+        for name in self._plain.difference(self._functions):
             try:
                 self._functions[name] = CFunction(name, Mapping(name), self._context)
             except (ValueError, LookupError):
@@ -66,6 +68,8 @@ class CdefPlugin:
         return {name: self._functions[name].signature for name in sorted(self._functions)}
 
     def _find(self, name: str) -> CFunction:
+        if name not in self._plain:
+            raise NoSuchFunction(name, list(self.functions()))
         try:
             function = self._functions[name] = CFunction(name, Mapping(name), self._context)
         except LookupError:

@@ -15,6 +15,7 @@ class Declared:
 
     Attributes:
         names: The declared functions.
+        variadic: Those of them that take arguments of any type.
         constants: Enumerators and ``#define`` numbers.
 
     Raises:
@@ -28,6 +29,7 @@ class Declared:
             raise BadArtifact(f"plugin.json: native.cdef is not understood: {problem}") from None
         self._library = library
         self.names = frozenset(self._declarations.functions)
+        self.variadic = self._declarations.variadic
         self.constants = self._declarations.constants
 
     def find(self, name: str) -> CData:

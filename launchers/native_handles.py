@@ -94,17 +94,12 @@ class Handles:
 
 
 class HandleShape(Shape):
-    """A pointer to a struct of which nothing is declared: its handle.
-
-    Attributes:
-        can_be_null: None may be passed for NULL; only where plugin.json has it as the default.
-    """
+    """A pointer to a struct of which nothing is declared: its handle."""
 
     def __init__(self, ctype: CType, handles: Handles) -> None:
         super().__init__(ctype)
         self.kind = named(ctype)
         self._handles = handles
-        self.can_be_null = False
 
     def to_c(self, value: Value, name: str, keep: list[CData]) -> CData:
         """See Shape."""

@@ -38,10 +38,11 @@ class Memory(Shape):
 
     def to_c(self, value: Value, name: str, keep: list[CData]) -> Any:
         """See Shape: a list becomes an array, one item an array of one, None is NULL."""
-        if value is None:
+        if value is None and self.can_be_null:
             return NULL
-        values = value if isinstance(value, list) else [value]
-        items = [self.item.to_c(one, f"{name}[{index}]", keep) for index, one in enumerate(values)]
+        if not isinstance(value, list):
+            return self.allocate([self.item.to_c(value, name, keep)], name)
+        items = [self.item.to_c(one, f"{name}[{index}]", keep) for index, one in enumerate(value)]
         return self.allocate(items, name)
 
     def allocate(self, items: Any, name: str) -> CData:
@@ -102,7 +103,7 @@ class Text(Memory):
         """See Shape; the memory of the bytes themselves is what C sees."""
         if type(value) is bytes:
             return value
-        if value is None:
+        if value is None and self.can_be_null:
             return NULL
         if not isinstance(value, str):
             raise self._refuse(value, name)
@@ -141,12 +142,6 @@ class Structs(Memory):
         super().__init__(ctype, item, limit)
         self.kind = item.kind
 
-    def to_c(self, value: Value, name: str, keep: list[CData]) -> Any:
-        """See Memory; messages do not count where there is one struct."""
-        if isinstance(value, dict):
-            return self.allocate([self.item.to_c(value, name, keep)], name)
-        return super().to_c(value, name, keep)
-
     def read_ended(self, pointer: CData) -> Value:
         """Copy one struct."""
         # SAFETY: that the pointer leads to such a struct is the claim of the declaration.
@@ -166,7 +161,7 @@ class Texts(Memory):
 
     def to_c(self, value: Value, name: str, keep: list[CData]) -> Any:
         """See Memory; C gets a NULL behind the last one."""
-        if value is None:
+        if value is None and self.can_be_null:
             return NULL
         if not isinstance(value, list):
             raise self._refuse(value, name)
@@ -207,6 +202,7 @@ class _Member(Shape):
         super().__init__(memory.ctype)
         self.kind = memory.kind
         self._memory = memory
+        memory.can_be_null = True
 
     def to_c(self, value: Value, name: str, keep: list[CData]) -> CData:
         """See Shape."""
@@ -292,11 +288,10 @@ class Shapes:
                 if ctype.length is None:
                     raise ValueError("its length is open")
                 return Array(ctype, self._member(owner, f"{name}[]", ctype.item))
-            shape = self.of(ctype)
+            if ctype.kind == "pointer" and ctype.item.cname == "char":
+                return _Member(Text(ctype, self._limit))
+            if ctype.kind == "pointer" and (ctype.item.kind != "struct" or ctype.item.fields is not None):
+                raise ValueError(f"{ctype.cname} leads out of it, which only texts and handles may")
+            return self.of(ctype)
         except ValueError as reason:
             raise ValueError(f"{problem}: {reason}") from None
-        if not isinstance(shape, Memory):
-            return shape
-        if shape.kind != "str":
-            raise ValueError(f"{problem}: {ctype.cname} leads out of it, which only a text may")
-        return _Member(shape)

@@ -91,13 +91,18 @@ class Measure(Parameter):
     """The size in bytes (``size_of``) or the number of items (``count_of``) of an argument or a buffer.
 
     Where C has a pointer, the function leaves there how much of an ``out`` it has filled.
+
+    Attributes:
+        word: Which of the two.
+        names: The arguments that it speaks of, which have the same size.
     """
 
-    __slots__ = ("word",)
+    __slots__ = ("names", "word")
 
-    def __init__(self, name: str, word: str) -> None:
-        super().__init__(name)
+    def __init__(self, names: list[str], word: str) -> None:
+        super().__init__(names[0])
         self.word = word
+        self.names = names
 
 
 class Function(Parameter):
@@ -161,12 +166,18 @@ def read_parameters(section: Section, errors: dict[str, int]) -> list[Parameter]
             if one.required and optional:
                 raise place.wrong("in", "needs a default, because an earlier one has a default")
             optional = not one.required
-        if isinstance(one, Measure) and one.name not in [RETURNED, *names]:
-            raise place.wrong(one.word, f"is {one.name!r}, which is no argument that goes in or out")
+        if isinstance(one, Measure):
+            _check_names(place, one, [RETURNED, *names])
         if isinstance(one, Out) and one.capacity and one.capacity.name not in ["", *inputs]:
             capacity = one.capacity
             raise place.wrong(f"capacity.{capacity.word}", f"is {capacity.name!r}, which is no in")
     return parameters
+
+
+def _check_names(place: Section, measure: Measure, known: list[str]) -> None:
+    for name in measure.names:
+        if name not in known:
+            raise place.wrong(measure.word, f"is {name!r}, which is no argument that goes in or out")
 
 
 def _parameter(section: Section, errors: dict[str, int]) -> Parameter:
@@ -194,8 +205,17 @@ def _parameter(section: Section, errors: dict[str, int]) -> Parameter:
             section.allow("callback")
             return Collecting(section.name("callback"))
         case word:
-            section.allow(word)
-            return Measure(section.name(word), word)
+            return _measure(section, word)
+
+
+def _measure(section: Section, word: str) -> Measure:
+    section.allow(word)
+    if not isinstance(section.values[word], list):
+        return Measure([section.name(word)], word)
+    names = [name for name in section.get(word, list, []) if isinstance(name, str)]
+    if not names or names != section.values[word]:
+        raise section.wrong(word, "must be a name, or an array of names")
+    return Measure(names, word)
 
 
 def _word(section: Section, words: tuple[str, ...]) -> str:
@@ -268,13 +288,16 @@ def read_delivery(section: Section) -> list[Parameter | None]:
             continue
         place = Section(entry, f"{section.path}.args[{index}]")
         word = _word(place, ("out", "size_of", "count_of"))
-        place.allow(word)
-        name = place.name(word)
-        found.append(Out(name, None, None) if word == "out" else Measure(name, word))
+        if word == "out":
+            place.allow(word)
+            found.append(Out(place.name(word), None, None))
+        else:
+            found.append(_measure(place, word))
     names = [one.name for one in found if one is not None and one.carries]
-    for one in found:
-        if one is not None and one.carries and names.count(one.name) > 1:
-            raise section.wrong("args", f"uses the name {one.name!r} a second time")
-        if one is not None and not one.carries and one.name not in names:
-            raise section.wrong("args", f"speaks of {one.name!r}, which is no out")
+    for name in names:
+        if names.count(name) > 1:
+            raise section.wrong("args", f"uses the name {name!r} a second time")
+    for name in [name for one in found if isinstance(one, Measure) for name in one.names]:
+        if name not in names:
+            raise section.wrong("args", f"speaks of {name!r}, which is no out")
     return found

@@ -5,6 +5,8 @@ What is behind a pointer stands in native_memory.py.
 
 from typing import Any
 
+import _cffi_backend as backend
+
 from ._native_abi import ffi
 from .artifact import Value
 from .failures import BadArguments, BadValue
@@ -29,9 +31,11 @@ class Shape:
     Attributes:
         kind: What callers see, for signatures and messages.
         ctype: The C type.
+        can_be_null: None may be passed, for NULL.
     """
 
     kind = "None"
+    can_be_null = False
 
     def __init__(self, ctype: CType) -> None:
         self.ctype = ctype
@@ -150,16 +154,19 @@ class Struct(Shape):
         super().__init__(ctype)
         self.kind = ctype.cname
         self._members = members
+        self._pointer = backend.new_pointer_type(ctype)
 
-    def to_c(self, value: Value, name: str, keep: list[CData]) -> dict[str, Any]:
-        """See Shape; cffi makes the struct of a dict."""
+    def to_c(self, value: Value, name: str, keep: list[CData]) -> CData:
+        """See Shape; in memory of its own, because only that is cleared before members are set."""
         if not isinstance(value, dict):
             raise BadArguments(f"{name} must be a dict for {self.kind}, not {type(value).__name__}")
         members = self._members
         for key in value:
             if key not in members:
                 raise BadArguments(f"{name} has no member {key!r}; {self.kind} has: {', '.join(members)}")
-        return {key: members[key].to_c(one, f"{name}.{key}", keep) for key, one in value.items()}
+        given = {key: members[key].to_c(one, f"{name}.{key}", keep) for key, one in value.items()}
+        struct: CData = ffi.new(self._pointer, given)[0]
+        return struct
 
     def from_c(self, value: Any) -> Value:
         """See Shape."""
