@@ -25,15 +25,29 @@ _RELEASE = "frys_free"
 _NOT_FOR_CALLERS = (_RELEASE, "_init", "_fini")
 _MAX_EXPLANATION = 1 << 16
 _LIBC = "libc.so.6"
-_PROTOTYPES = "size_t strlen(const char *text); void swab(const void *from, void *to, ssize_t size);"
-_HEADER = "typedef struct { int8_t bytes[8]; } block; enum sign { LESS = -1 }; "
-_SWAP: dict[str, Value] = {
-    "symbol": "swab",
-    "args": [
-        {"in": "data"},
-        {"out": "swapped", "capacity": {"size_of": "data"}},
-        {"size_of": "data"},
-    ],
+_WARM_UP: dict[str, Value] = {
+    "library": _LIBC,
+    "cdef": """
+        typedef struct stream stream; typedef struct { int quot, rem; } div_t; enum sign { LESS = -1 };
+        size_t strlen(const char *text); void swab(const void *from, void *to, ssize_t size);
+        div_t div(int number, int by); char *strdup(const char *text); int ferror(stream *stream);
+        #define ZERO 0
+    """,
+    "handles": {"stream": {}},
+    "functions": {
+        "strlen": {},
+        "ferror": {},
+        "div": {"args": [{"in": "number"}, {"in": "by", "default": 2}]},
+        "copy": {"symbol": "strdup", "args": [{"in": "text"}], "returns": {"free": "free"}, "ok": "not-null"},
+        "swap": {
+            "symbol": "swab",
+            "args": [
+                {"in": "data"},
+                {"out": "swapped", "capacity": {"size_of": "data"}},
+                {"size_of": "data"},
+            ],
+        },
+    },
 }
 
 
@@ -48,12 +62,10 @@ def prepare() -> None:
     # SAFETY: strnlen looks at its first two parameters only, which both calling conventions (x86-64, AArch64)
     # pass in registers, and it writes nothing; free does nothing for NULL.
     BytesPlugin(libc, ["strnlen"], release, memory_limit=1)("strnlen", [b""])
-    for cdef in (_PROTOTYPES, _HEADER + _PROTOTYPES):
-        options: dict[str, Value] = {"library": _LIBC, "cdef": cdef, "functions": {"swap": _SWAP}}
-        plugin = load(Artifact("warm-up", "", {}, options=options))
-        plugin("swap", [b"warm"])
-        plugin("strlen", ["warm"])
-        plugin.functions()
+    plugin = load(Artifact("warm-up", "", {}, options=_WARM_UP))
+    for function, args in (("strlen", ["warm"]), ("div", [7]), ("copy", ["warm"]), ("swap", [b"warm"])):
+        plugin(function, [*args])
+    plugin.functions()
 
 
 def engine_paths() -> list[str]:
