@@ -4,19 +4,18 @@ import asyncio
 import logging
 import math
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from . import monitor, wire
+from . import explanation, monitor, wire
 from .config import ResourceUsage
 from .errors import (
     CommunicationError,
     ExecutionFailed,
-    InvalidFormat,
     LoadFailed,
     PluginError,
     ResourceLimitExceeded,
@@ -27,19 +26,20 @@ from .errors import (
 from .events import Events
 from .isolation import Confinement
 from .lane import LaneClosed
-from .launcher import Child, Exit, LauncherKind
+from .launcher import Child, LauncherKind
 from .linux import process
 from .linux.cgroup import Cgroup, CgroupError
 from .loader import Bundle
-from .messages import MessageValue, check_value
+from .messages import MessageValue, Refused, check_value
 from .nursery import Nursery
-from .policy import OnViolation
+from .policy_grants import MessageGrant
+from .policy_terms import OnViolation
 from .printout import Printout
+from .services import Services, Shared
 from .violations import Violations
 
 logger = logging.getLogger("frys.plugin")
 
-_CLD_EXITED: Final = 1
 _CPU_CHECK_SECONDS: Final = 0.005
 _INTERRUPT_GRACE: Final = 0.05
 _MEMORY_CHECK_SECONDS: Final = 0.05
@@ -72,6 +72,8 @@ class _Watch:
     cpu_limit_ns: int
     cpu_start_ns: int | None
     timeout_ms: int
+    context: Context
+    question: asyncio.Task[None] | None = None
     verdict: PluginError | None = None
 
 
@@ -89,6 +91,7 @@ class PluginSandbox:
         nursery: Nursery,
         events: Events | None = None,
         violations: Violations | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.plugin_id = plugin_id
         self.metadata = bundle.metadata
@@ -106,6 +109,7 @@ class PluginSandbox:
         self._violations = violations or Violations(
             plugin_id, policy.on_violation, policy.max_violations, self._events
         )
+        self._services = Services(shared, self, policy, confinement.config) if shared is not None else None
         self._condemned: Child | None = None
         self._child: Child | None = None
         self._turn = asyncio.Lock()
@@ -129,6 +133,11 @@ class PluginSandbox:
     def pid(self) -> int | None:
         """The running process as the host sees it, or ``None``."""
         return self._child.pid if self._child is not None else None
+
+    @property
+    def messages(self) -> MessageGrant:
+        """What its policy lets it send to other plugins and receive from them."""
+        return self.confinement.policy.messages
 
     @property
     def violations(self) -> int:
@@ -177,13 +186,35 @@ class PluginSandbox:
             self._waiting -= 1
 
     async def _call(self, function: str, args: tuple[MessageValue, ...], timeout_ms: int) -> MessageValue:
+        child = await self._ready()
+        self.calls += 1
+        self._sequence += 1
+        limit = self.confinement.limits.output
+        frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, args])
+        return await self._exchange(child, frame, function, timeout_ms)
+
+    async def ping(self) -> None:
+        """Have the plugin's process answer; a dead one is replaced.
+
+        Raises:
+            PluginError: It did not answer, and why.
+        """
+        async with self._turn:
+            child = await self._ready()
+            self._sequence += 1
+            frame = wire.encode([wire.PING, self._sequence])
+            await self._exchange(child, frame, "", self.confinement.limits.execution_time)
+
+    async def _ready(self) -> Child:
         child = self._child
         if child is None or self.state is not PluginState.READY or child.exited.done():
             child = await self._ensure()
+        return child
+
+    async def _exchange(
+        self, child: Child, frame: tuple[bytes, ...], function: str, timeout_ms: int
+    ) -> MessageValue:
         limits = self.confinement.limits
-        self.calls += 1
-        self._sequence += 1
-        frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limits.output, function, args])
         watch = self._begin(child, timeout_ms, limits.cpu_time)
         try:
             answer = await child.lane.exchange(frame, limits.output)
@@ -202,8 +233,13 @@ class PluginSandbox:
             await self._stop()
             raise
         finally:
-            self._watch = None
-            self._violations.end_call()
+            self._end(watch)
+
+    def _end(self, watch: _Watch) -> None:
+        self._watch = None
+        self._violations.end_call()
+        if watch.question is not None:
+            watch.question.cancel()
 
     def _result(self, answer: list[Any], function: str) -> MessageValue:
         match answer:
@@ -259,6 +295,9 @@ class PluginSandbox:
         self._child = child
         child.on_end = self._lane_ended
         child.on_violation = lambda call: self._violated(child, call)
+        if self._services is not None:
+            services = self._services
+            child.lane.on_question = lambda frame: self._asked(services, frame)
         limit = room.limits.log
         self._printout = Printout(
             self.plugin_id,
@@ -315,7 +354,7 @@ class PluginSandbox:
                 case [wire.LOADED, dict(functions)]:
                     return {str(name): str(text) for name, text in functions.items()}
                 case [wire.FAILURE, 0, *_]:
-                    raise self._load_failure(wire.failure(frame))
+                    raise explanation.of_failed_load(bundle, wire.failure(frame))
             raise wire.ProtocolError("its answer to the load is not an answer")
         except (LaneClosed, wire.ProtocolError) as reason:
             error = await self._died(watch, reason, "load")
@@ -323,15 +362,29 @@ class PluginSandbox:
                 error = LoadFailed(bundle.path, error.reason)
             raise error from None
         finally:
-            self._watch = None
-            self._violations.end_call()
+            self._end(watch)
 
-    def _load_failure(self, failure: wire.Failure) -> PluginError:
-        if failure.kind == "format":
-            return InvalidFormat(
-                self._bundle.path, f"a {self.metadata.format} plugin that can be loaded", failure.message
-            )
-        return LoadFailed(self._bundle.path, failure.message, failure.detail)
+    # What a plugin asks while it is called.
+
+    def _asked(self, services: Services, frame: list[Any]) -> None:
+        watch = self._watch
+        if watch is None:
+            raise wire.ProtocolError("it asked its host while no call was under way")
+        service, args = wire.question(frame)
+        answer = self._answer(services, watch, service, args)
+        watch.question = self._loop.create_task(answer, context=watch.context.copy())
+
+    async def _answer(
+        self, services: Services, watch: _Watch, service: str, args: list[MessageValue]
+    ) -> None:
+        try:
+            frame = wire.encode([wire.ANSWER, await services.answer(service, args, watch.deadline)])
+        except Refused as refusal:
+            frame = wire.encode([wire.REFUSAL, refusal.reason, refusal.message])
+        except Exception:
+            logger.exception("%s asked for %s, which failed in the host", self.plugin_id, service[:40])
+            frame = wire.encode([wire.REFUSAL, "failed", "the host could not do it; its log says why"])
+        watch.child.lane.answer(frame)
 
     # What a call is watched for.
 
@@ -344,6 +397,7 @@ class PluginSandbox:
             # The clock of one process is a system call; a group's is a file, which a short call never reads.
             cpu_start_ns=None if self.confinement.may_fork else process.cpu_ns(child.pid) or 0,
             timeout_ms=timeout_ms,
+            context=copy_context(),
         )
         self._watch = watch
         if self._printout is not None:
@@ -451,35 +505,11 @@ class PluginSandbox:
             watch.verdict = SecurityViolation(self.plugin_id, f"it broke the lane's protocol: {reason}")
         child.kill()
         end = await child.exited
-        error = self._explain(watch, end, function)
+        limits, cgroup = self.confinement.limits, child.cgroup
+        error = watch.verdict or explanation.of_end(self.plugin_id, function, end, cgroup, limits)
         self._tell(error)
         await self._stop()
         return error
-
-    def _explain(self, watch: _Watch, end: Exit, function: str) -> PluginError:
-        """The one place that says why a process ended, from trusted sources, the surest first."""
-        if watch.verdict is not None:
-            return watch.verdict
-        cgroup, limits = watch.child.cgroup, self.confinement.limits
-        if cgroup is not None and cgroup.oom_kills():
-            peak = cgroup.usage().memory_peak or limits.memory
-            return ResourceLimitExceeded(self.plugin_id, "memory", limits.memory, peak)
-        if end.code == _CLD_EXITED:
-            reason = f"its process exited with status {end.status} during the call"
-            return ExecutionFailed(self.plugin_id, function, reason)
-        match end.status:
-            case signal.SIGSYS:
-                what = (
-                    "it made a system call that the filter kills (a foreign architecture or a forbidden call)"
-                )
-                return SecurityViolation(self.plugin_id, what)
-            case signal.SIGXCPU:
-                return ResourceLimitExceeded(self.plugin_id, "cpu", limits.cpu_time, limits.cpu_time)
-            case signal.SIGXFSZ:
-                return ResourceLimitExceeded(self.plugin_id, "file_size", limits.file_size, limits.file_size)
-        name = signal.Signals(end.status).name if end.status in _SIGNALS else f"signal {end.status}"
-        what = "was killed from outside" if end.status == signal.SIGKILL else "crashed"
-        return ExecutionFailed(self.plugin_id, function, f"its process {what} ({name})")
 
     async def _failed(self, watch: _Watch, failure: wire.Failure, function: str) -> Exception:
         """Map a plugin's own failure; a limit leaves the process unfit, so it is replaced."""
@@ -488,7 +518,8 @@ class PluginSandbox:
             case "arguments":
                 return TypeError(f"{self.plugin_id}.{function}: {failure.message}")
             case "limit":
-                error = self._limit(watch, failure)
+                limits = self.confinement.limits
+                error = explanation.of_limit(self.plugin_id, failure, watch.child, limits, watch.timeout_ms)
                 self._tell(error)
                 await self._stop()
                 return error
@@ -499,26 +530,6 @@ class PluginSandbox:
             await self._stop()
             return error
         return ExecutionFailed(self.plugin_id, function, failure.message, failure.detail)
-
-    def _limit(self, watch: _Watch, failure: wire.Failure) -> PluginError:
-        """The plugin's claim names the resource; the numbers are the host's own where it has them."""
-        child = watch.child
-        limits, actual = self.confinement.limits, max(failure.actual, 0)
-        match failure.detail:
-            case "time":
-                return Timeout(self.plugin_id, watch.timeout_ms)
-            case "memory":
-                peak = child.cgroup.usage().memory_peak if child.cgroup else None
-                held = peak or process.resident_memory(child.pid)
-                return ResourceLimitExceeded(self.plugin_id, "memory", limits.memory, max(held, actual))
-            case "output":
-                return ResourceLimitExceeded(self.plugin_id, "output", limits.output, actual)
-            case "open_files":
-                held = process.open_files(child.pid) or limits.open_files
-                return ResourceLimitExceeded(self.plugin_id, "open_files", limits.open_files, held)
-            case "file_size":
-                return ResourceLimitExceeded(self.plugin_id, "file_size", limits.file_size, limits.file_size)
-        return ResourceLimitExceeded(self.plugin_id, "stack", limits.stack, limits.stack)
 
     async def _stop(self) -> None:
         child, self._child = self._child, None
@@ -587,6 +598,8 @@ class PluginSandbox:
             self._condemn(self._watch, CommunicationError(self.plugin_id, "it was unloaded during the call"))
         async with self._turn:
             await self._stop()
+        if self._services is not None:
+            await self._services.close()
         if self._timer is not None:
             self._timer.cancel()
         self._bundle.close()
@@ -598,6 +611,3 @@ class _Refusal(Exception):
     def __init__(self, failure: wire.Failure) -> None:
         self.failure = failure
         super().__init__(failure.message)
-
-
-_SIGNALS: Final = frozenset(int(number) for number in signal.Signals)
