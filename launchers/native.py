@@ -12,12 +12,13 @@ with an explanation in ``out`` if it likes. Everything else is ``native.cdef``: 
 import _cffi_backend
 
 from ._native_abi import ffi
-from .artifact import Artifact, Value
+from .artifact import Artifact
 from .failures import BadArguments, BadArtifact, BadValue, NoSuchFunction, PluginRaised
 from .native_cdef import CdefPlugin
 from .native_elf import exported_functions
 from .native_library import CData, Library, flush_output, prepare_output
 from .native_options import read_options
+from .values import Value
 
 NEEDS_FILES = True
 

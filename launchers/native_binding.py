@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ._native_abi import ffi
-from .artifact import Value
 from .failures import BadArguments
 from .native_callbacks import Callbacks, Collections
 from .native_declarations import Declared
@@ -15,6 +14,7 @@ from .native_options import Mapping
 from .native_outputs import Buffer, Cell, Exchange, Frame, Output, Release, Returned
 from .native_parameters import RETURNED, Fixed, Function, In, InOut, Measure, Out, Parameter
 from .native_values import Shape
+from .values import Value
 
 type Supply = Callable[[Frame], Any]
 

@@ -25,6 +25,8 @@ _TOKEN = re.compile(
 _QUALIFIERS = {"const", "volatile", "restrict", "__restrict", "inline", "__inline", "__extension__"}
 _STORAGE = {"extern", "typedef"}
 _WORDS = {"signed", "unsigned", "short", "long", "int", "char", "float", "double", "void", "_Bool"}
+# What changes a layout or a name, and has a syntax of its own.
+_COMPILERS = {"__attribute__", "__attribute", "__declspec", "__asm__", "asm", "_Alignas", "_Atomic", "static"}
 _RECORDS = {"struct": backend.new_struct_type, "union": backend.new_union_type}
 _OPERATORS = {"|": 1, "^": 2, "&": 3, "<<": 4, ">>": 4, "+": 5, "-": 5, "*": 6, "/": 6, "%": 6}
 _DEEPEST = 32
@@ -294,7 +296,11 @@ class Declarations:
     def _declarator(self, base: AnyType) -> tuple[str, AnyType]:
         """Read ``*name[4]``, ``(*name)(int)`` and their like: the name, and its type made from the base."""
         self._enter()
+        pointers = 0
         while self._accept("*"):
+            pointers += 1
+            if pointers > _DEEPEST:
+                raise self._wrong(f"more than {_DEEPEST} pointers are not understood")
             base = self._pointer(base)
             while self._next[1] in _QUALIFIERS:
                 self._place += 1
@@ -333,6 +339,8 @@ class Declarations:
         while self._accept("["):
             while self._next[1] in _QUALIFIERS:
                 self._place += 1
+            if len(lengths) == _DEEPEST:
+                raise self._wrong(f"more than {_DEEPEST} dimensions are not understood")
             lengths.append(None if self._next[1] == "]" else self._number())
             self._expect("]")
         for length in reversed(lengths):
@@ -455,10 +463,11 @@ def _tokens(text: str) -> list[tuple[str, str, int]]:
     place = 0
     while place < len(text):
         match = _TOKEN.match(text, place)
-        if match is None:
+        if match is None or match[0] in _COMPILERS:
             line = text.count("\n", 0, place) + 1
             hint = "; of the preprocessor there is only #define NAME NUMBER" if text[place] == "#" else ""
-            raise Misread(f"line {line}: {text[place]} is not understood{hint}")
+            word = text[place] if match is None else match[0]
+            raise Misread(f"line {line}: {word} is not understood{hint}")
         if match.lastgroup not in ("space", None):
             found.append((str(match.lastgroup), match[0], place))
         place = match.end()

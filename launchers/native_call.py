@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ._native_abi import ffi
-from .artifact import Value
 from .failures import BadArguments, LimitReached
 from .native_binding import Binding, Context
 from .native_handles import HandleShape
@@ -14,6 +13,7 @@ from .native_options import Mapping
 from .native_outcome import Outcome
 from .native_outputs import Buffer, Exchange, Frame
 from .native_parameters import RETURNED, Call, In
+from .values import Value
 
 type Convert = Callable[[Value, str, list[CData]], Any]
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ._native_abi import ffi
-from .artifact import Value
 from .failures import BadArtifact, BadValue, Failure, LimitReached
 from .native_library import CData, CType, forbid_writing
 from .native_memory import Memory, Shapes
 from .native_options import Callback
 from .native_parameters import Measure, Out
 from .native_values import Shape
+from .values import Value
 
 _MOST = 64
 _SMALLEST_ENTRY = 32

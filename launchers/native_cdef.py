@@ -3,7 +3,6 @@
 import _cffi_backend as backend
 
 from ._native_abi import ffi
-from .artifact import Value
 from .failures import BadArguments, BadArtifact, NoSuchFunction
 from .native_binding import Context
 from .native_call import CFunction
@@ -13,6 +12,7 @@ from .native_handles import Handles
 from .native_library import CType, Library, flush_output, release_function
 from .native_memory import Shapes
 from .native_options import Mapping, Options
+from .values import Value
 
 _SHARE_OF_RECORDS = 4
 

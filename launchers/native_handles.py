@@ -8,10 +8,10 @@ looked up, with its type.
 import os
 
 from ._native_abi import ffi
-from .artifact import Value
 from .failures import BadArguments, LimitReached
 from .native_library import CData, CType
 from .native_values import Shape
+from .values import Value
 
 _MOST = 1 << 16
 _BYTES = 6

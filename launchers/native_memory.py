@@ -5,11 +5,11 @@ from typing import Any
 import _cffi_backend as backend
 
 from ._native_abi import ffi
-from .artifact import Value
 from .failures import BadArguments, BadValue
 from .native_handles import Handles, HandleShape
 from .native_library import NULL, CData, CType, bytes_of
 from .native_values import BYTES, Array, Shape, Struct, bounded, primitive, text
+from .values import Value
 
 _BYTES_POINTER = ffi.typeof("uint8_t *")
 

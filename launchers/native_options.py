@@ -19,9 +19,9 @@ the direction of a pointer, how much it leads to, who frees it, and what a failu
 docs/writing-plugins.md has the table of all keys.
 """
 
-from .artifact import Value
 from .native_parameters import Fixed, Length, Parameter, length_of, read_delivery, read_parameters
 from .native_section import Section
+from .values import Value
 
 
 class Message:

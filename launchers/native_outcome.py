@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ._native_abi import ffi
-from .artifact import Value
 from .failures import PluginRaised
 from .native_binding import Binding, Context
 from .native_library import NULL, CData
@@ -14,6 +13,7 @@ from .native_memory import Text
 from .native_options import Mapping, Ok
 from .native_outputs import Frame
 from .native_parameters import RETURNED
+from .values import Value
 
 _INTEGER_WORDS = ("in", "not", "non-negative", "positive")
 

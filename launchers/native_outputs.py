@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ._native_abi import ffi
-from .artifact import Value
 from .failures import BadValue
 from .native_handles import HandleShape
 from .native_library import NULL, CData, CType
 from .native_memory import Memory, Shapes, Text
 from .native_parameters import RETURNED, InOut, Length, Out
+from .values import Value
 
 type Release = Callable[[CData], object]
 

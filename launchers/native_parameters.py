@@ -4,8 +4,8 @@ One word says what an entry is (``in``, ``out``, ``inout``, ``value``, ``size_of
 ``function``, ``callback``), the other keys go with the word.
 """
 
-from .artifact import Value
 from .native_section import Section
+from .values import Value
 
 RETURNED = "returned"
 """Where a name of an argument stands, this one means what the C function returns."""

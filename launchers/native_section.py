@@ -1,7 +1,7 @@
 """One object of plugin.json, read key by key."""
 
-from .artifact import Value
 from .failures import BadArtifact
+from .values import Value
 
 
 class Section:

@@ -8,9 +8,9 @@ from typing import Any
 import _cffi_backend as backend
 
 from ._native_abi import ffi
-from .artifact import Value
 from .failures import BadArguments, BadValue
 from .native_library import CData, CType, bytes_of
+from .values import Value
 
 _FLOATS = ("float", "double", "long double")
 _NO_INTEGERS = {

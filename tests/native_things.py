@@ -132,4 +132,11 @@ FUNCTIONS = {
     "step": {"args": [{"in": "what", "default": "BUSY"}], "ok": [5, 100, 101]},
 }
 
+AS_DECLARED = [
+    *["mirror", "origin", "no_point", "turn", "length_of_label", "words", "how_many_held", "kept_text"],
+    *["store_new", "store_value", "store_same", "store_set", "cursor_new", "cursor_value", "cursor_free"],
+    *["cursor_store", "open_stores"],
+]
+FUNCTIONS |= {name: {} for name in AS_DECLARED}
+
 OPTIONS = {"cdef": CDEF, "handles": HANDLES, "callbacks": CALLBACKS, "functions": FUNCTIONS}
