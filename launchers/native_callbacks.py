@@ -8,8 +8,10 @@ import mmap
 from collections.abc import Callable
 from typing import Any
 
+import _cffi_backend as backend
+
 from ._native_abi import ffi
-from .failures import BadArtifact, BadValue, Failure, LimitReached
+from .failures import BadArguments, BadArtifact, BadValue, Failure, LimitReached
 from .native_library import CData, CType, forbid_writing
 from .native_memory import Memory, Shapes
 from .native_options import Callback
@@ -44,16 +46,13 @@ class Collections:
         """Keep a record.
 
         Raises:
-            LimitReached: There is no room for it.
+            BadValue: There is no room for it. The call fails; the plugin goes on.
         """
         self._spent += _cost(record)
         if self._spent > self._budget:
             count = sum(len(records) for records in self._records.values())
-            raise LimitReached(
-                "memory",
-                f"{into}: callbacks may collect {self._budget} bytes; "
-                f"they were told to stop after {count} records",
-                self._spent,
+            raise BadValue(
+                f"callbacks may collect {self._budget} bytes, and were told to stop after {count} records"
             )
         self._records.setdefault(into, []).append(record)
 
@@ -199,7 +198,13 @@ def _constant(result: Shape, value: Value) -> Any:
         return None
     if result.kind not in ("int", "float", "bool"):
         raise ValueError(f"it returns {result.ctype.cname}, which is no number")
-    return result.to_c(bool(value) if result.kind == "bool" else value, "returns", [])
+    try:
+        constant = result.to_c(bool(value) if result.kind == "bool" else value, "what it returns", [])
+        return ffi.new(backend.new_pointer_type(result.ctype), constant)[0]
+    except BadArguments as problem:
+        raise ValueError(problem.message) from None
+    except OverflowError as problem:
+        raise ValueError(f"what it returns: {problem}") from None
 
 
 def _reader(

@@ -8,7 +8,7 @@ looked up, with its type.
 import os
 
 from ._native_abi import ffi
-from .failures import BadArguments, LimitReached
+from .failures import BadArguments, BadValue
 from .native_library import CData, CType
 from .native_values import Shape
 from .values import Value
@@ -46,13 +46,13 @@ class Handles:
         """Return the number of a pointer that is not NULL: the one that it has, or a new one.
 
         Raises:
-            LimitReached: The plugin holds too many.
+            BadValue: There are too many already.
         """
         key = (ctype, _address(pointer))
         number = self._numbers.get(key)
         if number is None:
             if len(self._live) >= _MOST:
-                raise LimitReached("memory", f"the plugin holds {_MOST} handles; free some", _MOST)
+                raise BadValue(f"there are {_MOST} handles already; some have to be freed first")
             number = 0
             while not number or number in self._live:
                 number = int.from_bytes(os.urandom(_BYTES))

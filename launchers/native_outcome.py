@@ -100,7 +100,7 @@ def _words(mapping: Mapping, binding: Binding, context: Context) -> Callable[[Fr
         steps.append(function)
         ctype = ffi.typeof(function).result
     if ctype.kind != "pointer" or ctype.item.cname != "char":
-        raise ValueError(f"message: there is a {ctype.cname} in the end, and a text is needed")
+        raise ValueError(f"message: it ends in {ctype.cname}, and a text is needed")
     text = Text(ctype, 1 << 16)
 
     def fetch(frame: Frame, result: Any) -> Value:

@@ -211,5 +211,5 @@ def check_extent(name: str, shape: object, length: Length, free: str, measured: 
             raise ValueError(f"{name} is no pointer to items, so it has no length and nothing to free")
     elif length is None and not measured and not shape.ends:
         raise ValueError(
-            f"{name} is a {shape.ctype.cname}, and no length, size_of or count_of says how much it leads to"
+            f"{name} is {shape.ctype.cname}, and no length, size_of or count_of says how much it leads to"
         )

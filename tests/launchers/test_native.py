@@ -352,7 +352,8 @@ ODD = """
     enum colour { RED = 1, GREEN = 2, BROKEN = -7 };
     enum colour other(enum colour one);
     place mirror(place p); place *origin(void); int each(int (*callback)(int), int count);
-    int divide(int, int, int *, int *); int total(int count, ...); extern int a_variable; int absent(int); int system(const char *command);
+    int divide(int, int, int *, int *);
+    int total(int count, ...); extern int a_variable; int absent(int); int system(const char *command);
     #define ANSWER 42
 """
 
@@ -632,8 +633,14 @@ def test_libraries_of_the_system_go_by_soname(library, message):
             mapping({"in": "a"}, symbol="half", cdef="float half(float, int);"),
             "half has 2 parameters, and args",
         ),
-        (mapping(symbol="half", cdef="float half(float);", ok=0), "ok needs an integer, but half returns float"),
-        (mapping({"in": "a"}, symbol="half", cdef="float half(int **);"), r"int \* \* stands for no plain value"),
+        (
+            mapping(symbol="half", cdef="float half(float);", ok=0),
+            "ok needs an integer, but half returns float",
+        ),
+        (
+            mapping({"in": "a"}, symbol="half", cdef="float half(int **);"),
+            r"int \* \* stands for no plain value",
+        ),
         (
             mapping({"in": "a", "default": "1"}, symbol="half", cdef="float half(float);"),
             "the default of a must be float, not str",

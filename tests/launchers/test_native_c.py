@@ -1,4 +1,4 @@
-"""The parser of C declarations: what it reads, what it refuses, and that no text gets anything else out of it."""
+"""The parser of C declarations: what it reads, what it refuses, and that nothing else comes out of it."""
 
 import contextlib
 
@@ -18,7 +18,7 @@ SAME = [
     "typedef int compare(const void *, const void *); void abs(compare *one, compare two);",
     "typedef struct opaque opaque; opaque *abs(opaque **, struct opaque *);",
     "struct point { int x, y; }; struct point abs(struct point, const struct point *);",
-    "struct a { struct { int b[2][3]; char *c; } d; struct a *next; int (*call)(struct a *); }; int abs(struct a *);",
+    "struct a { struct { int b[2][3]; char *c; } d; struct a *e; int (*f)(struct a *); }; int abs(struct a *);",
     "struct a { unsigned b : 3, c : 5; int : 2; short d; }; int abs(struct a *);",
     "typedef struct { double d; char n[16]; } named; named abs(named *);",
     "typedef union { int i; float f; } both; int abs(both *);",
@@ -80,7 +80,13 @@ def test_numbers_are_calculated_as_in_c():
     )
 
     assert found.constants == {
-        **{"A": 31, "B": 8, "C": 1 << 4 | 3 & ~1, "D": -3 + -1 * 2, "E": 98, "F": 31, "G": 32},
+        "A": 31,
+        "B": 8,
+        "C": 1 << 4 | 3 & ~1,
+        "D": -3 + -1 * 2,
+        "E": 98,
+        "F": 31,
+        "G": 32,
         "H": ((2 + 3) * 4 - 1) ^ 1,
     }
 
@@ -156,7 +162,21 @@ def test_any_text_is_read_or_misread(text):
         Declarations(text)
 
 
-WORDS = ["int", "struct", "enum", "union", "typedef", "a", "b", "void", "char", "unsigned", "const", "1", "..."]
+WORDS = [
+    "int",
+    "struct",
+    "enum",
+    "union",
+    "typedef",
+    "a",
+    "b",
+    "void",
+    "char",
+    "unsigned",
+    "const",
+    "1",
+    "...",
+]
 
 
 @given(st.lists(st.sampled_from([*WORDS, *"*(){}[],;:=", "\n#define "]), max_size=40))
