@@ -18,7 +18,7 @@ SAME = [
     "typedef int compare(const void *, const void *); void abs(compare *one, compare two);",
     "typedef struct opaque opaque; opaque *abs(opaque **, struct opaque *);",
     "struct point { int x, y; }; struct point abs(struct point, const struct point *);",
-    "struct a { struct { int b[2][3]; char *c; } d; struct a *e; int (*f)(struct a *); }; int abs(struct a *);",
+    "struct a { struct { int b[2][3]; char *c; } d; struct a *e; int (*f)(int); }; int abs(struct a *);",
     "struct a { unsigned b : 3, c : 5; int : 2; short d; }; int abs(struct a *);",
     "typedef struct { double d; char n[16]; } named; named abs(named *);",
     "typedef union { int i; float f; } both; int abs(both *);",
