@@ -16,14 +16,16 @@ from .artifact import Artifact
 from .failures import BadArguments, BadArtifact, BadValue, NoSuchFunction, PluginRaised
 from .native_cdef import CdefPlugin
 from .native_elf import exported_functions
-from .native_library import CData, Library, flush_output, prepare_output
+from .native_entries import Entries
+from .native_host import INIT, HostTable
+from .native_library import NULL, CData, Library, flush_output, prepare_output
 from .native_options import read_options
 from .values import Value
 
 NEEDS_FILES = True
 
 _RELEASE = "frys_free"
-_NOT_FOR_CALLERS = (_RELEASE, "_init", "_fini")
+_NOT_FOR_CALLERS = (_RELEASE, INIT, "_init", "_fini")
 _MAX_EXPLANATION = 1 << 16
 _LIBC = "libc.so.6"
 _WARM_UP: dict[str, Value] = {
@@ -77,6 +79,8 @@ def engine_paths() -> list[str]:
 def load(artifact: Artifact) -> "BytesPlugin | CdefPlugin":
     """Open the plugin's library, whose constructors run here, and find its functions.
 
+    What exports ``frys_init`` is handed the table of include/frys.h.
+
     Raises:
         BadArtifact: The file is no library for this machine, or plugin.json does not fit it.
     """
@@ -89,17 +93,31 @@ def load(artifact: Artifact) -> "BytesPlugin | CdefPlugin":
             raise BadArtifact(f"the entry file {name} is missing in the plugin")
         exported = exported_functions(name, artifact.files[name])
         path = f"{artifact.root}/{name}"
-    library = Library(path, name)
+    library, entries = Library(path, name), Entries()
     flush_output()
-    if options.cdef:
-        return CdefPlugin(library, options, artifact.memory_limit)
+    plugin = (
+        CdefPlugin(library, options, entries, artifact.memory_limit)
+        if options.cdef
+        else _bytes_plugin(library, name, exported, artifact.memory_limit)
+    )
+    init = library.address(INIT) if INIT in exported else None
+    table = HostTable(artifact.host, entries, artifact.memory_limit).table if init is not None else NULL
+    entries.close()
+    if init is not None:
+        # SAFETY: the name says which signature this function has; the table lives as long as the process.
+        ffi.cast("frys_init", init)(table)
+        flush_output()
+    return plugin
+
+
+def _bytes_plugin(library: Library, name: str, exported: list[str], memory_limit: int) -> "BytesPlugin":
     release = library.address(_RELEASE) if _RELEASE in exported else None
     if release is None:
         raise BadArtifact(
             f"{name} exports no {_RELEASE}(void *), which releases the results of functions with the bytes "
             "signature; add it, or declare the functions in native.cdef of plugin.json"
         )
-    return BytesPlugin(library, exported, release, artifact.memory_limit)
+    return BytesPlugin(library, exported, release, memory_limit)
 
 
 class BytesPlugin:

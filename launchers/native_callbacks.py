@@ -1,29 +1,21 @@
-"""Callbacks that collect: what C passes to them becomes records, which the answer of a call has.
+"""Callbacks that collect: what C passes to them becomes records, which the answer of a call has."""
 
-C reaches them through entry points that libffi writes into memory which is executable. All of them are made
-while the plugin loads, in the one phase in which such memory can be had, and nothing writes there afterwards.
-"""
-
-import mmap
 from collections.abc import Callable
 from typing import Any
 
 import _cffi_backend as backend
 
 from ._native_abi import ffi
-from .failures import BadArguments, BadArtifact, BadValue, Failure, LimitReached
-from .native_library import CData, CType, forbid_writing
+from .failures import BadArguments, BadValue, Failure, LimitReached
+from .native_entries import Entries
+from .native_library import CData, CType
 from .native_memory import Memory, Shapes
 from .native_options import Callback
 from .native_parameters import Measure, Out
 from .native_values import Shape
 from .values import Value
 
-_MOST = 64
-_SMALLEST_ENTRY = 32
 _SCALAR_COST = 64
-
-_kept: list[CData] = []  # C may call an entry point as long as the process lives
 
 
 class Collections:
@@ -97,12 +89,16 @@ class Callbacks:
         options: ``native.callbacks`` of plugin.json.
         shapes: The types of the plugin.
         collections: Where records go.
+        entries: Where C finds them.
     """
 
-    def __init__(self, options: dict[str, Callback], shapes: Shapes, collections: Collections) -> None:
+    def __init__(
+        self, options: dict[str, Callback], shapes: Shapes, collections: Collections, entries: Entries
+    ) -> None:
         self._options = options
         self._shapes = shapes
         self._collections = collections
+        self._entries = entries
         self._made: dict[tuple[str, CType], CData] = {}
 
     def entry(self, name: str, ctype: CType) -> CData:
@@ -114,45 +110,12 @@ class Callbacks:
         if name not in self._options:
             raise ValueError(f"native.callbacks has no {name}")
         if (name, ctype) not in self._made:
-            if len(self._made) >= _MOST:
-                raise ValueError(f"there can be {_MOST} callbacks")
             try:
                 handler, stop = _handler(self._options[name], ctype, self._shapes, self._collections)
             except ValueError as problem:
                 raise ValueError(f"native.callbacks.{name}: {problem}") from None
-            self._made[name, ctype] = _entry(ctype, handler, stop)
+            self._made[name, ctype] = self._entries.make(ctype, handler, stop)
         return self._made[name, ctype]
-
-    def close(self) -> None:
-        """Make no more entry points, and let nothing change those that there are."""
-        if not self._made:
-            return
-        # The rest of the page is taken as well, so that nobody is given an entry point there any more. cffi
-        # hands them out from the page's end to its beginning.
-        last = next(reversed(self._made.values()))
-        page = _address(last) // mmap.PAGESIZE
-        for _ in range(mmap.PAGESIZE // _SMALLEST_ENTRY):
-            if _address(last) % mmap.PAGESIZE == 0:
-                break
-            last = _entry(ffi.typeof("void(*)(void)"), lambda: None, None)
-            if _address(last) // mmap.PAGESIZE != page:
-                break
-        for made in {_address(entry) // mmap.PAGESIZE for entry in self._made.values()}:
-            forbid_writing(made * mmap.PAGESIZE)
-
-
-def _address(entry: CData) -> int:
-    return int(ffi.cast("uintptr_t", entry))
-
-
-def _entry(ctype: CType, handler: Callable[..., Any], stop: Any) -> CData:
-    try:
-        entry: Any = ffi.callback(ctype, handler, error=stop)
-    except MemoryError:
-        raise BadArtifact("callbacks need memory that is executable, which this machine refuses") from None
-    assert isinstance(entry, CData)
-    _kept.append(entry)
-    return entry
 
 
 def _handler(

@@ -8,6 +8,7 @@ from .native_binding import Context
 from .native_call import CFunction
 from .native_callbacks import Callbacks, Collections
 from .native_declarations import Declared
+from .native_entries import Entries
 from .native_handles import Handles
 from .native_library import CType, Library, flush_output, release_function
 from .native_memory import Shapes
@@ -31,12 +32,12 @@ class CdefPlugin:
         BadArtifact: The declarations do not parse, or a mapping does not fit its C function.
     """
 
-    def __init__(self, library: Library, options: Options, memory_limit: int) -> None:
+    def __init__(self, library: Library, options: Options, entries: Entries, memory_limit: int) -> None:
         self.deadline = 0.0
         self._declared = Declared(options.cdef, library)
         handles, collections = Handles(), Collections(memory_limit // _SHARE_OF_RECORDS)
         shapes = Shapes(memory_limit, handles)
-        callbacks = Callbacks(options.callbacks, shapes, collections)
+        callbacks = Callbacks(options.callbacks, shapes, collections, entries)
         ends = _handles(options, self._declared, handles)
         self._context = Context(
             self._declared, shapes, handles, ends, callbacks, collections, memory_limit, release_function()
@@ -47,7 +48,6 @@ class CdefPlugin:
                 self._functions[name] = CFunction(name, mapping, self._context)
             except (ValueError, LookupError) as problem:
                 raise BadArtifact(f"plugin.json: native.functions.{name}: {problem.args[0]}") from None
-        callbacks.close()
         self._plain = frozenset[str]() if options.functions else self._declared.names
 
     def __call__(self, function: str, args: list[Value]) -> Value:
