@@ -77,8 +77,8 @@ def test_wheel_claims_one_name(wheel):
 
 
 def test_wheel_contains_every_module_and_policy(wheel):
-    """Each Python file and policy of the repository is in the wheel, as is the marker of type information."""
-    expected = {"frys_runtime/py.typed"}
+    """Each Python file and policy of the repository is in the wheel, as are type marker and C header."""
+    expected = {"frys_runtime/py.typed", "frys_runtime/launchers/include/frys.h"}
     for package, path in _packages_on_disk().items():
         shipped = [*path.glob("*.py"), *path.glob("*.yaml")]
         expected |= {f"{package.replace('.', '/')}/{file.name}" for file in shipped}

@@ -53,6 +53,7 @@ async def _loaded(path: Path, **options: Any) -> AsyncIterator[Caller]:
 # ---- SQLite
 
 
+@pytest.mark.needs_libraries
 @live
 async def test_sqlite_in_memory_at_maximum() -> None:
     """Rows from a callback, prepared statements over handles, and errors in SQLite's own words."""
@@ -92,6 +93,7 @@ async def test_sqlite_in_memory_at_maximum() -> None:
             await call("exec", db, "select 1")
 
 
+@pytest.mark.needs_libraries
 @live
 async def test_sqlite_stops_where_rows_do_not_fit() -> None:
     """A query of a million rows is stopped in time, and the database goes on working."""
@@ -105,6 +107,7 @@ async def test_sqlite_stops_where_rows_do_not_fit() -> None:
         assert await call("exec", db, "select 1 as one") == [{"values": ["1"], "names": ["one"]}]
 
 
+@pytest.mark.needs_libraries
 @live
 async def test_sqlite_sees_no_file_at_maximum(tmp_path: Path) -> None:
     """The same file that another process reads is not there."""
@@ -119,6 +122,7 @@ async def test_sqlite_sees_no_file_at_maximum(tmp_path: Path) -> None:
             await call("open", str(database))
 
 
+@pytest.mark.needs_libraries
 @live
 async def test_sqlite_in_a_granted_folder_at_high(tmp_path: Path) -> None:
     """Journal, write-ahead log, vacuum and locks work on files of a granted folder, and nowhere else."""
@@ -152,6 +156,7 @@ async def test_sqlite_in_a_granted_folder_at_high(tmp_path: Path) -> None:
 # ---- Expat and libm
 
 
+@pytest.mark.needs_libraries
 @live
 async def test_expat_tells_its_events_at_maximum() -> None:
     """Three callbacks that stay in the parser collect one list, in order, over several calls."""
@@ -174,6 +179,7 @@ async def test_expat_tells_its_events_at_maximum() -> None:
         assert await call("parse", fresh, "<a/>") == []
 
 
+@pytest.mark.needs_libraries
 @live
 async def test_expat_expands_no_bomb() -> None:
     """A billion laughs end in Expat's own protection or in the plugin's limits, and in nothing else."""

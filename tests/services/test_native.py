@@ -113,7 +113,7 @@ async def test_nothing_is_granted_by_default(tmp_path: Path) -> None:
     async with _talker(tmp_path, NOTHING) as (_, call):
         assert await call("at_load") == (0, b"nothing")
         for function in ("log_it", "config", "kv", "emit", "call_upper", "fetch"):
-            code, words = await call(function, "x")
+            code, words = await call(function, "https://example.com/")
             assert (function, code) == (function, 1)
             assert words
 
@@ -145,13 +145,17 @@ async def test_what_crashes_is_told(tmp_path: Path) -> None:
         assert await call("at_load") == (0, b"good day")
 
 
+def _example(folder: Path) -> Path:
+    source, library = ROOT / "examples" / "native" / "visits.c", folder / "visits.so"
+    command = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-I", str(INCLUDE), "-o"]
+    subprocess.run([*command, str(library), str(source)], check=True)
+    return library
+
+
 @live
 async def test_the_example_counts_visits(tmp_path: Path) -> None:
     """Built with the command that stands in its first lines; its count survives the process."""
-    source = ROOT / "examples" / "native" / "visits.c"
-    library = tmp_path / "visits.so"
-    command = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-I", str(INCLUDE), "-o"]
-    subprocess.run([*command, str(library), str(source)], check=True)
+    library = _example(tmp_path)
     policy = tmp_path / "policy.yaml"
     policy.write_text("extends: maximum\nhost_functions: [kv, log]\n")
     async with PluginManager(policy=policy) as manager:
