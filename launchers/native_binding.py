@@ -65,7 +65,7 @@ class Context:
         function = self.declared.find(symbol)
         parameters = ffi.typeof(function).args
         if len(parameters) != 1 or parameters[0].kind != "pointer":
-            raise ValueError(f"{symbol} cannot free a {ctype.cname}: it has to take one pointer")
+            raise ValueError(f"{symbol} cannot free {ctype.cname}: it has to take one pointer")
         target = parameters[0]
         return lambda pointer: function(ffi.cast(target, pointer))
 
@@ -191,19 +191,13 @@ class Binding:
             return
         shape.can_be_null = parameter.default is None
         parameter.default = self._named(parameter.default, shape)
-        try:
-            shape.to_c(parameter.default, f"the default of {parameter.name}", [])
-        except BadArguments as problem:
-            raise ValueError(problem.message) from None
+        _checked(shape, parameter.default, f"the default of {parameter.name}", [])
 
     def _constant(self, value: Value, ctype: CType, name: str) -> Any:
         if value is None and ctype.kind in ("pointer", "function"):
             return NULL
         shape = self._context.shapes.of(ctype)
-        try:
-            return shape.to_c(self._named(value, shape), name, self._kept)
-        except BadArguments as problem:
-            raise ValueError(problem.message) from None
+        return _checked(shape, self._named(value, shape), name, self._kept)
 
     def _named(self, value: Value, shape: Shape) -> Value:
         """Return the number that the declarations give a name to; any other value as it is."""
@@ -256,8 +250,7 @@ class Binding:
                 continue
             for name in one.names:
                 output = self.outputs.get(name)
-                leads_on = isinstance(output, Cell) and isinstance(output.shape, Memory)
-                if leads_on:
+                if isinstance(output, Cell) and not output.count:
                     raise ValueError(f"{one.word} {name} needs a pointer: only the function knows it")
 
     def _check_capacities(self) -> None:
@@ -269,6 +262,16 @@ class Binding:
             capacity = output.capacity if isinstance(output, Buffer) else None
             if capacity and capacity.word == "value_of" and capacity.name not in numbers:
                 raise ValueError(f"value_of {capacity.name} needs an integer")
+
+
+def _checked(shape: Shape, value: Value, name: str, keep: list[CData]) -> Any:
+    """Convert a value of plugin.json."""
+    try:
+        return shape.to_c(value, name, keep)
+    except BadArguments as problem:
+        raise ValueError(problem.message) from None
+    except (OverflowError, TypeError) as problem:
+        raise ValueError(f"{name}: {problem}") from None
 
 
 def _given(value: Any, ctype: CType) -> CData:

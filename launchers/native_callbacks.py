@@ -151,6 +151,10 @@ def _handler(
         except MemoryError:
             collections.failure = LimitReached("memory", "the plugin ran out of memory")
             return stop
+        except Exception as error:
+            # C is in between: what is not kept here would be lost.
+            collections.failure = BadValue(f"{type(error).__name__}: {error}")
+            return stop
         return returns
 
     return handler, stop

@@ -2,8 +2,9 @@
 
 from ._native_abi import ffi
 from .failures import BadArtifact
-from .native_c import Declarations, Misread
+from .native_c import Declarations
 from .native_library import CData, CType, Library
+from .native_words import Misread
 
 
 class Declared:

@@ -20,6 +20,7 @@ class Memory(Shape):
     Attributes:
         item: What it leads to.
         unit: Bytes of one item.
+        several: What callers see of more than one item, for signatures.
         is_flat: Nothing in it leads anywhere else.
         ends: One can see in the memory where it ends, or it is one item.
     """
@@ -32,7 +33,7 @@ class Memory(Shape):
         self.item = item
         self.unit = 1 if ctype.item.kind == "void" else ffi.sizeof(ctype.item)
         self.limit = limit
-        self.kind = f"[{item.kind}]"
+        self.kind = self.several = f"[{item.kind}]"
         pointer = _BYTES_POINTER if ctype.item.kind == "void" else ctype
         self.array = backend.new_array_type(pointer, None)
 
@@ -96,7 +97,7 @@ class Text(Memory):
 
     def __init__(self, ctype: CType, limit: int) -> None:
         super().__init__(ctype, Shape(ctype), limit)
-        self.kind = "str" if ctype.item.cname == "char" else "bytes"
+        self.kind = self.several = "str" if ctype.item.cname == "char" else "bytes"
         self.ends = ctype.item.kind != "void"
 
     def to_c(self, value: Value, name: str, keep: list[CData]) -> Any:

@@ -36,7 +36,7 @@ class Outcome:
         self._mapping = mapping
         self._ok = mapping.ok or Ok("")
         word = self._ok.word
-        if word in _INTEGER_WORDS and kind != "int":
+        if word in _INTEGER_WORDS and kind not in ("int", "bool"):
             raise ValueError(f"ok needs an integer, but {mapping.symbol} returns {result.cname}")
         if word == "not-null" and result.kind != "pointer":
             raise ValueError(f"ok needs a pointer, but {mapping.symbol} returns {result.cname}")

@@ -91,7 +91,7 @@ class Buffer(Output):
         if memory is None:
             raise ValueError(f"{out.name} is a buffer and needs a pointer to its items, not {ctype.cname}")
         assert out.capacity is not None
-        super().__init__(out.name, memory.kind, memory.unit)
+        super().__init__(out.name, memory.several, memory.unit)
         self.capacity = out.capacity
         self.by_result = out.length == RETURNED
         self._memory = memory
@@ -127,7 +127,8 @@ class Cell(Output):
             raise ValueError(f"{out.name} needs a pointer to one value, or a capacity, not {ctype.cname}")
         self.shape = shape = shapes.of(ctype.item)
         memory = shapes.memory(ctype.item)
-        super().__init__(out.name, shape.kind, memory.unit if memory else ffi.sizeof(ctype.item))
+        kind = memory.several if memory and (out.length or measured) else shape.kind
+        super().__init__(out.name, kind, memory.unit if memory else ffi.sizeof(ctype.item))
         self.count = 0 if memory else 1
         self.by_result = out.length == RETURNED
         self._ctype = ctype
@@ -184,9 +185,9 @@ class Returned:
     """What the function returns."""
 
     def __init__(self, ctype: CType, shapes: Shapes, length: Length, free: str, measured: bool) -> None:
-        self.shape = shapes.of(ctype)
-        self.kind = self.shape.kind
-        self.unit = self.shape.unit if isinstance(self.shape, Memory) else 0
+        self.shape, memory = shapes.of(ctype), shapes.memory(ctype)
+        self.kind = memory.several if memory and (length or measured) else self.shape.kind
+        self.unit = memory.unit if memory else 0
         self._length = length
         check_extent("what it returns", self.shape, length, free, measured)
 

@@ -4,7 +4,8 @@ import contextlib
 
 import cffi
 import pytest
-from frys_runtime.launchers.native_c import Declarations, Misread
+from frys_runtime.launchers.native_c import Declarations
+from frys_runtime.launchers.native_words import Misread
 from hypothesis import given, strategies as st
 
 # Each text is read by cffi's own parser, too, and the types are compared; abs is a name that cffi finds.

@@ -178,6 +178,19 @@ def test_only_what_functions_names_can_be_called(things):
     assert sorted(things.functions()) == sorted(FUNCTIONS)
 
 
+def test_functions_have_signatures(things):
+    """What inspect shows: names, defaults and kinds, for several items those of a list."""
+    functions = things.functions()
+
+    assert functions["move"] == "move(point: struct point, by: int = 1) -> struct point"
+    assert functions["grid"] == "grid() -> [struct point]"
+    assert functions["make_data"] == "make_data() -> bytes"
+    assert functions["store_open"] == "store_open(value: int) -> store"
+    assert functions["each_row"] == "each_row(rows: int) -> [rows]"
+    assert functions["each_row_for_ever"] == "each_row_for_ever() -> [int, [rows]]"
+    assert functions["mirror"] == "struct point mirror(struct point)"
+
+
 # ---- arrays and buffers
 
 
@@ -658,6 +671,10 @@ def mapped(symbol, *args, **keys):
         (mapped("area", {"value": 5}), r"a value must be a dict for struct point"),
         (mapped("step", {"value": "NO_SUCH"}), r"a value must be int, not str"),
         (mapped("step", {"in": "a", "default": "NO_SUCH"}), r"the default of a must be int, not str"),
+        (
+            mapped("mirror", {"in": "a", "default": {"x": 1 << 31}}),
+            r"the default of a: integer 2147483648 does not fit 'int'",
+        ),
         (mapped("step", {"inout": "a"}), r"a goes in and out and needs a pointer, not int"),
         (mapped("total_length", {"inout": "a"}), r"a goes in and out, which char \* \* cannot"),
         (mapped("step", {"in": "a", "owner": "library"}), r"a is int, which the library cannot own"),
@@ -666,7 +683,7 @@ def mapped(symbol, *args, **keys):
         (mapped("store_open", IN, {"out": "b", "length": 3}), r"b is no pointer to items"),
         (mapped("make_three", OUT), r"a is int \*, and no length, size_of or count_of says"),
         (mapped("make_three", {"out": "a", "length": 3, "free": "nope"}), r"declares no function nope"),
-        (mapped("make_three", {"out": "a", "length": 3, "free": "mean"}), r"mean cannot free a int \*"),
+        (mapped("make_three", {"out": "a", "length": 3, "free": "mean"}), r"mean cannot free int \*"),
         (
             mapped("make_text", IN, returns={"length": {"call": "step"}}),
             r"step has to take what make_text takes",
