@@ -105,9 +105,8 @@ class Binding:
         measures = [one for one in mapping.parameters or [] if isinstance(one, Measure)]
         measured = any(RETURNED in one.names for one in measures)
         self.returned = Returned(ctype.result, context.shapes, mapping.length, mapping.free, measured)
-        self.supplies = self._connect(list(ctype.args))
-        self.units = self._units(measures)
-        self._check_measures(list(ctype.args))
+        self.units: dict[str, int] = {}
+        self.supplies = self._connect(list(ctype.args), measures)
         self._check_capacities()
 
     def value(self, frame: Frame, name: str) -> Any:
@@ -116,8 +115,8 @@ class Binding:
             return frame.values[name]
         return frame.cells[name][0] if isinstance(self.outputs[name], Cell) else frame.cells[name]
 
-    def _connect(self, ctypes: list[CType]) -> list[Supply]:
-        """Pair the parameters of the mapping with those of C."""
+    def _connect(self, ctypes: list[CType], measures: list[Measure]) -> list[Supply]:
+        """Pair the parameters of the mapping with those of C; measures at last, when all else is known."""
         mapped = self._mapping.parameters
         parameters = [In(f"argument {n + 1}") for n in range(len(ctypes))] if mapped is None else mapped
         if len(parameters) != len(ctypes):
@@ -130,7 +129,14 @@ class Binding:
             if isinstance(one, Measure) and ctype.kind == "pointer"
             for name in one.names
         }
-        return [self._supply(parameter, ctype, left) for parameter, ctype in pairs]
+        supplies = [
+            None if isinstance(one, Measure) else self._supply(one, ctype, left) for one, ctype in pairs
+        ]
+        self.units = self._units(measures)
+        return [
+            supply or self._supply_measure(one, ctype)
+            for supply, (one, ctype) in zip(supplies, pairs, strict=True)
+        ]
 
     def _supply(self, parameter: Parameter, ctype: CType, left: set[str]) -> Supply:
         shapes, name = self._context.shapes, parameter.name
@@ -155,8 +161,6 @@ class Binding:
                     end = self._context.release(self._context.ends[ctype.item], ctype.item)
                     self.orphans.append((name, ctype.item, end))
                 return cell.supply
-            case Measure():
-                return self._supply_measure(parameter, ctype)
             case Fixed():
                 constant = self._constant(parameter.value, ctype, "a value")
                 return lambda _frame: constant
@@ -205,30 +209,32 @@ class Binding:
             return self._context.declared.constants.get(value, value)
         return value
 
-    def _supply_measure(self, measure: Measure, ctype: CType) -> Supply:
+    def _supply_measure(self, measure: Parameter, ctype: CType) -> Supply:
+        assert isinstance(measure, Measure)
         name, names, word = measure.name, measure.names, measure.word
         is_pointer = ctype.kind == "pointer"
         if self._context.shapes.of(ctype.item if is_pointer else ctype).kind != "int":
             raise ValueError(f"{word} {name} needs an integer or a pointer to one, not {ctype.cname}")
-        if not is_pointer and RETURNED in names:
-            raise ValueError(f"{word} {name} needs a pointer to an integer, not {ctype.cname}")
+        for one in names:
+            output = self.outputs.get(one)
+            leads_on = isinstance(output, Cell) and not output.count
+            if not is_pointer and (leads_on or one == RETURNED):
+                raise ValueError(
+                    f"{word} {one} needs a pointer to an integer, because only the function knows it"
+                )
+        units = [self.units[one] if word == "size_of" else 1 for one in names]
+        unit = units[0]
+        if len(names) > 1:
+            return _supply_shared(names, units, ctype if is_pointer else None)
+        if not is_pointer:
+            return lambda frame: frame.counts[name] * unit
 
-        def supply(frame: Frame) -> Any:
-            number = self._measured(frame, name, word)
-            for other in names[1:]:
-                if self._measured(frame, other, word) != number:
-                    raise BadArguments(f"{name} and {other} must have the same length")
-            if not is_pointer:
-                return number
-            cell = ffi.new(ctype, number)
-            for one in names:
-                frame.lengths[one] = (cell, self.units[one] if word == "size_of" else 1)
+        def supply(frame: Frame) -> CData:
+            cell: CData = ffi.new(ctype, frame.counts[name] * unit)
+            frame.lengths[name] = cell, unit
             return cell
 
         return supply
-
-    def _measured(self, frame: Frame, name: str, word: str) -> int:
-        return frame.counts.get(name, 0) * (self.units[name] if word == "size_of" else 1)
 
     def _units(self, measures: list[Measure]) -> dict[str, int]:
         units = {one.name: shape.unit for one, shape in self.inputs if isinstance(shape, Memory)}
@@ -244,15 +250,6 @@ class Binding:
                 raise ValueError(f"{word} {name} makes no sense: {what} is a number")
         return units
 
-    def _check_measures(self, ctypes: list[CType]) -> None:
-        for one, ctype in zip(self._mapping.parameters or [], ctypes, strict=False):
-            if not isinstance(one, Measure) or ctype.kind == "pointer":
-                continue
-            for name in one.names:
-                output = self.outputs.get(name)
-                if isinstance(output, Cell) and not output.count:
-                    raise ValueError(f"{one.word} {name} needs a pointer: only the function knows it")
-
     def _check_capacities(self) -> None:
         if any(output.by_result for output in self.outputs.values()) and self.returned.kind != "int":
             returned = self.returned.shape.ctype.cname
@@ -262,6 +259,22 @@ class Binding:
             capacity = output.capacity if isinstance(output, Buffer) else None
             if capacity and capacity.word == "value_of" and capacity.name not in numbers:
                 raise ValueError(f"value_of {capacity.name} needs an integer")
+
+
+def _supply_shared(names: list[str], units: list[int], ctype: CType | None) -> Supply:
+    """Make the function that supplies the one size of several arguments, in memory of a type or by itself."""
+
+    def supply(frame: Frame) -> Any:
+        sizes = [frame.counts[name] * unit for name, unit in zip(names, units, strict=True)]
+        if len(set(sizes)) > 1:
+            raise BadArguments(f"{' and '.join(names)} must have the same length")
+        if ctype is None:
+            return sizes[0]
+        cell = ffi.new(ctype, sizes[0])
+        frame.lengths.update({name: (cell, unit) for name, unit in zip(names, units, strict=True)})
+        return cell
+
+    return supply
 
 
 def _checked(shape: Shape, value: Value, name: str, keep: list[CData]) -> Any:

@@ -50,7 +50,7 @@ class CFunction:
             )
         self._inputs, outputs = binding.inputs, binding.outputs.values()
         self._buffers = [output for output in outputs if isinstance(output, Buffer)]
-        self._counts = {output.name: output.count for output in outputs}
+        self._counts = {RETURNED: 0, **{output.name: output.count for output in outputs}}
         self._least = sum(one.required for one, _ in binding.inputs)
         self._growing = [buffer for buffer in self._buffers if buffer.capacity.grow_on]
         self._exchanges = any(isinstance(output, Exchange) for output in outputs)

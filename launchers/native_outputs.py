@@ -45,10 +45,10 @@ class Frame:
         if name not in self.lengths:
             return None
         cell, unit = self.lengths[name]
-        count, rest = divmod(int(cell[0]), unit)
-        if rest:
-            raise BadValue(f"the function reports {cell[0]} bytes in {name}, which has items of {unit}")
-        return count
+        size: int = cell[0]
+        if size % unit:
+            raise BadValue(f"the function reports {size} bytes in {name}, which has items of {unit}")
+        return size // unit
 
 
 class Output:

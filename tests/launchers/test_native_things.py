@@ -4,6 +4,9 @@ The library is fixtures/native/things.c, its plugin.json is tests/native_things.
 does to its own process is tested in the jail: tests/jail/test_native_libraries.py.
 """
 
+import contextlib
+import copy
+
 import pytest
 from frys_runtime.launchers import native
 from frys_runtime.launchers.artifact import Artifact
@@ -15,6 +18,7 @@ from frys_runtime.launchers.failures import (
     NoSuchFunction,
     PluginRaised,
 )
+from hypothesis import given, settings, strategies as st
 from native_build import compile_fixture
 from native_things import CALLBACKS, CDEF, FUNCTIONS, OPTIONS
 
@@ -690,9 +694,19 @@ def mapped(symbol, *args, **keys):
         ),
         (mapped("step", IN, returns={"length": 3}), r"what it returns is no pointer to items"),
         (mapped("step", IN, returns={"free": "free"}), r"what it returns is no pointer to items"),
-        (mapped("mean", IN, {"size_of": "returned"}), r"size_of returned needs a pointer to an integer"),
+        (
+            mapped("mean", IN, {"size_of": "returned"}),
+            r"size_of returned makes no sense: what is returned is",
+        ),
         (mapped("grid", IN, {"count_of": "returned"}), r"count_of returned makes no sense: what is returned"),
-        (mapped("point_size", {"value": None}, {"size_of": "returned"}), r"needs a pointer to an integer"),
+        (
+            mapped("block", {"count_of": "returned"}),
+            r"count_of returned needs a pointer to an integer, because",
+        ),
+        (
+            mapped("refuse_with_text", {"size_of": "a"}, OUT),
+            r"size_of a needs a pointer to an integer, because",
+        ),
         (
             mapped("squares", {"out": "b", "capacity": {"value_of": "c"}}, {"in": "c"}, ok="not-null"),
             r"ok needs a pointer, but squares returns int",
@@ -745,3 +759,52 @@ def test_there_is_a_limit_of_callbacks(built):
 
     with pytest.raises(BadArtifact, match=r"row64: there can be 64 callbacks"):
         load(built("things"), {**OPTIONS, "callbacks": callbacks, "functions": functions})
+
+
+ODD_VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    1 << 70,
+    1.5,
+    "",
+    "a",
+    "returned",
+    "free",
+    "row",
+    "store",
+    [],
+    ["a"],
+    {},
+    {"in": "a"},
+]
+
+
+def _places(value, path=()):
+    """The path of every value inside a value."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from _places(inner, (*path, key))
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_any_plugin_json_loads_or_is_told_wrong(built, data):
+    """Whatever one value of it becomes, a key or a word, nothing but BadArtifact comes of it."""
+    options = copy.deepcopy(OPTIONS)
+    *path, last = data.draw(st.sampled_from(sorted(_places({**options, "cdef": ""}), key=str)))
+    target = options
+    for key in path:
+        target = target[key]
+    if isinstance(target, dict) and data.draw(st.booleans()):
+        target[
+            data.draw(st.sampled_from(["in", "out", "size_of", "callback", "length", "free", "of", "ok"]))
+        ] = target.pop(last)
+    else:
+        target[last] = data.draw(st.sampled_from(ODD_VALUES))
+
+    with contextlib.suppress(BadArtifact):
+        load(built("things"), options).functions()
