@@ -274,16 +274,17 @@ class Shapes:
     def _struct(self, ctype: CType) -> Struct:
         found = self._structs.get(ctype)
         if found is None:
+            if not ctype.fields:
+                raise ValueError(f"{ctype.cname} has no members, so nothing can be counted in it")
             if ffi.sizeof(ctype) > self._limit:
                 raise ValueError(f"{ctype.cname} has {ffi.sizeof(ctype)} bytes, more than the plugin may use")
             members = {name: self._member(ctype, name, field.type) for name, field in ctype.fields}
+            _check_unions(ctype)
             found = self._structs[ctype] = Struct(ctype, members)
         return found
 
     def _member(self, owner: CType, name: str, ctype: CType) -> Shape:
-        problem = f"{owner.cname} has the member {name or 'without a name'}"
-        if not name:
-            raise ValueError(f"{problem}, which stands for no plain value")
+        problem = f"{owner.cname} has the member {name}"
         try:
             if ctype.kind == "array":
                 if ctype.length is None:
@@ -296,3 +297,16 @@ class Shapes:
             return self.of(ctype)
         except ValueError as reason:
             raise ValueError(f"{problem}: {reason}") from None
+
+
+def _check_unions(ctype: CType) -> None:
+    """Refuse a union without a name: its members count as the struct's own, and lie over one another."""
+    end = 0
+    for name, field in ctype.fields:
+        if field.bitsize >= 0:
+            continue
+        if field.offset < end:
+            raise ValueError(
+                f"{ctype.cname} has the member {name} in a union, and nothing tells which counts"
+            )
+        end = field.offset + ffi.sizeof(field.type)

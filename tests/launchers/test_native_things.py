@@ -175,6 +175,33 @@ def test_what_plain_declarations_leave_open_is_not_guessed(built, function, mess
     assert function not in plugin.functions()
 
 
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ("", "struct it has no members"),
+        ("char big[1 << 30];", "struct it has 1073741824 bytes, more than the plugin may use"),
+        ("int n; char open[];", r"struct it has the member open: its length is open"),
+        ("int n; union { int x; float y; };", "struct it has the member y in a union"),
+        ("int n; struct { int a; union { int x; float y; }; };", "struct it has the member y in a union"),
+        ("int n; void *context;", r"struct it has the member context: void \* leads out of it"),
+        ("wchar_t letter;", "struct it has the member letter: wchar_t stands for no plain value"),
+    ],
+)
+def test_structs_that_stand_for_no_value(built, members, message):
+    """Without a size, without an end, with what cannot be told: refused before C is called."""
+    cdef = f"struct it {{ {members} }}; struct it *origin(void);"
+
+    with pytest.raises(BadArguments, match=f"origin cannot be called as declared: {message}"):
+        load(built("things"), {"cdef": cdef})("origin", [])
+
+
+def test_members_of_a_member_without_a_name(built):
+    """They count as the struct's own, as in C."""
+    cdef = "struct it { int n; struct { int inner; }; }; struct it *origin(void);"
+
+    assert load(built("things"), {"cdef": cdef})("origin", []) == {"n": 3, "inner": 4}
+
+
 def test_only_what_functions_names_can_be_called(things):
     """Helpers that plugin.json only mentions, such as what frees a text, are not for callers."""
     with pytest.raises(NoSuchFunction, match="'free_text'; the plugin offers: area, block"):
