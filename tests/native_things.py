@@ -1,5 +1,10 @@
 """The plugin fixtures/native/things.c as plugin.json describes it; tests change parts of it."""
 
+from frys_runtime.launchers import native
+from frys_runtime.launchers.artifact import Artifact
+
+MEMORY = 16 << 20
+
 CDEF = """
     struct point { int x, y; };
     enum colour { RED = 1, GREEN = 2, BROKEN = -7 };
@@ -140,3 +145,9 @@ AS_DECLARED = [
 FUNCTIONS |= {name: {} for name in AS_DECLARED}
 
 OPTIONS = {"cdef": CDEF, "handles": HANDLES, "callbacks": CALLBACKS, "functions": FUNCTIONS}
+
+
+def load(library, options):
+    """Load a compiled fixture with a section `native` of its plugin.json."""
+    files = {library.name: memoryview(library.read_bytes())}
+    return native.load(Artifact("test", library.name, files, str(library.parent), options, MEMORY))

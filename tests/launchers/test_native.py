@@ -38,19 +38,6 @@ def artifact(path: Path | None = None, /, **options):
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """Compile a fixture once: a function of its name."""
-    folder, libraries = tmp_path_factory.mktemp("native"), {}
-
-    def build(name):
-        if name not in libraries:
-            libraries[name] = compile_fixture(name, folder)
-        return libraries[name]
-
-    return build
-
-
-@pytest.fixture(scope="module")
 def text(built):
     """The plugin fixtures/native/text.c, loaded."""
     return native.load(artifact(built("text")))
