@@ -154,6 +154,11 @@ def gcc() -> Reason:
         return _run(["gcc", "-shared", "-fPIC", "-o", f"{folder}/probe.so", str(source)])
 
 
+def libraries() -> Reason:
+    """The shared libraries of SQLite and Expat are there, as plugins of the system's libraries."""
+    return _in_child("ctypes.CDLL('libsqlite3.so.0'), ctypes.CDLL('libexpat.so.1')")
+
+
 def bwrap() -> Reason:
     """Bubblewrap, the reference of the benchmarks, works."""
     return _run(["bwrap", "--ro-bind", "/", "/", "true"])
@@ -189,6 +194,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         cgroup_v2,
         uml,
         gcc,
+        libraries,
         bwrap,
         audit,
         pip,
