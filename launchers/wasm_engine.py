@@ -23,7 +23,7 @@ ffi: Any = _wasmtime_abi.ffi  # cffi's type stubs know neither structs nor funct
 
 VERSION = "50.0"
 _EXTERN_KINDS = ("function", "global", "table", "memory", "tag")
-_EXTERN_FUNCTION, _EXTERN_MEMORY = 0, 3
+_EXTERN_FUNCTION, _EXTERN_TABLE, _EXTERN_MEMORY = 0, 2, 3
 _OPT_LEVEL_SPEED = 1
 _POINTER_SIZE = 8
 _TRAP_STACK_OVERFLOW = 0
@@ -113,6 +113,12 @@ class Caller:
         self._lib = lib
         self._caller = caller
 
+    @property
+    def context(self) -> Pointer:
+        """The store of the calling instance."""
+        # SAFETY: the caller is valid (see Engine._call_host).
+        return self._lib.wasmtime_caller_context(self._caller)
+
     def memory(self) -> Memory:
         """Return the memory that the calling module exports.
 
@@ -124,7 +130,7 @@ class Caller:
         found = self._lib.wasmtime_caller_export_get(self._caller, b"memory", 6, extern)
         if not found or extern.kind != _EXTERN_MEMORY:
             raise PluginRaised("a host function needs the plugin's memory, but the module exports none")
-        return Memory(self._lib, self._lib.wasmtime_caller_context(self._caller), extern)
+        return Memory(self._lib, self.context, extern)
 
 
 class Engine:
@@ -151,6 +157,8 @@ class Engine:
         # as long as the process.
         self.engine: Pointer = lib.wasm_engine_new_with_config(config)
         self.linker: Pointer = lib.wasmtime_linker_new(self.engine)
+        # The last definition counts: two modules may import one name with different types.
+        lib.wasmtime_linker_allow_shadowing(self.linker, True)
         self._callback: Pointer = ffi.callback(_CALLBACK, self._call_host)
         numbers = {"i32": 0, "i64": 1, "f32": 2, "f64": 3, "externref": 128, "funcref": 129}
         self._kinds = {kind: lib.wasm_valtype_new(number) for kind, number in numbers.items()}
@@ -297,12 +305,15 @@ class Module:
     """A compiled module: what it wants, what it offers, and a way to make instances of it.
 
     Attributes:
+        engine: The engine that compiled it.
         imports: ((module, name), type) of each; the type of anything but a function is a word.
         exports: Name to type, likewise.
+        known: What an ABI found out about it and wants to keep for its next instance.
     """
 
     def __init__(self, engine: Engine, module: Pointer) -> None:
-        self._engine = engine
+        self.engine = engine
+        self.known: dict[str, Any] = {}
         self._module = module
         self._linked: Pointer = None
         self.imports: list[tuple[tuple[str, str], FunctionType | str]] = []
@@ -323,12 +334,12 @@ class Module:
         lib.wasm_exporttype_vec_delete(exports)
 
     def _type(self, extern: Pointer) -> FunctionType | str:
-        lib = self._engine.lib
+        lib = self.engine.lib
         kind = lib.wasm_externtype_kind(extern)
         if kind != _EXTERN_FUNCTION:
             return _EXTERN_KINDS[kind] if kind < len(_EXTERN_KINDS) else "something unknown"
         function = lib.wasm_externtype_as_functype_const(extern)
-        kinds = self._engine.kinds
+        kinds = self.engine.kinds
         return kinds(lib.wasm_functype_params(function)), kinds(lib.wasm_functype_results(function))
 
     def functions(self) -> dict[str, FunctionType]:
@@ -337,7 +348,7 @@ class Module:
 
     def missing_imports(self) -> list[str]:
         """Describe every import that no host function of the same type satisfies."""
-        offered = self._engine.host_types
+        offered = self.engine.host_types
         return [
             f"{module}.{name} ({describe(kind)})"
             for (module, name), kind in self.imports
@@ -358,24 +369,28 @@ class Module:
         if self._linked is None:
             linked = ffi.new("wasmtime_instance_pre_t **")
             # SAFETY: linker and module are alive; what comes back is ours until close().
-            error = self._engine.lib.wasmtime_linker_instantiate_pre(
-                self._engine.linker, self._module, linked
+            error = self.engine.lib.wasmtime_linker_instantiate_pre(
+                self.engine.linker, self._module, linked
             )
             if error:
-                raise BadArtifact(f"the module cannot be linked: {self._engine.take_error(error)}")
+                raise BadArtifact(f"the module cannot be linked: {self.engine.take_error(error)}")
             self._linked = linked[0]
-        return Instance(self._engine, self._linked, memory_limit)
+        return Instance(self.engine, self._linked, memory_limit)
 
     def close(self) -> None:
         """Free the module. Instances keep what they need of it."""
         # SAFETY: both are ours and used no more; wasmtime counts references.
         if self._linked is not None:
-            self._engine.lib.wasmtime_instance_pre_delete(self._linked)
-        self._engine.lib.wasmtime_module_delete(self._module)
+            self.engine.lib.wasmtime_instance_pre_delete(self._linked)
+        self.engine.lib.wasmtime_module_delete(self._module)
 
 
 class Instance:
-    """One instance of a module, in a store of its own."""
+    """One instance of a module, in a store of its own.
+
+    Attributes:
+        context: The inside of that store.
+    """
 
     def __init__(self, engine: Engine, linked: Pointer, memory_limit: int) -> None:
         self._engine = engine
@@ -383,10 +398,10 @@ class Instance:
         self._store: Pointer = lib.wasmtime_store_new(engine.engine, ffi.NULL, ffi.NULL)
         lib.wasmtime_store_limiter(self._store, memory_limit, memory_limit // _POINTER_SIZE, -1, -1, -1)
         # SAFETY: the context is a part of the store, which is ours until close().
-        self._context: Pointer = lib.wasmtime_store_context(self._store)
+        self.context: Pointer = lib.wasmtime_store_context(self._store)
         self._instance: Pointer = ffi.new("wasmtime_instance_t *")
         self._trap: Pointer = ffi.new("wasm_trap_t *[1]")
-        error = lib.wasmtime_instance_pre_instantiate(linked, self._context, self._instance, self._trap)
+        error = lib.wasmtime_instance_pre_instantiate(linked, self.context, self._instance, self._trap)
         if self._trap[0] or engine.host_raised:
             self.close()
             raise engine.failure(error, self._trap[0])
@@ -405,18 +420,22 @@ class Instance:
     def entry(self, name: str, signature: FunctionType) -> "Entry":
         """Return an exported function, ready to be called often."""
         extern = self._export(name, _EXTERN_FUNCTION)
-        return Entry(self._engine, self._context, extern, max(map(len, signature)), self._trap)
+        return Entry(self._engine, self.context, extern, max(map(len, signature)), self._trap)
 
     def memory(self) -> Memory:
         """Return the memory that the module exports as ``memory``."""
-        return Memory(self._engine.lib, self._context, self._export("memory", _EXTERN_MEMORY))
+        return Memory(self._engine.lib, self.context, self._export("memory", _EXTERN_MEMORY))
+
+    def table(self, name: str) -> Pointer:
+        """Return an exported table, as ``wasm_references`` takes it."""
+        return self._export(name, _EXTERN_TABLE)
 
     def _export(self, name: str, kind: int) -> Pointer:
         extern = ffi.new("wasmtime_extern_t *")
         data = name.encode()
         # SAFETY: context and instance are alive, the extern is ours.
         found = self._engine.lib.wasmtime_instance_export_get(
-            self._context, self._instance, data, len(data), extern
+            self.context, self._instance, data, len(data), extern
         )
         if not found or extern.kind != kind:
             raise BadArtifact(f"the module's export {name!r} cannot be used as a {_EXTERN_KINDS[kind]}")
