@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from .config import Permission
 from .errors import ConfigError
+from .interfaces import Function, Interface, Types
 from .messages import check_value
 
 MAX_BYTES: Final = 1 << 20
@@ -72,17 +73,33 @@ class Dependency(_Document, frozen=True):
 
 
 class Export(_Document, frozen=True):
-    """A function that the plugin offers, for people and for other plugins."""
+    """A function that the plugin offers to other plugins, with types of :mod:`frys_runtime.interfaces`."""
 
     params: tuple[_Word, ...] = ()
     returns: _Word | None = None
 
 
+class Overflow(StrEnum):
+    """What becomes of events when a subscriber is too slow for them."""
+
+    DROP_OLDEST = "drop-oldest"
+    DROP_NEWEST = "drop-newest"
+    DISCONNECT = "disconnect"
+    """It gets no event any more until it is loaded again."""
+
+
 class Events(_Document, frozen=True):
-    """The events that the plugin emits, with their types, and those that it wants."""
+    """The events that the plugin emits, with their types, and those that it wants.
+
+    Attributes:
+        publishes: The types of their data, by name.
+        subscribes: Names; each is handled by its function ``on_NAME``, or else by ``on_event``.
+        overflow: What becomes of those for which it is too slow.
+    """
 
     publishes: dict[str, str] = {}
     subscribes: tuple[_Word, ...] = ()
+    overflow: Overflow = Overflow.DROP_OLDEST
 
 
 class Metadata(_Document, frozen=True):
@@ -104,8 +121,9 @@ class Metadata(_Document, frozen=True):
         optional_permissions: What it asks for, and can do without.
         resource_limits: What it says it needs at most.
         dependencies: Other plugins.
-        exports: Functions by name.
+        exports: Functions by name, for other plugins.
         events: Events by name.
+        types: Records and enumerations that the types of exports and events name.
         options: The format's own section of the file (``"native": {...}`` and so on), which the
             launcher checks.
     """
@@ -125,6 +143,7 @@ class Metadata(_Document, frozen=True):
     dependencies: tuple[Dependency, ...] = ()
     exports: dict[str, Export] = {}
     events: Events = Events()
+    types: dict[str, Any] = {}
     options: dict[str, Any] = {}
 
     @staticmethod
@@ -141,6 +160,26 @@ class Metadata(_Document, frozen=True):
                 "rename the file, or load it under another id with load_plugin(path, plugin_id=...)",
             )
         return Metadata(id=stem, name=stem, version="0.0.0", format=kind, entry=entry)
+
+
+def interface(metadata: Metadata, file: str = "plugin.json") -> Interface:
+    """What a plugin declares for other plugins.
+
+    Raises:
+        ConfigError: A type is unknown or makes no sense.
+    """
+    types = Types(metadata.types, file)
+    functions = {
+        name: Function(
+            tuple(types.parse(text, f"exports.{name}.params") for text in export.params),
+            types.parse(export.returns or "any", f"exports.{name}.returns"),
+        )
+        for name, export in metadata.exports.items()
+    }
+    published = metadata.events.publishes.items()
+    return Interface(
+        functions, {name: types.parse(text, f"events.publishes.{name}") for name, text in published}
+    )
 
 
 def parse_metadata(data: bytes, file: str) -> Metadata:
@@ -163,6 +202,7 @@ def parse_metadata(data: bytes, file: str) -> Metadata:
     )
     metadata = _convert(document, Metadata, file, "")
     _check_entry(metadata, options, file)
+    interface(metadata, file)
     return msgspec.structs.replace(metadata, options=options, name=metadata.name or metadata.id)
 
 

@@ -29,7 +29,6 @@ from .failures import BadArtifact, Failure
 from .python_collect import collect, compiled
 from .python_inside import warm
 from .python_plugin import Program
-from .serve import Lane
 
 NEEDS_FILES = True
 
@@ -70,7 +69,7 @@ _OPENED = (
 )
 # What a subinterpreter gets of ours; it sees none of our files.
 _INSIDE = (
-    *("artifact", "codec", "failures", "serve"),
+    *("artifact", "codec", "failures", "host", "serve", "values"),
     *("python_inside", "python_loop", "python_plugin", "python_sources", "python_traceback"),
 )
 _IMMORTALISE = "frys_runtime.linux.cpython"
@@ -166,7 +165,8 @@ class Inside:
         report = memoryview(mmap.mmap(-1, _REPORT_SIZE))
         names = list(artifact.files)
         limits = [artifact.memory_limit, artifact.stack_limit]
-        facts = pack([artifact.plugin_id, artifact.entry, artifact.root, names, *limits])
+        lane, pending = artifact.host.hand_over()
+        facts = pack([artifact.plugin_id, artifact.entry, artifact.root, names, *limits, lane, pending])
         views = {f"file_{number}": artifact.files[name] for number, name in enumerate(names)}
         _run(interpreter, "load(globals())", {"facts": facts, "report": report, **views})
         size = int.from_bytes(report[:4], "big")
@@ -183,10 +183,9 @@ class Inside:
         """Name the functions that can be called, with their signatures."""
         return self._functions
 
-    def serve(self, lane: Lane) -> None:
-        """Hand the lane to the subinterpreter until the host closes it."""
-        fd, pending = lane.hand_over()
-        _run(self._interpreter, "serve_lane(lane, pending)", {"lane": fd, "pending": pending})
+    def serve(self) -> None:
+        """Let the subinterpreter serve until the host closes the lane."""
+        _run(self._interpreter, "serve_lane()", {})
 
 
 def _make_interpreter() -> int:
