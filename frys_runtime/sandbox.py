@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+import msgspec
+
 from . import monitor, wire
 from .config import ResourceUsage
 from .errors import (
@@ -343,6 +345,7 @@ class PluginSandbox:
             "files": [list(file) for file in bundle.files],
             "size": bundle.size,
             "options": bundle.metadata.options,
+            "exports": msgspec.to_builtins(bundle.metadata.exports),
             "memory": limits.memory,
             "stack": limits.stack,
         }

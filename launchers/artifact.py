@@ -22,10 +22,21 @@ class Artifact:
         options: The format's own section of ``plugin.json``.
         memory_limit: Bytes that the plugin may use; the kernel enforces the same number.
         stack_limit: Bytes of C stack that an engine may use.
+        exports: The types of its functions, as ``exports`` of ``plugin.json`` declares them.
         host: Whom the plugin may ask for services; by default one that refuses everything.
     """
 
-    __slots__ = ("entry", "files", "host", "memory_limit", "options", "plugin_id", "root", "stack_limit")
+    __slots__ = (
+        "entry",
+        "exports",
+        "files",
+        "host",
+        "memory_limit",
+        "options",
+        "plugin_id",
+        "root",
+        "stack_limit",
+    )
 
     def __init__(
         self,
@@ -37,6 +48,7 @@ class Artifact:
         memory_limit: int = 64 << 20,
         stack_limit: int = 1 << 20,
         host: Host | None = None,
+        exports: dict[str, Value] | None = None,
     ) -> None:
         self.plugin_id = plugin_id
         self.entry = entry
@@ -45,4 +57,5 @@ class Artifact:
         self.options = options if options is not None else {}
         self.memory_limit = memory_limit
         self.stack_limit = stack_limit
+        self.exports = exports if exports is not None else {}
         self.host = host if host is not None else Host()

@@ -102,6 +102,7 @@ def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail, host: Host)
         details["memory"],
         details["stack"],
         host,
+        details["exports"],
     )
 
 

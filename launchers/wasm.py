@@ -8,11 +8,11 @@ from functools import cache
 
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
-from .wasm_abi import Abi, Function, Guest, command, foreign, frys_bytes, numeric
+from .wasm_abi import Abi, Declined, Function, Guest, bindgen, command, foreign, frys_bytes, numeric
 from .wasm_engine import Engine, Instance, Module
 from .wasm_wasi import Program, Wasi
 
-_ABIS: tuple[Abi, ...] = (command, frys_bytes, numeric)
+_ABIS: tuple[Abi, ...] = (command, frys_bytes, bindgen, numeric)
 _INITIALIZE = "_initialize"
 # A trap at ``unreachable`` with less than this part of the memory limit left is what a failed
 # allocation looks like: allocators ask for more than a page, and the compilers' runtimes abort so.
@@ -90,10 +90,12 @@ def load(artifact: Artifact) -> "Plugin":
     engine, wasi = _runtime()
     module = engine.compile(code)
     foreign.refuse(module)
+    abi = next((abi for abi in _ABIS if abi.recognises(module)), None)
+    if abi is not None and hasattr(abi, "offer"):
+        abi.offer(artifact, module)
     missing = module.missing_imports()
     if missing:
         raise BadArtifact(f"the module imports what Frys does not offer: {', '.join(missing)}")
-    abi = next((abi for abi in _ABIS if abi.recognises(module)), None)
     if abi is None:
         raise BadArtifact("the module exports no function, so there is nothing to call")
     engine.trim()
@@ -146,7 +148,7 @@ class Plugin:
             raise NoSuchFunction(function, list(self._functions))
         try:
             result = found.call(args)
-        except BadArguments:
+        except (BadArguments, Declined):
             raise
         except Failure as failure:
             explained = self._explain(failure)
@@ -163,6 +165,8 @@ class Plugin:
 
     def _start(self) -> None:
         self._wasi.program = Program([self._artifact.plugin_id.encode()])
+        if hasattr(self._abi, "offer"):
+            self._abi.offer(self._artifact, self._module)
         instance = self._module.instantiate(self._artifact.memory_limit)
         try:
             if self._abi is not command and self._module.exports.get(_INITIALIZE) == ((), ()):

@@ -369,9 +369,7 @@ class Module:
         if self._linked is None:
             linked = ffi.new("wasmtime_instance_pre_t **")
             # SAFETY: linker and module are alive; what comes back is ours until close().
-            error = self.engine.lib.wasmtime_linker_instantiate_pre(
-                self.engine.linker, self._module, linked
-            )
+            error = self.engine.lib.wasmtime_linker_instantiate_pre(self.engine.linker, self._module, linked)
             if error:
                 raise BadArtifact(f"the module cannot be linked: {self.engine.take_error(error)}")
             self._linked = linked[0]

@@ -9,7 +9,7 @@ import itertools
 from .failures import LimitReached
 from .wasm_engine import Engine, Pointer, ffi
 
-_MOST_VALUES = 1 << 16
+_MOST_VALUES = 1 << 15
 _EXTERNREF = 6  # WASMTIME_EXTERNREF of wasmtime/val.h
 _FINALIZER = "void(void *)"
 

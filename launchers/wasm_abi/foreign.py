@@ -50,10 +50,6 @@ def _kind(module: Module) -> str:
     origins = {origin for origin, _ in imports}
     if any(origin.startswith("extism:") for origin in origins):
         return "an Extism plugin"
-    if any(name.startswith("__wbindgen_") for name in module.exports) or any(
-        origin in ("wbg", "__wbindgen_placeholder__") or origin.endswith("_bg.js") for origin in origins
-    ):
-        return "a wasm-bindgen module"
     if imports.get(("env", "abort")) == _ASSEMBLYSCRIPT_ABORT or {"__new", "__pin"} <= module.exports.keys():
         return "an AssemblyScript module"
     if origins & {"gojs", "go"}:

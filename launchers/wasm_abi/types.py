@@ -38,8 +38,9 @@ _DECLARATION = re.compile(
     r"(?:function\s+(?P<function>[\w$]+)\s*\(|class\s+(?P<class>[\w$]+)|enum\s+(?P<enum>[\w$]+))",
     re.ASCII,
 )
-_MEMBER = re.compile(r"(?P<static>static\s+)?(?:readonly\s+)?(?P<name>[\w$]+)(?P<optional>\?)?\s*(?P<mark>[(:])",
-                     re.ASCII)  # fmt: skip
+_MEMBER = re.compile(
+    r"(?P<static>static\s+)?(?:readonly\s+)?(?P<name>[\w$]+)(?P<optional>\?)?\s*(?P<mark>[(:])", re.ASCII
+)
 
 
 class Signature:
@@ -137,9 +138,7 @@ def of_typescript(source: str) -> Types:
     return types
 
 
-def _class(
-    source: str, name: str, at: int, classes: set[str], numbers: set[str], types: Types
-) -> None:
+def _class(source: str, name: str, at: int, classes: set[str], numbers: set[str], types: Types) -> None:
     at = source.find("{", at) + 1
     end = _closing(source, at - 1) if at else 0
     while at < end:
