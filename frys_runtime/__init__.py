@@ -11,14 +11,15 @@ Imports only go down these layers (``make check`` holds it):
     cli, daemon, cluster                                  what a person or a machine starts
     manager                                               the one front door
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
-    nursery, services                                     parked children by kind; what plugins ask their host
+    nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
     keyvalue, http_broker                                 what plugins keep; HTTP for those who may
-    policy_check                                          what is wrong with a policy; its schema
+    policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit                                                 the log of what happened
-    policy_syscalls, policy_grants, interfaces            lists of system calls; grants; declared types
+    policy_terms                                          what a policy says, and what wishes make of it
+    policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
     policy_file                                           YAML, read strictly
     linux, config, messages, events                       system calls; settings; values that travel; news
     errors                                                everything that is raised

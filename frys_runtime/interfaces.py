@@ -94,12 +94,14 @@ class Types:
         for name, meaning in declared.items():
             at = f"types.{name}"
             if not _NAME.match(name) or name in _SCALARS or name in _ALIASES or name == "any":
-                self._fail(at, "is no name for a type: letters, digits and underscores, and none that exists")
+                raise self._wrong(
+                    at, "is no name for a type: letters, digits and underscores, and none that exists"
+                )
             words = meaning if isinstance(meaning, list | tuple) else ()
             if words and all(isinstance(word, str) for word in words):
                 continue
             if not (isinstance(meaning, dict) and all(isinstance(text, str) for text in meaning.values())):
-                self._fail(at, "must be a record {field: type, ...} or an enumeration [word, ...]")
+                raise self._wrong(at, "must be a record {field: type, ...} or an enumeration [word, ...]")
         for name in declared:
             self.parse(name, f"types.{name}")
 
@@ -118,7 +120,9 @@ class Types:
     def _parse(self, text: str, whole: str, at: str, depth: int) -> Type:
         text = text.strip()
         if depth > _MAX_DEPTH:
-            self._fail(at, f"has a type nested deeper than {_MAX_DEPTH} levels, or one that contains itself")
+            raise self._wrong(
+                at, f"has a type nested deeper than {_MAX_DEPTH} levels, or one that contains itself"
+            )
         if text.endswith("?"):
             return Type(text, "optional", self._parse(text[:-1], whole, at, depth + 1))
         if match := re.fullmatch(r"(list|map)<(.*)>", text):
@@ -131,7 +135,7 @@ class Types:
         if "<" in text:
             return self._parse(text, whole, at, depth + 1)
         known = ", ".join((*_SCALARS, "any", "list<T>", "map<T>", "T?", *self._declared))
-        return self._fail(at, f"has the unknown type {whole!r}; known are {known}")
+        raise self._wrong(at, f"has the unknown type {whole!r}; known are {known}")
 
     def _named(self, name: str, at: str, depth: int) -> Type:
         meaning = self._declared[name]
@@ -143,8 +147,8 @@ class Types:
             return Type(name, "record", fields=fields)
         return Type(name, "enum", words=frozenset(meaning))
 
-    def _fail(self, at: str, reason: str) -> Any:
-        raise ConfigError(f"{self._file}: {at}", reason)
+    def _wrong(self, at: str, reason: str) -> ConfigError:
+        return ConfigError(f"{self._file}: {at}", reason)
 
 
 def check(declared: Type, value: MessageValue, path: str) -> None:

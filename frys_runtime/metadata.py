@@ -17,7 +17,7 @@ from msgspec import Meta
 from .config import Permission
 from .errors import ConfigError
 from .interfaces import Function, Interface, Types
-from .messages import check_value
+from .messages import check_value, pack_config
 
 MAX_BYTES: Final = 1 << 20
 """The longest ``plugin.json``."""
@@ -124,6 +124,7 @@ class Metadata(_Document, frozen=True):
         exports: Functions by name, for other plugins.
         events: Events by name.
         types: Records and enumerations that the types of exports and events name.
+        config: Defaults of what the plugin's ``frys.config`` reads; a policy's values go before them.
         options: The format's own section of the file (``"native": {...}`` and so on), which the
             launcher checks.
     """
@@ -144,6 +145,7 @@ class Metadata(_Document, frozen=True):
     exports: dict[str, Export] = {}
     events: Events = Events()
     types: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     options: dict[str, Any] = {}
 
     @staticmethod
@@ -201,6 +203,7 @@ def parse_metadata(data: bytes, file: str) -> Metadata:
         events.get("publishes") if isinstance(events, dict) else None, str, file, "events.publishes"
     )
     metadata = _convert(document, Metadata, file, "")
+    _check_config(metadata.config, file)
     _check_entry(metadata, options, file)
     interface(metadata, file)
     return msgspec.structs.replace(metadata, options=options, name=metadata.name or metadata.id)
@@ -314,6 +317,14 @@ def _check_members(members: Any, kind: type[Any], file: str, at: str) -> None:
                 f"{file}: {at}", f"has the name {_printable(repr(name[:20]))}; use 1 to 128 characters"
             )
         _convert(value, kind, file, f"{at}.{name}")
+
+
+def _check_config(config: Mapping[str, Any], file: str) -> None:
+    try:
+        pack_config(config)
+    except ValueError as error:
+        reason = f"cannot be what frys.config reads: {_printable(str(error))}"
+        raise ConfigError(f"{file}: config", reason) from None
 
 
 def _convert[T](value: Any, kind: type[T], file: str, at: str) -> T:

@@ -1,35 +1,19 @@
-"""What is worth saying about a policy that can be read: findings, differences, the JSON Schema of files."""
+"""What is worth saying about a policy that can be read: findings, and differences."""
 
-import json
 import os
-import re
 from collections.abc import Iterator
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from inspect import cleandoc
 from itertools import combinations
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from .config import IsolationLevel, Permission
-from .policy import (
-    CORES,
-    KEYS,
-    LAYERS,
-    LIMITS,
-    MAY_BE_ZERO,
-    SECTION,
-    Limits,
-    Policy,
-    PolicyFile,
-    change_key,
-    level_policy,
-    quantity,
-    settings,
-    weight,
-)
+from .policy import PolicyFile, change_key, level_policy, settings, weight
+from .policy_grants import NetworkGrant, is_private
 from .policy_syscalls import FORMATS, Change, Syscalls
+from .policy_terms import Policy, quantity
 
 
 class Kind(StrEnum):
@@ -115,6 +99,10 @@ def _meet(one: str, two: str) -> bool:
 
 def _remarks(policy: Policy) -> Iterator[_Remark]:
     yield from _grants(policy)
+    for at in range(len(policy.http)):
+        yield from _requests(policy, at)
+    yield from _asks(policy)
+    yield from _signatures(policy)
     yield from _permissions(policy)
     yield from _limits(policy)
     for at in range(len(policy.changes)):
@@ -156,6 +144,73 @@ def _grants(policy: Policy) -> Iterator[_Remark]:
         yield Kind.WIDE, "require", text
     if policy.on_violation == "log":
         yield Kind.WIDE, "on_violation", "lets forbidden calls happen: it is for learning what a plugin needs"
+
+
+_USUAL: Final = NetworkGrant(hosts=())
+
+
+def _requests(policy: Policy, at: int) -> Iterator[_Remark]:
+    grant, earlier, limits = policy.http[at], policy.http[:at], policy.limits
+    key = f"network.{at}"
+    patterns = [host for host in grant.hosts if host.startswith("*")]
+    for host in patterns:
+        if host == "*":
+            yield Kind.WIDE, key, "reaches every host, so whatever the plugin knows can leave: name the hosts"
+        elif host.count(".") == 1:
+            yield Kind.WIDE, key, f"reaches {host}, which is a whole top-level domain"
+    if grant.private and patterns:
+        text = f"is private with {patterns[0]}: who answers for such a name chooses a machine of your network"
+        yield Kind.WIDE, key, text
+    public = [host for host in grant.hosts if not is_private(host)]
+    for host in () if grant.private else sorted({*grant.hosts} - {*public}):
+        text = f"names {host}, which is this machine or its network: refused unless private is true"
+        yield Kind.CONTRADICTORY, key, text
+    if grant.plain and public:
+        text = f"is plain with {public[0]}: what is sent and received can be read and changed on the way"
+        yield Kind.WIDE, key, text
+    if grant.plain and grant.ports == _USUAL.ports:
+        yield Kind.USELESS, key, "is plain, but its one port, 443, speaks TLS: name the port of http://, too"
+    if _USUAL.max_response != grant.max_response > limits.memory:
+        text = f"lets in more than the {quantity('memory', limits.memory)} of memory that there are"
+        yield Kind.CONTRADICTORY, key, text
+    if _USUAL.timeout != grant.timeout > limits.execution_time:
+        text = f"waits longer than a call may: {quantity('execution_time', limits.execution_time)}"
+        yield Kind.CONTRADICTORY, key, text
+    reached = ((host, port) for host in grant.hosts for port in grant.ports)
+    if all(any(before.reaches(host, port) for before in earlier) for host, port in reached):
+        yield Kind.USELESS, key, "is never asked: those before it decide about all its hosts and ports"
+
+
+def _asks(policy: Policy) -> Iterator[_Remark]:
+    """Messages, host functions, and what belongs to them."""
+    messages, kv = policy.messages, policy.limits.kv
+    everything = {
+        "messages.call": ([target for target, _ in messages.call], "opens every plugin, also later ones"),
+        "messages.publish": (messages.publish, "lets it raise every event, also those that others act upon"),
+        "messages.subscribe": (messages.subscribe, "shows it every event, whatever that holds"),
+        "host_functions": (
+            policy.host_functions,
+            "opens every host function, also later ones",
+        ),
+    }
+    for key, (names, text) in everything.items():
+        if any(not name.strip("*") for name in names):
+            yield Kind.WIDE, key, f"{text}: name them"
+    if policy.may_use("kv") and not kv:
+        yield Kind.CONTRADICTORY, "host_functions", "has kv, but limits.kv is 0"
+    if not policy.may_use("kv") and 0 != kv != level_policy(policy.level).limits.kv:
+        yield Kind.USELESS, "limits.kv", "is of a store that it may not use: host_functions has no kv"
+    if policy.config and not policy.may_use("config"):
+        key = f"config.{next(iter(policy.config))}"
+        yield Kind.USELESS, key, "cannot be read: host_functions has no config"
+
+
+def _signatures(policy: Policy) -> Iterator[_Remark]:
+    if policy.signatures.required:
+        text = "refuses every plugin: this version of Frys has no signed packages"
+        yield Kind.CONTRADICTORY, "signatures.required", text
+    elif policy.signatures.keys:
+        yield Kind.USELESS, "signatures.keys", "are not asked for: signatures.required is false"
 
 
 def _permissions(policy: Policy) -> Iterator[_Remark]:
@@ -251,100 +306,3 @@ def diff(one: Policy, two: Policy) -> list[Difference]:
             before, after = sorted({*before} - {*after}), sorted({*after} - {*before})
         found.append(Difference(key, before, after))
     return found
-
-
-# The JSON Schema of a deployment's file, for editors. The reader is what decides; the schema may be stricter.
-
-_FLAG: Final = {"type": "boolean"}
-_SHAPES: Final[dict[str, dict[str, Any]]] = {
-    "extends": {"enum": [str(level) for level in IsolationLevel]},
-    "description": {"type": "string", "minLength": 1},
-    "view": {"enum": ["engine", "minimal", "system"]},
-    "after_load": {"enum": ["none", "read-only"]},
-    "read": {"type": "array", "items": {"type": "string", "pattern": "^/."}},
-    "write": {"type": "array", "items": {"type": "string", "pattern": "^/."}},
-    "network": _FLAG,
-    "processes": _FLAG,
-    "threads": _FLAG,
-    "permissions": {
-        "anyOf": [
-            {"const": "granted"},
-            {"type": "array", "items": {"enum": [str(one) for one in Permission]}},
-        ]
-    },
-    "require": {"type": "array", "items": {"enum": list(LAYERS)}},
-    "on_violation": {"enum": ["kill", "deny", "log"]},
-    "max_violations": {"type": "integer", "minimum": 0},
-}
-_ABOUT: Final = {
-    "extends": "The isolation level to start from.",
-    "limits": "How much a plugin may use.",
-    "syscalls": "System calls to add to the level's lists or to take from them, each with its reason.",
-    "plugins": "What is different for single plugins, by id or by a pattern with * and ?.",
-    "permissions": "The permissions that a plugin.json may ask for; granted: those that the grants open.",
-}
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a deployment's file."""
-    about = {**_described(Policy), **_ABOUT}
-    shapes = {**_SHAPES, "limits": _defined("limits"), "syscalls": _defined("syscalls")}
-    keys = {key: {"description": about[key], **shapes[key]} for key in KEYS}
-    plugins = {
-        "description": about["plugins"],
-        "type": "object",
-        "propertyNames": {"pattern": SECTION.pattern},
-        "additionalProperties": _object(keys),
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A policy of Frys",
-        "required": ["extends"],
-        **_object({**keys, "plugins": plugins}),
-        "$defs": {"limits": _limits_schema(), **_syscalls_schemas()},
-    }
-
-
-def _defined(name: str) -> dict[str, str]:
-    return {"$ref": f"#/$defs/{name}"}
-
-
-def _limits_schema() -> dict[str, Any]:
-    about = _described(Limits)
-    found: dict[str, Any] = {}
-    for name, units in LIMITS.items():
-        zero = [{"const": 0}] if name in MAY_BE_ZERO else []
-        pattern = rf"^[0-9]{{1,15}}(\.[0-9]{{1,6}})? ?({'|'.join(units)})$"
-        amount = {"type": "string", "pattern": pattern} if units else {"type": "integer", "minimum": 1}
-        other = [{"const": "none"}] if units is CORES else zero
-        found[name] = {"description": about[name], **({"anyOf": [amount, *other]} if other else amount)}
-    return _object(found)
-
-
-def _syscalls_schemas() -> dict[str, Any]:
-    why = {"type": "string", "minLength": 1}
-    when = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-    rule = {**_object({"when": when, "why": why}), "required": ["when", "why"]}
-    calls = {"type": "object", "additionalProperties": {"anyOf": [why, rule]}}
-    return {
-        "calls": calls,
-        "phases": _object(dict.fromkeys(("load", "serve"), _defined("calls"))),
-        "sections": _object(dict.fromkeys(("common", *FORMATS), _defined("phases"))),
-        "syscalls": _object(dict.fromkeys(("allow", "forbid"), _defined("sections"))),
-    }
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "properties": properties}
-
-
-def _described(kind: type) -> dict[str, str]:
-    """The descriptions of a class's attributes, from its docstring."""
-    text = cleandoc(kind.__doc__ or "").partition("Attributes:")[2]
-    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", about).replace("``", "") for name, about in found}
-
-
-def schema_text() -> str:
-    """The text of ``policies/policy.schema.json``."""
-    return json.dumps(schema(), indent=2) + "\n"

@@ -15,7 +15,7 @@ from .communicator import Peer, PluginCommunicator
 from .http_broker import HttpBroker
 from .keyvalue import KeyValueStore
 from .messages import MessageValue, Refused
-from .policy import Policy
+from .policy_terms import Policy
 
 logger = logging.getLogger("frys.plugin")
 

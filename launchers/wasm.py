@@ -8,11 +8,22 @@ from functools import cache
 
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
-from .wasm_abi import Abi, Declined, Function, Guest, bindgen, command, foreign, frys_bytes, numeric
+from .wasm_abi import (
+    Abi,
+    Declined,
+    Function,
+    Guest,
+    assemblyscript,
+    bindgen,
+    command,
+    foreign,
+    frys_bytes,
+    numeric,
+)
 from .wasm_engine import Engine, Instance, Module
-from .wasm_wasi import Program, Wasi
+from .wasm_wasi import Program, Wasi, surroundings
 
-_ABIS: tuple[Abi, ...] = (command, frys_bytes, bindgen, numeric)
+_ABIS: tuple[Abi, ...] = (command, frys_bytes, bindgen, assemblyscript, numeric)
 _INITIALIZE = "_initialize"
 # A trap at ``unreachable`` with less than this part of the memory limit left is what a failed
 # allocation looks like: allocators ask for more than a page, and the compilers' runtimes abort so.
@@ -119,7 +130,16 @@ class Plugin:
         deadline: Set by the serving loop, and kept by the host alone.
     """
 
-    __slots__ = ("_abi", "_artifact", "_functions", "_instance", "_module", "_wasi", "deadline")
+    __slots__ = (
+        "_abi",
+        "_artifact",
+        "_functions",
+        "_instance",
+        "_module",
+        "_surroundings",
+        "_wasi",
+        "deadline",
+    )
 
     def __init__(self, artifact: Artifact, abi: Abi, module: Module, wasi: Wasi) -> None:
         self.deadline = 0.0
@@ -129,6 +149,7 @@ class Plugin:
         self._wasi = wasi
         self._instance: Instance | None = None
         self._functions: dict[str, Function] = {}
+        self._surroundings = surroundings(artifact)
         self._start()
 
     def functions(self) -> dict[str, str]:
@@ -164,7 +185,8 @@ class Plugin:
         self._module.close()
 
     def _start(self) -> None:
-        self._wasi.program = Program([self._artifact.plugin_id.encode()])
+        arguments, environment, tree = self._surroundings
+        self._wasi.program = Program(arguments, environment=environment, tree=tree)
         if hasattr(self._abi, "offer"):
             self._abi.offer(self._artifact, self._module)
         instance = self._module.instantiate(self._artifact.memory_limit)

@@ -23,7 +23,8 @@ ffi: Any = _wasmtime_abi.ffi  # cffi's type stubs know neither structs nor funct
 
 VERSION = "50.0"
 _EXTERN_KINDS = ("function", "global", "table", "memory", "tag")
-_EXTERN_FUNCTION, _EXTERN_TABLE, _EXTERN_MEMORY = 0, 2, 3
+_EXTERN_FUNCTION, _EXTERN_GLOBAL, _EXTERN_TABLE, _EXTERN_MEMORY = range(4)
+_I32 = 0
 _OPT_LEVEL_SPEED = 1
 _POINTER_SIZE = 8
 _TRAP_STACK_OVERFLOW = 0
@@ -423,6 +424,22 @@ class Instance:
     def memory(self) -> Memory:
         """Return the memory that the module exports as ``memory``."""
         return Memory(self._engine.lib, self.context, self._export("memory", _EXTERN_MEMORY))
+
+    def number(self, name: str) -> int:
+        """Return the value of an exported global of type i32.
+
+        Raises:
+            BadArtifact: It is none.
+        """
+        value = ffi.new("wasmtime_val_t *")
+        extern = self._export(name, _EXTERN_GLOBAL)
+        # SAFETY: context and global belong together; wasmtime fills the value, which is no reference if it
+        # is an i32, and is given back if it is one.
+        self._engine.lib.wasmtime_global_get(self.context, ffi.addressof(extern.of, "global"), value)
+        if value.kind != _I32:
+            self._engine.lib.wasmtime_val_unroot(value)
+            raise BadArtifact(f"the module's global {name!r} is no i32")
+        return int(value.of.i32)
 
     def table(self, name: str) -> Pointer:
         """Return an exported table, as ``wasm_references`` takes it."""

@@ -220,7 +220,7 @@ class _Caller:
     def _known(self, kind: str) -> str:
         """Replace the name of no known struct by what any object of JavaScript is."""
         base = kind.removesuffix("?")
-        if base[:1].isupper() and base.lower() not in self._objects.structs:
+        if base == "buffer" or (base[:1].isupper() and base.lower() not in self._objects.structs):
             return "any"
         return kind
 

@@ -1,8 +1,8 @@
 """The types that authors give to their functions, where the module alone says only ``i32``.
 
 A type is one word: ``bytes``, ``str``, ``bool``, ``number``, ``bigint``, ``void``, ``any`` (whatever
-travels), one of the sized numbers ``i8`` ... ``u64``, ``f32``, ``f64``, ``list:u32`` for an array of one
-of them, or the name of a struct. A ``?`` behind it lets ``None`` in.
+travels), ``buffer`` (AssemblyScript's ArrayBuffer), one of the sized numbers ``i8`` ... ``u64``, ``f32``,
+``f64``, ``list:u32`` for an array of one of them, or the name of a struct. ``?`` behind it lets ``None`` in.
 
 They are read from ``plugin.json`` and from the TypeScript declarations (``.d.ts``) that compilers write
 beside a module. Both are the plugin's own words: a wrong type gives a wrong value or an error, no more.
@@ -20,11 +20,11 @@ SIZES = {
 }  # fmt: skip
 """Sized numbers, with the letter that ``struct`` has for them."""
 
-_WORDS = {"bytes", "str", "bool", "number", "bigint", "void", "any", *SIZES}
+_WORDS = {"bytes", "str", "bool", "number", "bigint", "void", "any", "buffer", *SIZES}
 _SPELLINGS = {
     "string": "str", "String": "str", "boolean": "bool", "int": "number", "integer": "number",
     "float": "f64", "undefined": "void", "null": "void", "usize": "u32", "isize": "i32",
-    "Uint8Array": "bytes", "Uint8ClampedArray": "bytes", "ArrayBuffer": "bytes",
+    "Uint8Array": "bytes", "Uint8ClampedArray": "bytes", "ArrayBuffer": "buffer",
     "Int8Array": "list:i8", "Int16Array": "list:i16", "Uint16Array": "list:u16",
     "Int32Array": "list:i32", "Uint32Array": "list:u32", "Float32Array": "list:f32",
     "Float64Array": "list:f64", "BigInt64Array": "list:i64", "BigUint64Array": "list:u64",
