@@ -6,6 +6,7 @@ warmed. A child compiles its own plugin, inside the jail.
 
 from functools import cache
 
+from . import wasm_inspect
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
 from .wasm_abi import (
@@ -21,9 +22,16 @@ from .wasm_abi import (
     numeric,
 )
 from .wasm_engine import Engine, Instance, Module
+from .wasm_inspect import Inspector
 from .wasm_wasi import Program, Wasi, surroundings
 
-_ABIS: tuple[Abi, ...] = (command, frys_bytes, bindgen, assemblyscript, numeric)
+_ABIS: dict[str, Abi] = {
+    "WASI command": command,
+    "Frys bytes ABI": frys_bytes,
+    "wasm-bindgen": bindgen,
+    "AssemblyScript": assemblyscript,
+    "numeric functions": numeric,
+}
 _INITIALIZE = "_initialize"
 # A trap at ``unreachable`` with less than this part of the memory limit left is what a failed
 # allocation looks like: allocators ask for more than a page, and the compilers' runtimes abort so.
@@ -55,6 +63,7 @@ _WARM_UP = b"""(module
 @cache
 def _runtime() -> tuple[Engine, Wasi]:
     engine = Engine()
+    bindgen.glue(engine)
     return engine, Wasi(engine)
 
 
@@ -86,7 +95,7 @@ def park() -> None:
     engine.compile(_warm_up()).close()
 
 
-def load(artifact: Artifact) -> "Plugin":
+def load(artifact: Artifact) -> "Plugin | Inspector":
     """Compile a module, start an instance of it, and bind what it exports.
 
     Raises:
@@ -101,9 +110,12 @@ def load(artifact: Artifact) -> "Plugin":
     engine, wasi = _runtime()
     module = engine.compile(code)
     foreign.refuse(module)
-    abi = next((abi for abi in _ABIS if abi.recognises(module)), None)
+    name = next((name for name, abi in _ABIS.items() if abi.recognises(module)), "")
+    abi = _ABIS.get(name)
     if abi is not None and hasattr(abi, "offer"):
         abi.offer(artifact, module)
+    if artifact.options.get(wasm_inspect.FUNCTION) is True:
+        return Inspector(module, abi, name)
     missing = module.missing_imports()
     if missing:
         raise BadArtifact(f"the module imports what Frys does not offer: {', '.join(missing)}")

@@ -309,6 +309,7 @@ class Module:
         engine: The engine that compiled it.
         imports: ((module, name), type) of each; the type of anything but a function is a word.
         exports: Name to type, likewise.
+        memories: Of each exported or imported memory, its pages at the start and at most (None: no limit).
         known: What an ABI found out about it and wants to keep for its next instance.
     """
 
@@ -319,6 +320,7 @@ class Module:
         self._linked: Pointer = None
         self.imports: list[tuple[tuple[str, str], FunctionType | str]] = []
         self.exports: dict[str, FunctionType | str] = {}
+        self.memories: dict[str, tuple[int, int | None]] = {}
         lib = engine.lib
         imports, exports = ffi.new("wasm_importtype_vec_t *"), ffi.new("wasm_exporttype_vec_t *")
         # SAFETY: wasmtime fills both vectors; their entries are copied before they are freed.
@@ -326,17 +328,23 @@ class Module:
         for index in range(imports.size):
             item = imports.data[index]
             key = _name(lib.wasm_importtype_module(item)), _name(lib.wasm_importtype_name(item))
-            self.imports.append((key, self._type(lib.wasm_importtype_type(item))))
+            self.imports.append((key, self._type(".".join(key), lib.wasm_importtype_type(item))))
         lib.wasm_importtype_vec_delete(imports)
         lib.wasmtime_module_exports(module, exports)
         for index in range(exports.size):
             item = exports.data[index]
-            self.exports[_name(lib.wasm_exporttype_name(item))] = self._type(lib.wasm_exporttype_type(item))
+            name = _name(lib.wasm_exporttype_name(item))
+            self.exports[name] = self._type(name, lib.wasm_exporttype_type(item))
         lib.wasm_exporttype_vec_delete(exports)
 
-    def _type(self, extern: Pointer) -> FunctionType | str:
+    def _type(self, name: str, extern: Pointer) -> FunctionType | str:
         lib = self.engine.lib
         kind = lib.wasm_externtype_kind(extern)
+        if kind == _EXTERN_MEMORY:
+            memory, most = lib.wasm_externtype_as_memorytype_const(extern), ffi.new("uint64_t *")
+            # SAFETY: the memory type is a part of the extern type, which the caller keeps alive.
+            limited = lib.wasmtime_memorytype_maximum(memory, most)
+            self.memories[name] = lib.wasmtime_memorytype_minimum(memory), most[0] if limited else None
         if kind != _EXTERN_FUNCTION:
             return _EXTERN_KINDS[kind] if kind < len(_EXTERN_KINDS) else "something unknown"
         function = lib.wasm_externtype_as_functype_const(extern)

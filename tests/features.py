@@ -164,6 +164,14 @@ def npm() -> Reason:
         return _run(["npm", "pack", "--silent", "--pack-destination", folder, "lz4-wasm-nodejs@0.9.2"])
 
 
+def pypi() -> Reason:
+    """pip fetches packages from its registry."""
+    with tempfile.TemporaryDirectory(prefix="frys-pypi-") as folder:
+        return _run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder, "six==1.17.0"]
+        )
+
+
 PROBES: dict[str, Callable[[], Reason]] = {
     probe.__name__: functools.cache(probe)
     for probe in (
@@ -180,6 +188,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         gcc,
         bwrap,
         npm,
+        pypi,
     )
 }
 

@@ -66,7 +66,8 @@ class Abi(Protocol):
     """What every module of this package offers.
 
     ``offer(artifact, module)`` is there, too, where modules import more than WASI: it is called before each
-    start of an instance, and defines what they import.
+    start of an instance, and defines what they import. ``provides(module, name, type)`` then tells which of
+    these imports do more than fail with their name.
 
     Attributes:
         FRESH_INSTANCE: Whether every call gets an instance of its own.

