@@ -159,13 +159,13 @@ def bwrap() -> Reason:
 
 
 def npm() -> Reason:
-    """npm fetches packages from its registry."""
+    """The registry of npm gives out packages."""
     with tempfile.TemporaryDirectory(prefix="frys-npm-") as folder:
         return _run(["npm", "pack", "--silent", "--pack-destination", folder, "lz4-wasm-nodejs@0.9.2"])
 
 
 def pypi() -> Reason:
-    """pip fetches packages from its registry."""
+    """The registry of pip gives out packages."""
     with tempfile.TemporaryDirectory(prefix="frys-pypi-") as folder:
         return _run(
             [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder, "six==1.17.0"]

@@ -47,7 +47,7 @@ def recognises(module: Module) -> bool:
 
 @cache
 def glue(engine: Engine) -> Glue:
-    """Make the stand-in for JavaScript, once: before the fork, because a callback cannot be made in a jail."""
+    """Make the stand-in for JavaScript, before the fork: a callback cannot be made in a jail."""
     return Glue(engine)
 
 

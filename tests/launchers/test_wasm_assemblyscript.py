@@ -167,7 +167,8 @@ HOSTILE = """(module
   (memory (export "memory") 1)
   (global (export "__rtti_base") i32 (i32.const 256))
   ;; four classes: object, buffer, string, array of objects
-  (data (i32.const 256) "\\04\\00\\00\\00" "\\20\\00\\00\\00" "\\20\\00\\00\\00" "\\20\\00\\00\\00" "\\02\\41\\00\\00")
+  (data (i32.const 256) "\\04\\00\\00\\00" "\\20\\00\\00\\00" "\\20\\00\\00\\00"
+    "\\20\\00\\00\\00" "\\02\\41\\00\\00")
   ;; an array at 1024 with two items at 1088, both the array itself
   (data (i32.const 1016) "\\03\\00\\00\\00" "\\10\\00\\00\\00"
     "\\40\\04\\00\\00" "\\40\\04\\00\\00" "\\08\\00\\00\\00" "\\02\\00\\00\\00")
