@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from .communicator import Peer, PluginCommunicator
+from .compiled import CompiledCode
 from .http_broker import HttpBroker
 from .keyvalue import KeyValueStore
 from .messages import MessageValue, Refused
@@ -36,6 +37,7 @@ class Shared(NamedTuple):
 
     communicator: PluginCommunicator
     store: Callable[[], KeyValueStore]
+    compiled: CompiledCode
 
 
 class Services:

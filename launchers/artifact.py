@@ -5,6 +5,8 @@ from .values import Value
 
 __all__ = ["Artifact", "Value"]
 
+_NOTHING = memoryview(b"")
+
 
 class Artifact:
     """The files and settings of one plugin.
@@ -24,18 +26,13 @@ class Artifact:
         stack_limit: Bytes of C stack that an engine may use.
         exports: The types of its functions, as ``exports`` of ``plugin.json`` declares them.
         host: Whom the plugin may ask for services; by default one that refuses everything.
+        compiled: What the engine made of the entry file in an earlier process; empty when there is nothing.
+        room: Where that belongs, for a process that only makes it; else empty.
     """
 
     __slots__ = (
-        "entry",
-        "exports",
-        "files",
-        "host",
-        "memory_limit",
-        "options",
-        "plugin_id",
-        "root",
-        "stack_limit",
+        *("compiled", "entry", "exports", "files", "host", "memory_limit", "options", "plugin_id"),
+        *("room", "root", "stack_limit"),
     )
 
     def __init__(
@@ -48,6 +45,8 @@ class Artifact:
         memory_limit: int = 64 << 20,
         stack_limit: int = 1 << 20,
         host: Host | None = None,
+        compiled: memoryview = _NOTHING,
+        room: memoryview = _NOTHING,
         exports: dict[str, Value] | None = None,
     ) -> None:
         self.plugin_id = plugin_id
@@ -59,3 +58,9 @@ class Artifact:
         self.stack_limit = stack_limit
         self.exports = exports if exports is not None else {}
         self.host = host if host is not None else Host()
+        self.compiled = compiled
+        self.room = room
+
+    def forget_compiled(self) -> None:
+        """Give the memory of the compiled form back."""
+        self.compiled = _NOTHING

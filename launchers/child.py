@@ -47,6 +47,12 @@ def _live(engine: ModuleType, room: jail.Jail) -> None:
     artifact = _receive_plugin(lane, engine, room, host)
     host.begin()
     try:
+        if artifact.room:
+            # For others that will run it; nothing of the plugin runs here.
+            size = engine.compile_into(artifact)
+            lane.send(pack([LOADED, {}, size]))
+            lane.receive()  # until the host has what it wants and closes
+            return
         plugin = engine.load(artifact)
         functions = plugin.functions()
     except Failure as failure:
@@ -56,9 +62,10 @@ def _live(engine: ModuleType, room: jail.Jail) -> None:
         lane.send_failure(0, PluginRaised(f"{type(error).__name__}: {error}"))
         return
     host.end()
+    artifact.forget_compiled()
     gc.enable()
     jail.seal(room.plan)
-    lane.send(pack([LOADED, functions]))
+    lane.send(pack([LOADED, functions, 0]))
     own_loop = getattr(plugin, "serve", None)
     if own_loop is None:
         serve(lane, plugin, host)
@@ -80,13 +87,14 @@ def _introduce(lane: Lane, room: jail.Jail) -> None:
 
 
 def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail, host: Host) -> Artifact:
-    frame, fd = lane.receive_with_descriptor()
+    frame, fds = lane.receive_with_descriptors()
     request: Any = unpack(frame)
     details = request[1]
-    content = memoryview(b"")
-    if details["size"]:
-        content = memoryview(mmap.mmap(fd, details["size"], prot=mmap.PROT_READ, trackfd=False))
-    os.close(fd)
+    content = _map(fds[0], details["size"], mmap.PROT_READ)
+    compiled = _map(fds[-1], details["compiled"], mmap.PROT_READ)
+    to_fill = _map(fds[-1], details["room"], mmap.PROT_READ | mmap.PROT_WRITE)
+    for fd in fds:
+        os.close(fd)
     files = {path: content[at : at + size] for path, at, size in details["files"]}
     root = ""
     if hasattr(engine, "NEEDS_FILES"):
@@ -102,8 +110,14 @@ def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail, host: Host)
         details["memory"],
         details["stack"],
         host,
+        compiled,
+        to_fill,
         details["exports"],
     )
+
+
+def _map(fd: int, size: int, protection: int) -> memoryview:
+    return memoryview(mmap.mmap(fd, size, prot=protection, trackfd=False) if size else b"")
 
 
 def _write_files(files: dict[str, memoryview], root: str) -> None:
