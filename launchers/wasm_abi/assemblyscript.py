@@ -2,7 +2,7 @@
 
 Every object has its class and its size in front of it. A module compiled with ``--exportRuntime`` lets its
 host make strings and byte arrays. Which number is an object, says the ``.d.ts`` beside the module or
-``exports`` of plugin.json. Without them a function that was given a ``str``, ``bytes`` or ``None`` may return
+plugin.json. Without them a function that was given a ``str``, ``bytes`` or ``None`` may return
 one: a result that points at an object of a known class is that object; all other results are numbers.
 
 Source: https://www.assemblyscript.org/runtime.html and std/assembly/shared/typeinfo.ts.

@@ -5,8 +5,8 @@ and returns its handle, ``Class.method`` takes the handle first, ``Class.field``
 its public fields, ``Class.free`` ends it. Where the struct can be made without arguments and no other has a
 method of that name, ``method`` alone works on one object, made at the first such call.
 
-A module knows its functions' types only in wasm's terms. ``exports`` of plugin.json, the ``.d.ts`` beside
-the module, or the descriptions in the output of ``cargo build`` say the rest. Without them the arguments
+A module knows its functions' types only in wasm's terms. plugin.json, the ``.d.ts`` beside the
+module, or the descriptions in the output of ``cargo build`` say the rest. Without them the arguments
 decide: ``bytes`` and ``str`` are an address and a length, a number is itself; two results are ``bytes``, one
 is a signed number. An ``Err`` is the plugin's exception, and the instance lives on.
 """

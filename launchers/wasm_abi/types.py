@@ -4,12 +4,13 @@ A type is one word: ``bytes``, ``str``, ``bool``, ``number``, ``bigint``, ``void
 travels), ``buffer`` (AssemblyScript's ArrayBuffer), one of the sized numbers ``i8`` ... ``u64``, ``f32``,
 ``f64``, ``list:u32`` for an array of one of them, or the name of a struct. ``?`` behind it lets ``None`` in.
 
-They are read from ``plugin.json`` and from the TypeScript declarations (``.d.ts``) that compilers write
+They are read from ``plugin.json`` (its ``exports``, which speak of values, and its ``wasm.functions``, which
+speak of these types) and from the TypeScript declarations (``.d.ts``) that compilers write
 beside a module. Both are the plugin's own words: a wrong type gives a wrong value or an error, no more.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..artifact import Artifact, Value
 from ..failures import BadArtifact
@@ -23,7 +24,8 @@ SIZES = {
 _WORDS = {"bytes", "str", "bool", "number", "bigint", "void", "any", "buffer", *SIZES}
 _SPELLINGS = {
     "string": "str", "String": "str", "boolean": "bool", "int": "number", "integer": "number",
-    "float": "f64", "undefined": "void", "null": "void", "usize": "u32", "isize": "i32",
+    "float": "number", "array": "any", "list": "any", "object": "any", "map": "any",
+    "json": "any", "none": "void", "undefined": "void", "null": "void", "usize": "u32", "isize": "i32",
     "Uint8Array": "bytes", "Uint8ClampedArray": "bytes", "ArrayBuffer": "buffer",
     "Int8Array": "list:i8", "Int16Array": "list:i16", "Uint16Array": "list:u16",
     "Int32Array": "list:i32", "Uint32Array": "list:u32", "Float32Array": "list:f32",
@@ -67,48 +69,54 @@ type Types = dict[str, Signature]
 
 
 def of_artifact(artifact: Artifact) -> Types:
-    """Read everything that stands beside the module; ``plugin.json`` counts more than ``.d.ts``.
+    """Read everything that stands beside the module.
 
+    ``wasm.functions`` of ``plugin.json`` counts more than its ``exports``, and that more than the ``.d.ts``.
     Methods are named ``Class.method``; a constructor is ``Class.new``, a field ``Class.field``.
 
     Raises:
-        BadArtifact: ``exports`` of plugin.json declares what is no type.
+        BadArtifact: ``wasm.functions`` declares what is no type.
     """
     types: Types = {}
-    stem = artifact.entry.rpartition("/")[2].removesuffix(".wasm").removesuffix("_bg")
-    folder = artifact.entry.rpartition("/")[0]
-    name = f"{folder}/{stem}.d.ts" if folder else f"{stem}.d.ts"
-    if name in artifact.files:
-        types.update(of_typescript(bytes(artifact.files[name][:_MAX_SOURCE]).decode("utf-8", "replace")))
-    types.update(of_exports(artifact.exports))
+    folder, slash, name = artifact.entry.rpartition("/")
+    file = f"{folder}{slash}{name.removesuffix('.wasm').removesuffix('_bg')}.d.ts"
+    if file in artifact.files:
+        types.update(of_typescript(bytes(artifact.files[file][:_MAX_SOURCE]).decode("utf-8", "replace")))
+    types.update(_of_plugin_json(artifact.exports, "exports", _of_interface))
+    functions = artifact.options.get("functions", {})
+    if not isinstance(functions, dict):
+        raise BadArtifact("plugin.json: wasm.functions must be an object")
+    types.update(_of_plugin_json(functions, "wasm.functions", _of_functions))
     return types
 
 
-def of_exports(exports: Mapping[str, Value]) -> Types:
-    """Read the ``exports`` of a plugin.json.
-
-    Raises:
-        BadArtifact: A type is none of the known words.
-    """
+def _of_plugin_json(functions: Mapping[str, Value], section: str, read: Callable[[str, str], str]) -> Types:
     types: Types = {}
-    for function, declared in exports.items():
+    for function, declared in functions.items():
+        where = f"{section}.{function}"
         if not isinstance(declared, dict):
-            raise BadArtifact(f"plugin.json: exports.{function} must be an object")
+            raise BadArtifact(f"plugin.json: {where} must be an object")
         params, returns = declared.get("params"), declared.get("returns")
         words = [str(word) for word in params] if isinstance(params, list) else []
         types[function] = Signature(
-            tuple(_declared(function, word) for word in words),
-            _declared(function, str(returns)) if returns is not None else "void",
+            tuple(read(where, word) for word in words[:_MAX_PARAMETERS]),
+            read(where, str(returns)) if returns is not None else "void",
         )
     return types
 
 
-def _declared(function: str, word: str) -> str:
+def _of_interface(_where: str, word: str) -> str:
+    """A type that other plugins are told: its lists, maps and records are objects of the host."""
+    optional = "?" if word.endswith("?") else ""
+    return "any" + optional if "<" in word else named(word) or "any" + optional
+
+
+def _of_functions(where: str, word: str) -> str:
     found = named(word)
     if not found:
         known = ", ".join(sorted(_WORDS))
         raise BadArtifact(
-            f"plugin.json: exports.{function} has the type {word!r}; use {known}, list:u32, or a struct's "
+            f"plugin.json: {where} has the type {word!r}; use {known}, list:u32, or a struct's "
             "name, with ? behind it for what may be missing"
         )
     return found

@@ -62,12 +62,12 @@ def built(build):
     return build("--exportRuntime", "-O")
 
 
-def load(code: bytes, declarations: bytes = b"", **options) -> wasm.Plugin:
+def load(code: bytes, declarations: bytes = b"", functions=None, **settings) -> wasm.Plugin:
     """Load a module, with the declarations beside it if there are any."""
     files = {"it.wasm": memoryview(code)}
     if declarations:
         files["it.d.ts"] = memoryview(declarations)
-    return wasm.load(Artifact("tester", "it.wasm", files, **options))
+    return wasm.load(Artifact("tester", "it.wasm", files, options={"functions": functions or {}}, **settings))
 
 
 @pytest.mark.needs_npm
@@ -105,8 +105,8 @@ def test_without_declarations(built):
 
 @pytest.mark.needs_npm
 def test_types_of_plugin_json(built):
-    """`exports` says what the module does not."""
-    plugin = load(built[0], exports={"ints": {"params": ["i32"], "returns": "list:i32"}})
+    """`wasm.functions` says what the module does not."""
+    plugin = load(built[0], functions={"ints": {"params": ["i32"], "returns": "list:i32"}})
 
     assert plugin("ints", [3]) == [-1, 0, 1]
 
@@ -185,7 +185,7 @@ HOSTILE = """(module
 @pytest.fixture
 def hostile():
     types = {"at": {"params": ["u32"], "returns": "str"}, "take": {"params": ["str"], "returns": "void"}}
-    return load(compile_text(HOSTILE), exports=types)
+    return load(compile_text(HOSTILE), functions=types)
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,15 @@ from registries import npm_package
 from wasm_build import FIXTURES, compile_text
 
 
-def load(code: bytes, typescript: str = "", **options) -> wasm.Plugin:
+def load(code: bytes, typescript: str = "", functions=None, exports=None) -> wasm.Plugin:
     """Load a module, with the declarations beside it if there are any."""
     files = {"it_bg.wasm": memoryview(code)}
     if typescript:
         files["it.d.ts"] = memoryview(typescript.encode())
-    return wasm.load(Artifact("tester", "it_bg.wasm", files, memory_limit=64 << 20, **options))
+    options = {"functions": functions or {}}
+    return wasm.load(
+        Artifact("tester", "it_bg.wasm", files, memory_limit=64 << 20, options=options, exports=exports)
+    )
 
 
 @pytest.fixture(params=CONVENTIONS)
@@ -273,30 +276,49 @@ def test_declared_types_are_checked(function, args, reason):
 
 
 def test_types_of_plugin_json():
-    """`exports` says the same where there is no .d.ts, in the plugin's own words."""
-    exports = {
+    """`wasm.functions` says the same where there is no .d.ts, in the words of the ABI."""
+    functions = {
         "echo": {"params": ["string"], "returns": "string"},
         "is_even": {"params": ["u32"], "returns": "bool"},
         "MyPlugin.process": {"params": ["bytes"], "returns": "bytes"},
     }
-    plugin = load(compile_text(source("0.2.120, several results")), exports=exports)
+    plugin = load(compile_text(source("0.2.120, several results")), functions=functions)
 
     assert plugin("echo", ["text"]) == "text"
     assert plugin("is_even", [2**32 - 2]) is True
     assert plugin("MyPlugin.process", [plugin("MyPlugin.new", []), b"x"]) == b"x"
 
 
+def test_interface_types_a_module():
+    """`exports`, which other plugins are told, type a function; what they call an object is one here."""
+    exports = {
+        "echo": {"params": ["string"], "returns": "string"},
+        "is_even": {"params": ["int"], "returns": "bool"},
+        "half": {"params": ["float"], "returns": "float"},
+        "nothing": {"returns": "null"},
+        "wide": {"params": ["list<map<int>>"], "returns": "Point"},
+    }
+    plugin = load(compile_text(source("0.2.120, several results")), exports=exports)
+
+    assert plugin("echo", ["text"]) == "text"
+    assert plugin("is_even", [4]) is True
+    assert plugin("half", [3.0]) == 1.5
+    assert plugin("nothing", []) is None
+    with pytest.raises(BadArguments, match=r"declared as \(any\) -> Point"):
+        plugin("wide", [1])
+
+
 def test_type_that_is_none_is_refused():
     """A misspelt type is a mistake of plugin.json, told at load."""
-    with pytest.raises(BadArtifact, match=r"exports\.echo has the type 'list:u7'"):
-        load(compile_text(source("0.2.90 for the web")), exports={"echo": {"params": ["list:u7"]}})
+    with pytest.raises(BadArtifact, match=r"wasm\.functions\.echo has the type 'list:u7'"):
+        load(compile_text(source("0.2.90 for the web")), functions={"echo": {"params": ["list:u7"]}})
 
 
 def test_declaration_that_does_not_fit_the_module():
     """The module's own types have the last word."""
     plugin = load(
         compile_text(source("0.2.90 for the web")),
-        exports={"add": {"params": ["bytes", "bytes"], "returns": "u32"}},
+        functions={"add": {"params": ["bytes", "bytes"], "returns": "u32"}},
     )
 
     with pytest.raises(BadArguments, match=r"declared as \(bytes, bytes\) -> u32, but in the module"):
@@ -330,7 +352,7 @@ OPTION_TYPES = {
 
 def test_options_and_arrays():
     """Each type in each shape that it had over the years."""
-    plugin = load(compile_text(source("0.2.120, several results", OPTIONS)), exports=OPTION_TYPES)
+    plugin = load(compile_text(source("0.2.120, several results", OPTIONS)), functions=OPTION_TYPES)
 
     assert [plugin("old_option", args) for args in ([5], [None], [])] == [5, -1, -1]
     assert [plugin("new_option", args) for args in ([2**32 - 1], [None])] == [2**32 - 1, None]
@@ -399,7 +421,7 @@ def test_references():
         "owned": {"params": ["any"], "returns": "string"},
         "is_undefined": {"params": ["any?"], "returns": "bool"},
     }
-    plugin = load(compile_text(EXTERNREF), exports=types)
+    plugin = load(compile_text(EXTERNREF), functions=types)
 
     assert plugin("json", [{"a": [1, None, "ä"]}]) == '{"a":[1,null,"ä"]}'
     assert plugin("owned", [{"b": True}]) == '{"b":true}'
@@ -414,7 +436,7 @@ def test_references():
 
 def test_references_are_bounded():
     """A module that keeps every reference ends at a limit, and the next instance has none of them."""
-    plugin = load(compile_text(EXTERNREF), exports={"hoard": {"params": ["any"], "returns": "void"}})
+    plugin = load(compile_text(EXTERNREF), functions={"hoard": {"params": ["any"], "returns": "void"}})
 
     with pytest.raises(LimitReached) as caught:
         plugin("hoard", ["x"])
