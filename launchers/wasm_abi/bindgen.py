@@ -101,16 +101,24 @@ class _Layout:
 
     Attributes:
         params: A type for each argument.
-        shapes: The slots that each takes.
+        steps: For each, too: type, shape, the struct whose handle it is or an empty string, words for errors.
+        least: How many arguments are needed; the others may be missing.
         area: Whether the first slot is where the result goes.
     """
 
-    __slots__ = ("area", "params", "shapes")
+    __slots__ = ("area", "least", "params", "steps")
 
-    def __init__(self, params: Sequence[str], chosen: list[Shape], *, area: bool) -> None:
+    def __init__(
+        self, function: str, params: Sequence[str], chosen: list[Shape], structs: set[str], *, area: bool
+    ) -> None:
         self.params = params
-        self.shapes = chosen
         self.area = area
+        self.least = max((n for n, kind in enumerate(params, 1) if not kind.endswith("?")), default=0)
+        self.steps = []
+        for index, (kind, shape) in enumerate(zip(params, chosen, strict=True), 1):
+            base = kind.removesuffix("?")
+            owner = base if base.lower() in structs else ""
+            self.steps.append((kind, shape, owner, f"{function}: argument {index}"))
 
 
 class _Caller:
@@ -123,6 +131,9 @@ class _Caller:
         self._handle = self._method and export.maker is None
         self._entry = objects.instance.entry(export.symbol, export.wasm)
         self._layouts: dict[tuple[str, ...], _Layout] = {}
+        self._returns = export.owner if export.name == f"{export.owner}.new" else ""
+        if export.signature is not None:
+            self._returns = self._known(export.signature.returns)
 
     @classmethod
     def bind(cls, objects: Objects, export: Export) -> Call:
@@ -141,15 +152,17 @@ class _Caller:
         objects.glue.world = objects.world
         head: list[Word | Block | Held] = []
         if self._handle:
-            if not args:
-                raise BadArguments(f"{export.name} takes a handle of {export.owner} first")
             ends = export.role == "free"
+            if not args or (ends and len(args) > 1):
+                only = "and nothing else" if ends else "first"
+                raise BadArguments(f"{export.name} takes a handle of {export.owner} {only}")
             head.append(objects.address(export.owner, args[0], export.name, end=ends))
             args = args[1:]
         elif self._method:
             head.append(self._only_object(export))
         if export.role == "free":
-            self._run_free(head, args)
+            self._store([*head, 0])
+            self._run()
             return None
         layout = self._layout(args)
         words = [*head, *self._lower(layout, args)]
@@ -161,8 +174,9 @@ class _Caller:
             return self._result(layout)
         finally:
             if not export.owner:
-                for number in held:  # borrowed; what the function took over is gone already
-                    objects.world.drop(number)
+                for number, value in held:  # borrowed; what the function took over is gone already
+                    if objects.world.get(number) is value:
+                        objects.world.drop(number)
 
     def _only_object(self, export: Export) -> int:
         """The object that methods without a handle work on, made when the first of them is called."""
@@ -171,12 +185,6 @@ class _Caller:
             handle = _Caller(objects, export.maker)([])
             objects.made[owner] = objects.address(owner, handle, export.name, end=True)
         return objects.made[owner]
-
-    def _run_free(self, head: list[Word | Block | Held], args: list[Value]) -> None:
-        if args:
-            raise BadArguments(f"{self._export.name} takes a handle, and nothing else")
-        self._store([*head, 0])
-        self._run()
 
     def _run(self) -> None:
         world = self._objects.world
@@ -211,7 +219,7 @@ class _Caller:
             if kinds[: len(before)] == before:
                 chosen = lay_out(known, kinds[len(before) :], guess=declared is None)
             if chosen is not None:
-                return _Layout(known, chosen, area=area)
+                return _Layout(self._export.name, known, chosen, self._objects.structs, area=area)
         if declared is not None:
             raise BadArguments(
                 f"{self._export.name} is declared as {declared}, but in the module it is "
@@ -231,24 +239,19 @@ class _Caller:
         return kind
 
     def _lower(self, layout: _Layout, args: list[Value]) -> list[Word | Block | Held]:
-        params, name = layout.params, self._export.name
-        missing = [None] * (len(params) - len(args))
-        if len(args) > len(params) or not all(kind.endswith("?") for kind in params[len(args) :]):
-            wanted = ", ".join(params)
-            raise BadArguments(f"{name} takes ({wanted}), {len(params)} arguments, not {len(args)}")
+        missing = len(layout.steps) - len(args)
+        if missing < 0 or len(args) < layout.least:
+            wanted = f"({', '.join(layout.params)}), {len(layout.params)} arguments"
+            raise BadArguments(f"{self._export.name} takes {wanted}, not {len(args)}")
         words: list[Word | Block | Held] = []
-        for index, (kind, shape, value) in enumerate(
-            zip(params, layout.shapes, [*args, *missing], strict=True), 1
-        ):
-            where = f"{name}: argument {index}"
-            base = kind.removesuffix("?")
-            if base.lower() in self._objects.structs and value is not None:
-                words.append(self._objects.address(base, value, where))
+        for (kind, shape, owner, where), value in zip(layout.steps, [*args, *[None] * missing], strict=True):
+            if owner and value is not None:
+                words.append(self._objects.address(owner, value, where))
             else:
                 words += lower(kind, shape, value, where)
         return words
 
-    def _store(self, words: list[Word | Block | Held]) -> list[int]:
+    def _store(self, words: list[Word | Block | Held]) -> list[tuple[int, object]]:
         """Put words into the slots and blocks into the module's memory; returns the handles it made."""
         objects, kinds = self._objects, self._export.wasm[0]
         ready: list[Word | Held] = []
@@ -260,7 +263,7 @@ class _Caller:
                 ready += [address, len(word.data) // word.item]
             else:
                 ready.append(word)
-        held: list[int] = []
+        held: list[tuple[int, object]] = []
         # References come last: a collection, which allocating may cause, would take them away.
         for index, (kind, value) in enumerate(zip(kinds, ready, strict=False)):
             if isinstance(value, Held) and kind == "externref":
@@ -276,9 +279,7 @@ class _Caller:
 
     def _result(self, layout: _Layout) -> Value:
         export, objects = self._export, self._objects
-        kind = self._known(export.signature.returns) if export.signature is not None else ""
-        if not kind and export.name == f"{export.owner}.new":
-            kind = export.owner
+        kind = self._returns
         if layout.area:
             words = struct.unpack(f"<{AREA_WORDS}I", objects.return_words())
             result = of_area(kind, words)

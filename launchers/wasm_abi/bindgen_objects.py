@@ -116,13 +116,14 @@ class Objects:
             del self._held[handle]
         return held[1]
 
-    def give(self, value: Value, held: list[int]) -> int:
-        """Hand the module a value by a number; 0 is no value. A number of the heap is noted in ``held``."""
+    def give(self, value: Value, held: list[tuple[int, object]]) -> int:
+        """Hand the module a value by a number; 0 is no value. One of the heap is noted in ``held``."""
         if value is None:
             return 0
         if not self._tables:
-            held.append(self.world.put(as_object(value)))
-            return held[-1]
+            given = as_object(value)
+            held.append((self.world.put(given), given))
+            return held[-1][0]
         if self._slot is None:
             raise BadArguments("the module exports nothing to hand it a value of its host with")
         self._slot.run()
