@@ -11,10 +11,13 @@ from frys_runtime.launchers.failures import (
     BadArguments,
     BadArtifact,
     BadValue,
+    Failure,
     LimitReached,
     NoSuchFunction,
     PluginRaised,
 )
+from frys_runtime.launchers.wasm_abi.types import named, of_typescript
+from hypothesis import given, settings, strategies as st
 from registries import npm_package
 from wasm_build import FIXTURES, compile_text
 
@@ -233,6 +236,30 @@ def test_objects_are_bounded(newest):
     with pytest.raises(LimitReached, match="objects of the plugin are alive"):
         plugin("myplugin.new", [])
     assert plugin("add", [1, 2]) == 3
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_damaged_module_is_refused_or_fails(data):
+    """A changed byte gives a refusal, an error or another value, whatever was declared of the module."""
+    convention = data.draw(st.sampled_from(["0.2.80 for Node", "0.2.120, several results"]))
+    code = bytearray(compile_text(source(convention)))
+    code[data.draw(st.integers(8, len(code) - 1))] = data.draw(st.integers(0, 255))
+    typescript = data.draw(st.sampled_from(["", TYPESCRIPT]))
+
+    with contextlib.suppress(Failure):
+        plugin = load(bytes(code), typescript)
+        for name in plugin.functions():
+            for args in ([b"some bytes"], [1], []):
+                with contextlib.suppress(Failure):
+                    plugin(name, args)
+
+
+@given(st.text(alphabet="export functionclass{}()[]<>:;,?|=/*\n\"'ab", max_size=200))
+def test_declarations_are_read_or_passed_over(text):
+    """No text beside a module is an error of its own."""
+    for signature in of_typescript(text + TYPESCRIPT + text).values():
+        assert all(named(kind) for kind in (*signature.params, signature.returns))
 
 
 # ---- declared types
