@@ -606,6 +606,7 @@ class PluginSandbox:
             calls=self.calls,
             message_bytes_in=self._bytes_in + (child.lane.bytes_in if child else 0),
             message_bytes_out=self._bytes_out + (child.lane.bytes_out if child else 0),
+            **(self._services.http_usage() if self._services is not None else {}),
             violations=self.violations,
             restarts=max(self.starts - 1, 0),
         )

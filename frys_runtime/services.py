@@ -91,6 +91,17 @@ class Services:
         if self._next > now:
             await asyncio.sleep(self._next - now)
 
+    def http_usage(self) -> dict[str, int]:
+        """What its requests took, by the names of :class:`frys_runtime.config.ResourceUsage`."""
+        broker = self._broker
+        if broker is None:
+            return {}
+        return {
+            "http_requests": broker.requests,
+            "http_bytes_in": broker.bytes_in,
+            "http_bytes_out": broker.bytes_out,
+        }
+
     async def close(self) -> None:
         """End what is under way."""
         if self._broker is not None:

@@ -164,12 +164,11 @@ def npm() -> Reason:
         return _run(["npm", "pack", "--silent", "--pack-destination", folder, "lz4-wasm-nodejs@0.9.2"])
 
 
-def pypi() -> Reason:
-    """The registry of pip gives out packages."""
-    with tempfile.TemporaryDirectory(prefix="frys-pypi-") as folder:
-        return _run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder, "six==1.17.0"]
-        )
+def pip() -> Reason:
+    """A package index answers pip."""
+    with tempfile.TemporaryDirectory(prefix="frys-pip-") as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+        return _run([*command, "tomlkit"])
 
 
 PROBES: dict[str, Callable[[], Reason]] = {
@@ -188,7 +187,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         gcc,
         bwrap,
         npm,
-        pypi,
+        pip,
     )
 }
 

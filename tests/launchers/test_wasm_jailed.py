@@ -96,7 +96,7 @@ async def test_published_module_with_its_declarations(tmp_path: Path) -> None:
             await manager.execute_plugin(plugin, "decompress", b"\xff\xff")
 
 
-@pytest.mark.needs_pypi
+@pytest.mark.needs_pip
 @live
 async def test_published_reactor_starts_in_the_jail(tmp_path: Path) -> None:
     """A library of 1.5 MB with its own C library is compiled, started and called within the limits."""
