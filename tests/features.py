@@ -171,6 +171,10 @@ def audit() -> Reason:
     except OSError as error:
         return f"no word from the audit subsystem: {error.strerror}"
     return _in_child("assert libc.syscall(444, None, 0, 1) >= 7, 'an older Landlock'")
+def npm() -> Reason:
+    """The registry of npm gives out packages."""
+    with tempfile.TemporaryDirectory(prefix="frys-npm-") as folder:
+        return _run(["npm", "pack", "--silent", "--pack-destination", folder, "lz4-wasm-nodejs@0.9.2"])
 
 
 def pip() -> Reason:
@@ -197,6 +201,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         libraries,
         bwrap,
         audit,
+        npm,
         pip,
     )
 }
