@@ -171,6 +171,8 @@ def audit() -> Reason:
     except OSError as error:
         return f"no word from the audit subsystem: {error.strerror}"
     return _in_child("assert libc.syscall(444, None, 0, 1) >= 7, 'an older Landlock'")
+
+
 def npm() -> Reason:
     """The registry of npm gives out packages."""
     with tempfile.TemporaryDirectory(prefix="frys-npm-") as folder:
