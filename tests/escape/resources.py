@@ -265,7 +265,7 @@ ROWS: list[Attempt] = [
         CHARGED,
         Modest((2,), 4),
         (40,),
-        limits=SHORT,
+        limits=ROOMY,
     ),
     Attempt(
         "js-pattern",
