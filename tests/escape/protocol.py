@@ -52,7 +52,11 @@ ROWS: list[Attempt] = [
         either(Broken(), Found(None, "the first is taken, the rest kills")),
         spoils_itself=True,
     ),
-    _frame("two-questions", "a second question before the first is answered", "00000007_9305a3_6c6f67_90_00000007_9305a3_6c6f67_90"),
+    _frame(
+        "two-questions",
+        "a second question before the first is answered",
+        "00000007_9305a3_6c6f67_90_00000007_9305a3_6c6f67_90",
+    ),
     _frame(
         "question-flood",
         "ten thousand questions at once",

@@ -2,7 +2,7 @@
 
 from frys_runtime import SandboxConfig
 
-from .attempts import SHORT, Attempt, Control, Modest, c, everywhere, levels
+from .attempts import ROOMY, SHORT, Attempt, Control, Modest, c, everywhere, levels
 from .verdicts import Failed, Found, Late, Limited, either, killed, refused
 
 MEMORY = Limited("memory")
