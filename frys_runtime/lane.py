@@ -1,4 +1,7 @@
-"""The host's end of a plugin's lane: a stream socket, one exchange at a time, nothing trusted."""
+"""The host's end of a plugin's lane: a stream socket, one exchange at a time, nothing trusted.
+
+While the host waits for an answer, the plugin may ask questions, one at a time.
+"""
 
 import array
 import asyncio
@@ -7,7 +10,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .wire import ProtocolError, Reader
+from .wire import ASK, ProtocolError, Reader
 
 _BUFFER = 1 << 20
 
@@ -45,6 +48,7 @@ class Lane:
             can come. A waiting exchange gets the same exception.
 
     Attributes:
+        on_question: Called with a plugin's ASK frame; whoever takes it calls :meth:`answer` later.
         bytes_in: Bytes that came.
         bytes_out: Bytes that were to be sent.
     """
@@ -60,6 +64,8 @@ class Lane:
         self._descriptors_welcome = True
         self._descriptor = -1
         self._ended: Exception | None = None
+        self._asked = False
+        self.on_question: Callable[[list[Any]], None] | None = None
         self.bytes_in = self.bytes_out = 0
         self._first = self.expect(0)
         self._loop.add_reader(ours.fileno(), self._readable)
@@ -88,6 +94,12 @@ class Lane:
         self._reader.limit = limit
         self._waiter = waiter
         return waiter
+
+    def answer(self, buffers: Sequence[bytes]) -> None:
+        """Answer the question; the plugin goes on, and may ask the next one."""
+        if self._ended is None:
+            self._asked = False
+            self._send(buffers)
 
     async def receive_descriptor(self) -> tuple[list[Any], int]:
         """The first frame of all, and the descriptor that comes with it; -1 when none came.
@@ -170,18 +182,24 @@ class Lane:
 
     def _take(self, count: int) -> None:
         self.bytes_in += count
-        if self._waiter is None:
-            self._end(ProtocolError("it sent bytes while no call was under way"))
+        if self._waiter is None or self._asked:
+            when = "its question was being answered" if self._asked else "no call was under way"
+            self._end(ProtocolError(f"it sent bytes while {when}"))
             return
         try:
             frame = self._reader.received(count)
+            if frame is None:
+                return
+            if frame[0] == ASK and self.on_question is not None:
+                self._asked = True
+                self.on_question(frame)
+                return
         except ProtocolError as error:
             self._end(error)
             return
-        if frame is not None:
-            waiter, self._waiter = self._waiter, None
-            if not waiter.done():
-                waiter.set_result(frame)
+        waiter, self._waiter = self._waiter, None
+        if not waiter.done():
+            waiter.set_result(frame)
 
     def _end(self, reason: Exception) -> None:
         if self._ended is not None:

@@ -20,12 +20,16 @@ from .messages import MAX_DEPTH, MessageValue
 VERIFY: Final = 0
 LOAD: Final = 1
 CALL: Final = 2
+ANSWER: Final = 3
+REFUSAL: Final = 4
+PING: Final = 5
 
 HELLO: Final = 0
 LISTENER: Final = 1
 LOADED: Final = 2
 RESULT: Final = 3
 FAILURE: Final = 4
+ASK: Final = 5
 
 MAX_ITEMS: Final = 1_000_000
 """Items of one result, keys included: what bounds the host's memory against tiny items."""
@@ -238,3 +242,16 @@ def failure(frame: list[Any]) -> Failure:
         case [_, _, str(kind), str(message), str(detail), int(actual)] if type(actual) is int:
             return Failure(kind, message, detail, actual)
     raise ProtocolError("a failure has the wrong shape")
+
+
+def question(frame: list[Any]) -> tuple[str, list[MessageValue]]:
+    """Read an ASK frame ``[kind, service, args]``.
+
+    Raises:
+        ProtocolError: It has another shape.
+    """
+    match frame:
+        case [_, str(service), list(args)]:
+            check_keys(args)
+            return service, args
+    raise ProtocolError("a question has the wrong shape")

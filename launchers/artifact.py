@@ -1,6 +1,9 @@
 """A verified plugin as its launcher sees it: bytes, never a path of the host."""
 
-type Value = None | bool | int | float | str | bytes | list["Value"] | dict[str, "Value"]
+from .host import Host
+from .values import Value
+
+__all__ = ["Artifact", "Value"]
 
 
 class Artifact:
@@ -19,9 +22,10 @@ class Artifact:
         options: The format's own section of ``plugin.json``.
         memory_limit: Bytes that the plugin may use; the kernel enforces the same number.
         stack_limit: Bytes of C stack that an engine may use.
+        host: Whom the plugin may ask for services; by default one that refuses everything.
     """
 
-    __slots__ = ("entry", "files", "memory_limit", "options", "plugin_id", "root", "stack_limit")
+    __slots__ = ("entry", "files", "host", "memory_limit", "options", "plugin_id", "root", "stack_limit")
 
     def __init__(
         self,
@@ -32,6 +36,7 @@ class Artifact:
         options: dict[str, Value] | None = None,
         memory_limit: int = 64 << 20,
         stack_limit: int = 1 << 20,
+        host: Host | None = None,
     ) -> None:
         self.plugin_id = plugin_id
         self.entry = entry
@@ -40,3 +45,4 @@ class Artifact:
         self.options = options if options is not None else {}
         self.memory_limit = memory_limit
         self.stack_limit = stack_limit
+        self.host = host if host is not None else Host()

@@ -13,6 +13,7 @@ from frys_runtime import jail
 from .artifact import Artifact
 from .codec import pack, unpack
 from .failures import Failure, PluginRaised
+from .host import Host
 from .serve import HELLO, LISTENER, LOADED, Lane, serve
 
 
@@ -42,7 +43,9 @@ def _live(engine: ModuleType, room: jail.Jail) -> None:
     _introduce(lane, room)
     if hasattr(engine, "park"):
         engine.park()
-    artifact = _receive_plugin(lane, engine, room)
+    host = Host(lane)
+    artifact = _receive_plugin(lane, engine, room, host)
+    host.begin()
     try:
         plugin = engine.load(artifact)
         functions = plugin.functions()
@@ -52,14 +55,15 @@ def _live(engine: ModuleType, room: jail.Jail) -> None:
     except BaseException as error:
         lane.send_failure(0, PluginRaised(f"{type(error).__name__}: {error}"))
         return
+    host.end()
     gc.enable()
     jail.seal(room.plan)
     lane.send(pack([LOADED, functions]))
     own_loop = getattr(plugin, "serve", None)
     if own_loop is None:
-        serve(lane, plugin)
+        serve(lane, plugin, host)
     else:
-        own_loop(lane)
+        own_loop()
 
 
 def _introduce(lane: Lane, room: jail.Jail) -> None:
@@ -75,7 +79,7 @@ def _introduce(lane: Lane, room: jail.Jail) -> None:
     lane.send(pack([HELLO, room.layers, jail.verify(room)]))
 
 
-def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail) -> Artifact:
+def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail, host: Host) -> Artifact:
     frame, fd = lane.receive_with_descriptor()
     request: Any = unpack(frame)
     details = request[1]
@@ -97,6 +101,7 @@ def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail) -> Artifact
         details["options"],
         details["memory"],
         details["stack"],
+        host,
     )
 
 

@@ -9,8 +9,8 @@ Format: https://github.com/msgpack/msgpack/blob/master/spec.md, without extensio
 
 import struct
 
-from .artifact import Value
 from .failures import BadValue
+from .values import Value
 
 MAX_DEPTH = 64
 MAX_ITEMS = 999_000
@@ -21,8 +21,12 @@ _pack_into = struct.pack
 _unpack = struct.unpack_from
 
 
-def pack(value: object) -> bytes:
+def pack(value: object, name: str = "result") -> bytes:
     """Encode a value.
+
+    Args:
+        value: Plain values.
+        name: How errors call it.
 
     Raises:
         BadValue: The value, or something inside it, cannot travel; the message names the path.
@@ -31,7 +35,7 @@ def pack(value: object) -> bytes:
     if kind is bytes:
         return _head(len(value), 0, 0, 0xC4, 0xC5, 0xC6) + value  # type: ignore[arg-type, operator]
     out: list[bytes] = []
-    _pack(value, out, 0, "result", [MAX_ITEMS])
+    _pack(value, out, 0, name, [MAX_ITEMS])
     return b"".join(out)
 
 
@@ -91,7 +95,7 @@ def _check_bounds(depth: int, path: str, left: list[int], items: int) -> None:
         raise BadValue(f"{path[:80]}... is nested deeper than {MAX_DEPTH} levels, or contains itself")
     left[0] -= items
     if left[0] < 0:
-        raise BadValue(f"{path[:80]} brings the result to more than {MAX_ITEMS} items; return it as bytes")
+        raise BadValue(f"{path[:80]} brings it to more than {MAX_ITEMS} items; send them as bytes")
 
 
 def _utf8(value: str, path: str) -> bytes:

@@ -55,6 +55,21 @@ class BadValue(Failure):
     kind = "value"
 
 
+class HostRefused(Failure):
+    """The host did not do what the plugin asked for.
+
+    Attributes:
+        reason: One word: ``permission``, ``invalid``, ``missing``, ``limit``, ``unavailable``, ``failed``,
+            ``timeout`` or ``cycle``.
+    """
+
+    kind = "refused"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class LimitReached(Failure):
     """A limit stopped the call: ``memory``, ``stack``, ``time``, ``open_files`` or ``output``.
 

@@ -8,6 +8,7 @@ import sys
 from .artifact import Artifact
 from .codec import pack, unpack
 from .failures import BadArtifact, Failure, PluginRaised
+from .host import Host
 from .python_plugin import Program
 from .serve import Lane, serve
 
@@ -29,30 +30,40 @@ def f(value):
 
 # At most one; __main__ belongs to the plugin.
 _programs: list[Program] = []
+# Kept, because a socket object that goes closes the descriptor that the main interpreter answers on.
+_lanes: list[tuple[Lane, Host]] = []
 
 
 def load(shared: "dict[str, Any]") -> None:
     """Load the plugin that lies in ``__main__``; write its functions, or the failure, to ``report``."""
     report = shared.pop("report")
     facts: Any = unpack(memoryview(shared.pop("facts")))
-    plugin_id, entry, root, names, *limits = facts
+    plugin_id, entry, root, names, options, memory, stack, fd, pending = facts
     files = {name: shared.pop(f"file_{number}") for number, name in enumerate(names)}
     if "random" in sys.modules:
         sys.modules["random"].seed()  # a fork copied its state
+    host = Host()
+    if fd >= 0:
+        lane = Lane(fd, pending)
+        host = Host(lane)
+        _lanes.append((lane, host))
+    host.begin()
     try:
-        program = Program(Artifact(plugin_id, entry, files, root, None, *limits))
+        program = Program(Artifact(plugin_id, entry, files, root, options, memory, stack, host))
         answer = pack(program.functions())
         if 4 + len(answer) > len(report):
             raise BadArtifact("the plugin offers too many functions to list; name the public ones in __all__")
         _programs.append(program)
     except Failure as failure:
         answer = pack([failure.kind, failure.message, failure.detail[:_MAX_DETAIL]])
+    host.end()
     report[: 4 + len(answer)] = len(answer).to_bytes(4, "big") + answer
 
 
-def serve_lane(fd: int, pending: bytes) -> None:
+def serve_lane() -> None:
     """Answer calls until the host closes the lane."""
-    serve(Lane(fd, pending), _programs[0])
+    lane, host = _lanes[0]
+    serve(lane, _programs[0], host)
 
 
 def warm(modules: "Sequence[str]") -> None:

@@ -10,20 +10,22 @@ import struct
 import sys
 import time
 
-from .artifact import Value
 from .codec import pack, unpack
 from .failures import Failure, LimitReached, PluginRaised
+from .host import Host
+from .values import Value
 
 TYPE_CHECKING = False  # importing typing would cost memory in every subinterpreter
 if TYPE_CHECKING:
     from typing import Any
 
-LOAD, CALL = 1, 2
+LOAD, CALL, PING = 1, 2, 5
 HELLO, LISTENER, LOADED, RESULT, FAILURE = 0, 1, 2, 3, 4
 
 _CHUNK = 1 << 13
 _LARGE = 1 << 15
 _MAX_TEXT = 1 << 16
+_RESULT = b"\x93\x03"  # the head of [3, sequence, value]
 
 
 class Plugin:
@@ -61,9 +63,12 @@ class Lane:
         self._filled = len(pending)
 
     def hand_over(self) -> tuple[int, bytes]:
-        """Give up the socket for another lane: its descriptor, and the bytes that were read already."""
+        """For another lane on the same socket: its descriptor, and the bytes that were read already.
+
+        This one can still send.
+        """
         pending, self._filled = bytes(self._view[: self._filled]), 0
-        return self.socket.detach(), pending
+        return self.socket.fileno(), pending
 
     def receive(self) -> memoryview:
         """Wait for one frame; the view is valid until the next call.
@@ -144,7 +149,7 @@ def _text(value: object) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def serve(lane: Lane, plugin: Plugin) -> None:
+def serve(lane: Lane, plugin: Plugin, host: Host) -> None:
     """Answer calls until the host closes the lane."""
     while True:
         try:
@@ -152,14 +157,20 @@ def serve(lane: Lane, plugin: Plugin) -> None:
         except EOFError:
             return
         call: Any = unpack(frame)  # the host is trusted to send the shape of docs/protocol.md
+        if call[0] == PING:
+            lane.send(_RESULT + pack(call[1]) + b"\xc0")
+            continue
         _, sequence, timeout_ms, max_result, function, args = call
         plugin.deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else 0.0
+        host.begin()
         try:
             body = _answer(plugin, function, args, max_result)
         except Failure as failure:
+            host.end()
             lane.send_failure(sequence, failure)
         else:
-            lane.send(b"\x93\x03" + pack(sequence), body)
+            host.end()
+            lane.send(_RESULT + pack(sequence), body)
 
 
 def _answer(plugin: Plugin, function: str, args: list[Value], max_result: int) -> bytes:

@@ -30,6 +30,7 @@ def main(lane_fd: str, facts: dict[str, Any]) -> None:
     package = _package(facts)
     engine: Any = importlib.import_module(f"{package}.{facts['format']}")
     artifacts: Any = importlib.import_module(f"{package}.artifact")
+    hosts: Any = importlib.import_module(f"{package}.host")
     serving: Any = importlib.import_module(f"{package}.serve")
     cpython: Any = importlib.import_module("frys_runtime.linux.cpython")
     libc: Any = importlib.import_module("frys_runtime.linux.libc")
@@ -50,15 +51,16 @@ def main(lane_fd: str, facts: dict[str, Any]) -> None:
     root, entry = os.path.split(facts["file"])
     with open(facts["file"], "rb") as file:
         files = {entry: memoryview(file.read())}
-    settings = facts["options"], facts["memory"], facts["stack"]
+    host = hosts.Host(lane)
+    settings = facts["options"], facts["memory"], facts["stack"], host
     plugin = engine.load(artifacts.Artifact("bench", entry, files, root, *settings))
     gc.enable()
     print(os.getpid(), flush=True)
     own_loop = getattr(plugin, "serve", None)
     if own_loop is None:
-        serving.serve(lane, plugin)
+        serving.serve(lane, plugin, host)
     else:
-        own_loop(lane)
+        own_loop()
 
 
 if __name__ == "__main__":

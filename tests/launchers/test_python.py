@@ -39,6 +39,7 @@ zygote._bootstrap([sys.argv[2]])
 import _socket
 from frys_runtime.launchers import codec, failures, python, serve
 from frys_runtime.launchers.artifact import Artifact
+from frys_runtime.launchers.host import Host
 
 python.prepare()
 if sys.argv[4] == "own":
@@ -58,10 +59,11 @@ while True:
         lane = serve.Lane(lane)
         files, entry, options = codec.unpack(lane.receive())
         files = {path: memoryview(content) for path, content in files.items()}
+        host = Host(lane)
         try:
-            plugin = python.load(Artifact("test", entry, files, "/plugin", options))
+            plugin = python.load(Artifact("test", entry, files, "/plugin", options, host=host))
             lane.send(codec.pack([serve.LOADED, plugin.functions()]))
-            getattr(plugin, "serve", lambda lane: serve.serve(lane, plugin))(lane)
+            getattr(plugin, "serve", lambda: serve.serve(lane, plugin, host))()
         except failures.Failure as failure:
             lane.send_failure(0, failure)
         os._exit(0)

@@ -1,0 +1,70 @@
+"""The host as a plugin process sees it: it asks, and waits for the answer.
+
+Only while the plugin loads or serves a call is somebody there to answer. Whatever stands between a plugin
+and this object is convenience: the host decodes, checks and authorises every question as if the plugin had
+written its bytes by hand, which it can.
+"""
+
+from _thread import allocate_lock
+
+from .codec import pack, unpack
+from .failures import BadValue, HostRefused
+from .values import Value
+
+TYPE_CHECKING = False  # importing the module below costs memory in every plugin
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .serve import Lane
+
+_ASK = b"\x93\x05"  # the head of [5, service, args]
+_REFUSAL = 4
+
+
+class Host:
+    """Asks the host on the plugin's lane, one question at a time.
+
+    Args:
+        lane: The plugin's lane; without one, every question is refused.
+    """
+
+    def __init__(self, lane: "Lane | None" = None) -> None:
+        self._lane = lane
+        self._listens = False
+        # A plugin's threads may ask, too; an answer must not go to the wrong one, nor cross a result.
+        self._turn = allocate_lock()
+
+    def hand_over(self) -> tuple[int, bytes]:
+        """For the host of another interpreter in this process; see :meth:`launchers.serve.Lane.hand_over`."""
+        return self._lane.hand_over() if self._lane is not None else (-1, b"")
+
+    def begin(self) -> None:
+        """A call is under way: the host listens."""
+        self._listens = self._lane is not None
+
+    def end(self) -> None:
+        """The call is over; returns when no thread waits for an answer any more."""
+        with self._turn:
+            self._listens = False
+
+    def ask(self, service: str, *args: Value) -> Value:
+        """Ask for a service (docs/host-services.md) and wait for its answer.
+
+        Raises:
+            HostRefused: The host does not grant it, cannot do it, or nobody listens.
+        """
+        try:
+            question = _ASK + pack(service) + pack(args, "args")
+        except BadValue as error:
+            raise HostRefused("invalid", f"{service}: {error.message}") from None
+        with self._turn:
+            if not self._listens or self._lane is None:
+                raise HostRefused(
+                    "unavailable", "the host answers only while the plugin loads or serves a call"
+                )
+            self._lane.send(question)
+            answer: Any = unpack(self._lane.receive())
+        if answer[0] == _REFUSAL:
+            raise HostRefused(answer[1], answer[2])
+        value: Value = answer[1]
+        return value
