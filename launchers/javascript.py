@@ -113,7 +113,7 @@ class JavaScriptPlugin:
         self.modules = Modules(engine, artifact.files, self.values)
         self._engine = engine
         self._context = engine.context
-        self._host: Any = getattr(artifact, "host", None)
+        self._host = artifact.host
         self._interrupted = False
         self._functions: dict[str, JSValue] = {}
         self._argv = ffi.new("JSValue[]", _MAX_ARGUMENTS)
@@ -308,8 +308,8 @@ class JavaScriptPlugin:
     def _look_up(self, name: str) -> JSValue | None:
         """Find a function of the plugin, never one of the engine's own; the caller owns it."""
         if self._holder is not None:
-            is_own = self._receiver.tag == UNDEFINED or name in self._names(self._holder)
-            return self._property(self._holder, name) if is_own else None
+            # A namespace has nothing but exports; module.exports inherits from Object.
+            return self._property(self._holder, name) if name in self._names(self._holder) else None
         own = self._property(self._engine.global_object, name)
         if own is not None and name in self._names(self._engine.global_object):
             return own

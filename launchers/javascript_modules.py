@@ -35,7 +35,7 @@ _MAX_NESTED_IMPORTS = 100
 _MAX_PACKAGE_JSON = 1 << 20
 _PENDING, _REJECTED = 0, 2  # JSPromiseStateEnum
 _BOM = b"\xef\xbb\xbf"
-_UNESCAPED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/@!$&'()*+,;=:")
+_UNESCAPED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/@!$&'()*+,;=:"
 
 
 class Modules:
@@ -336,9 +336,10 @@ class Modules:
 
 
 def _url(path: str) -> str:
-    return "file://" + "".join(
-        chr(byte) if byte in _UNESCAPED else f"%{byte:02X}" for byte in path.encode("utf-8", "replace")
-    )
+    data = path.encode("utf-8", "replace")
+    if not data.translate(None, _UNESCAPED):
+        return f"file://{path}"
+    return "file://" + "".join(chr(byte) if byte in _UNESCAPED else f"%{byte:02X}" for byte in data)
 
 
 @ffi.callback("JSModuleInitFunc", error=-1)

@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from ._quickjs_abi import ffi
-from .failures import BadValue, Failure
+from .failures import BadValue, Failure, HostRefused
 from .javascript_api import EXCEPTION, UNDEFINED, JSValue, lib, text_of, utf8_of
 
 _GENERIC_MAGIC = 1  # JS_CFUNC_generic_magic
@@ -144,8 +144,12 @@ def _ask(context: Any, argv: Any) -> JSValue:
         answer = [plugin.ask(service, plugin.values.from_engine(argv[1], f"what frys.{service} gets"))]
     except BadValue as problem:
         return throw(context, problem.message)
-    except Failure as refused:
-        answer = [getattr(refused, "reason", "failed"), refused.message]
+    except HostRefused as refused:
+        answer = [refused.reason, refused.message]
+    except Failure as failure:
+        return throw(context, failure.message)
+    except EOFError:
+        os._exit(0)  # the host is gone, and with it whoever waits for this call
     try:
         return plugin.values.to_engine(answer)
     except Failure as failure:

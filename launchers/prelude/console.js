@@ -4,8 +4,8 @@
   const { write, classOf } = native;
   const { bind, getter, define } = internal;
   const { Map, Number, String, parseFloat, parseInt } = globalThis;
-  const { getPrototypeOf, ownKeys } = Reflect;
-  const { is, hasOwn, getOwnPropertyDescriptor } = Object;
+  const { getPrototypeOf } = Reflect;
+  const { is, hasOwn, getOwnPropertyDescriptor, keys: keysOf } = Object;
   const { isError } = Error;
   const { isArray } = Array;
   const { stringify } = JSON;
@@ -22,7 +22,6 @@
   const timeOf = bind(Date.prototype.getTime);
   const regexpText = bind(RegExp.prototype.toString);
   const symbolText = getter(Symbol, "description");
-  const lengthOf = bind(internal.byteLength);
   const bufferLength = getter(ArrayBuffer, "byteLength");
   const mapEntries = bind(Map.prototype.forEach);
   const setValues = bind(Set.prototype.forEach);
@@ -30,7 +29,9 @@
   const identifier = bind(RegExp.prototype.test), word = /^[A-Za-z_$][\w$]*$/;
 
   const MAX_ITEMS = 100, MAX_DEPTH = 2, MAX_ROOM = 2000;
-  let room = 0, around = [], referred = [];
+  let room = 0;
+  // Lists by links: assigning to an array's index would run a setter that the plugin put there.
+  let around = null, referred = null;
 
   function list(open, close, total, part) {
     if (!total) return open + close;
@@ -77,21 +78,21 @@
   }
 
   function inspectObject(value, depth) {
-    for (let i = 0; i < around.length; i++) if (around[i] === value) return circular(value);
+    for (let outer = around; outer; outer = outer.next) if (outer.value === value) return circular(value);
     if (depth > MAX_DEPTH) return isArray(value) ? "[Array]" : "[" + (typeName(value) || "Object") + "]";
-    around[around.length] = value;
+    around = { value, next: around };
     const text = inspectInside(value, depth);
-    around.length -= 1;
-    for (let i = 0; i < referred.length; i++)
-      if (referred[i] === value) return "<ref *" + (i + 1) + "> " + text;
+    around = around.next;
+    for (let known = referred; known; known = known.next)
+      if (known.value === value) return "<ref *" + known.number + "> " + text;
     return text;
   }
 
   function circular(value) {
-    let at = 0;
-    while (at < referred.length && referred[at] !== value) at += 1;
-    referred[at] = value;
-    return "[Circular *" + (at + 1) + "]";
+    for (let known = referred; known; known = known.next)
+      if (known.value === value) return "[Circular *" + known.number + "]";
+    referred = { value, number: (referred?.number ?? 0) + 1, next: referred };
+    return "[Circular *" + referred.number + "]";
   }
 
   function inspectInside(value, depth) {
@@ -134,15 +135,11 @@
   }
 
   function inspectPlain(value, name, inner) {
-    const keys = [], all = ownKeys(value);
-    for (let i = 0; i < all.length; i++)
-      if (getOwnPropertyDescriptor(value, all[i])?.enumerable) keys[keys.length] = all[i];
+    const keys = keysOf(value);
     const open = name === "Object" ? "{" : name ? name + " {" : "[Object: null prototype] {";
     return list(open, "}", keys.length, (i) => {
       const key = keys[i], found = getOwnPropertyDescriptor(value, key);
-      let shown = key;
-      if (typeof key === "symbol") shown = "[" + inspect(key, 1) + "]";
-      else if (!identifier(word, key)) shown = quoted(key);
+      const shown = identifier(word, key) ? key : quoted(key);
       if (!found || "value" in found) return shown + ": " + inner(found?.value);
       return shown + ": " + (found.get && found.set ? "[Getter/Setter]" : found.get ? "[Getter]" : "[Setter]");
     });
@@ -150,7 +147,8 @@
 
   // The formatter of the console standard: the first text may hold %s, %d, %i, %f, %j, %o, %O, %c and %%.
   function format(values) {
-    room = MAX_ROOM; around = []; referred = [];
+    room = MAX_ROOM;
+    around = referred = null;
     let text = "", next = 0;
     if (typeof values[0] === "string" && values.length > 1 && includes(values[0], "%")) {
       const pattern = values[0];
