@@ -306,6 +306,7 @@
     set pathname(value) {
       if (typeof this.#url.path === "string") return;
       this.#url.path = [];
+      if (text(value) === "" && this.#url.host !== null && !special(this.#url)) return;
       parsePath(this.#url, text(value).replace(/[\t\n\r]/g, "").replace(/[?#]/g, (mark) => mark === "?" ? "%3F" : "%23"));
     }
     get search() { return this.#url.query ? "?" + this.#url.query : ""; }
@@ -331,7 +332,7 @@
       const before = { ...this.#url };
       try { work(); } catch (error) {
         if (!(error instanceof Invalid)) throw error;
-        this.#url = before;
+        Object.assign(this.#url, before);
       }
     }
 
@@ -344,10 +345,11 @@
       if (authority.includes("@")) return;
       if (!withPort && authority.length > host.length) return;
       if (!host && (special(url) ? url.scheme !== "file:" : url.username || url.password || url.port || port)) return;
+      if (url.scheme === "file:" && host !== authority) return;
       this.#try(() => {
         const parsed = host ? parseHost(host, special(url)) : "";
         url.host = url.scheme === "file:" && parsed === "localhost" ? "" : parsed;
-        if (port && url.scheme !== "file:") setPort(url, port);
+        if (port) this.#try(() => setPort(url, port));
       });
     }
   }
