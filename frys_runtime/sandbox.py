@@ -382,7 +382,7 @@ class PluginSandbox:
             raise wire.ProtocolError("it asked its host while no call was under way")
         service, args = wire.question(frame)
         answer = self._answer(services, watch, service, args)
-        watch.question = self._loop.create_task(answer, context=watch.context)
+        watch.question = self._loop.create_task(answer, context=watch.context.copy())
 
     async def _answer(
         self, services: Services, watch: _Watch, service: str, args: list[MessageValue]
