@@ -308,6 +308,8 @@ class JavaScriptPlugin:
     def _look_up(self, name: str) -> JSValue | None:
         """Find a function of the plugin, never one of the engine's own; the caller owns it."""
         if self._holder is not None:
+            if name == "default" and lib.JS_IsFunction(self._context, self._holder):
+                return lib.JS_DupValue(self._context, self._holder)  # module.exports itself
             # A namespace has nothing but exports; module.exports inherits from Object.
             return self._property(self._holder, name) if name in self._names(self._holder) else None
         own = self._property(self._engine.global_object, name)
@@ -352,6 +354,8 @@ class JavaScriptPlugin:
         """Name the plugin's functions with their parameters as they stand in the source."""
         holder = self._engine.global_object if self._holder is None else self._holder
         found = {name: self._signature(name, self._property(holder, name)) for name in self._names(holder)}
+        if lib.JS_IsFunction(self._context, holder):
+            found["default"] = self._signature("default", self._look_up("default"))
         if self._holder is None:
             for name in top_level_constants(self._source.decode()):
                 found[name] = self._signature(name, self._look_up(name))

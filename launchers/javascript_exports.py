@@ -14,7 +14,8 @@ _SPACE = b" \t\r\n"
 _WORD = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$") | frozenset(
     range(128, 256)
 )
-_MAX_LITERAL = 1 << 17
+_MAX_DISTANCE = 1 << 17
+_KEYS = b"Object.keys("
 
 
 def scan(source: bytes) -> tuple[list[str], list[str]]:
@@ -37,7 +38,25 @@ def scan(source: bytes) -> tuple[list[str], list[str]]:
             if found:
                 again[found] = None
             at = source.find(helper, at + len(helper))
+    again |= dict.fromkeys(_copied(source))
     return list(names)[:MAX_NAMES], list(again)
+
+
+def _copied(source: bytes) -> list[str]:
+    """What Babel re-exports: ``Object.keys(_x).forEach(...)`` with ``_x = require("text")`` before it."""
+    found: list[str] = []
+    at = source.find(_KEYS)
+    while at >= 0 and len(found) < MAX_NAMES:
+        name, end = _name(source, at + len(_KEYS))
+        if name and source.startswith(b").forEach(", end):
+            for equals in (b" = ", b"="):
+                start = source.rfind(name.encode() + equals, max(at - _MAX_DISTANCE, 0), at)
+                text = _required(source, start + len(name) + len(equals), within=60) if start >= 0 else ""
+                if text:
+                    found.append(text)
+                    break
+        at = source.find(_KEYS, end)
+    return found
 
 
 def looks_like_commonjs(source: bytes) -> bool:
@@ -99,7 +118,7 @@ def _whole(source: bytes, at: int, names: dict[str, None], again: dict[str, None
             again[found] = None
         return
     at = _skip(source, at + 1)
-    end = at + _MAX_LITERAL
+    end = at + _MAX_DISTANCE
     while at < end and len(names) < MAX_NAMES:
         if source.startswith(b"...", at):
             found = _required(source, at + 3, within=0)

@@ -107,6 +107,8 @@ def _random(context: Any, argv: Any) -> JSValue:
 
 def _class_of(context: Any, argv: Any) -> JSValue:
     """The engine's own name of an object's kind, which no plugin can change."""
+    if lib.JS_IsProxy(argv[0]):
+        return make_string(context, "Proxy")
     number = lib.JS_GetClassID(argv[0])
     name = _class_names.get(number)
     if name is None:

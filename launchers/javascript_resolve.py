@@ -153,6 +153,8 @@ class Resolver:
 
     def _bare(self, base: str, specifier: str, how: str) -> str:
         of_node = specifier.startswith("node:")
+        if ":" in specifier and not of_node:
+            raise _NotFoundError("but only files of the plugin can be imported, never an address")
         name, subpath = _split(specifier.removeprefix("node:"))
         own = self._scope(base)
         package = self._package(own) or {}
@@ -168,8 +170,6 @@ class Resolver:
                 "a module of Node, which is not here: there are no files, sockets and processes to use, and "
                 "for the rest a package from npm in node_modules can stand in"
             )
-        if ":" in specifier:
-            raise _NotFoundError("but only files of the plugin can be imported, never an address")
         raise _NotFoundError(f"but the plugin has no package {name!r} in its node_modules")
 
     def _installed(self, folder: str, subpath: str, how: str) -> str | None:

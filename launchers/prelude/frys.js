@@ -1,13 +1,12 @@
 // The `frys` object: what a plugin may ask its host. types/frys.d.ts describes it for editors.
 (function (native, internal) {
   "use strict";
-  const { ask, decode } = native;
+  const { ask, decode, encode } = native;
   const { define, bind } = internal;
   const { Error, Promise, TypeError, Uint8Array } = globalThis;
   const { parse } = JSON;
   const { freeze, defineProperty } = Object;
   const { isView } = ArrayBuffer;
-  const { encode } = native;
   const toWellFormed = bind(String.prototype.toWellFormed);
 
   class FrysError extends Error {
@@ -61,7 +60,7 @@
   define("FrysError", FrysError);
   define("frys", freeze({
     log,
-    config: (...key) => service("config", ...key),
+    config: (key) => key === undefined ? service("config") : service("config", key),
     kv: freeze({
       get: (key) => service("kv.get", key),
       set: (key, value) => { service("kv.set", key, value); },
@@ -70,7 +69,7 @@
     }),
     http: later((url, options = {}) => request(url, options)),
     call: later((target, name, ...args) => service("call", target, name, args)),
-    emit: (type, data = null) => { service("emit", type, data); },
+    emit: (type, data = null) => service("emit", type, data),
     host: (name, ...args) => service("host", name, args),
   }));
 })

@@ -15,6 +15,7 @@
   internal.getter = (type, name) => internal.bind(getOwnPropertyDescriptor(type.prototype, name).get);
   internal.define = (name, value) =>
     defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
+  internal.define("performance", performance);
   // No C function of the engine tells the true size of a typed array whose buffer was resized.
   internal.byteLength = getOwnPropertyDescriptor(typedArray.prototype, "byteLength").get;
 })
