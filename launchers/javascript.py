@@ -12,7 +12,7 @@ from typing import Any
 
 from ._quickjs_abi import ffi
 from .artifact import Artifact, Value
-from .failures import BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
+from .failures import BadArtifact, Failure, NoSuchFunction, PluginRaised
 from .javascript_api import (
     EVAL_MODULE,
     EVAL_SCRIPT,
@@ -222,7 +222,7 @@ class JavaScriptPlugin:
         finally:
             lib.JS_FreeValue(self._context, settled)
 
-    def ask(self, service: str, args: Value) -> Value:
+    def ask(self, service: str, args: list[Value]) -> Value:
         """Ask the host for a service, and wait for its answer.
 
         Raises:

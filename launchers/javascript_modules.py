@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._quickjs_abi import ffi
-from .artifact import Value
 from .failures import BadArtifact, Failure
 from .javascript_api import (
     EVAL_COMPILE_ONLY,
@@ -83,7 +82,7 @@ class Modules:
             return None
         parsed = self._parse_json(name, bytes(content))
         try:
-            found: Value = self._values.from_engine(parsed)
+            found = self._values.from_engine(parsed)
         except Failure:
             return None
         finally:

@@ -114,7 +114,7 @@ def _class_of(context: Any, argv: Any) -> JSValue:
     if name is None:
         atom = lib.JS_GetClassName(lib.JS_GetRuntime(context), number)
         pointer = lib.JS_AtomToCStringLen(context, ffi.NULL, atom)
-        # SAFETY: the engine's string ends with a zero byte and lives until JS_FreeCString; it is copied before.
+        # SAFETY: the engine's string ends with a zero byte; it is copied before JS_FreeCString.
         name = _class_names[number] = bytes(ffi.string(pointer)) if pointer else b""  # type: ignore[arg-type]
         lib.JS_FreeCString(context, pointer)
         lib.JS_FreeAtom(context, atom)

@@ -21,12 +21,15 @@ _CONDITIONS = {
     ESM: frozenset(("import", "worker", "browser", "default")),
     COMMONJS: frozenset(("require", "worker", "browser", "default")),
 }
-_MODULES_OF_NODE = frozenset(
-    "assert async_hooks buffer child_process cluster console constants crypto dgram diagnostics_channel dns "
-    "domain events fs http http2 https inspector module net os path perf_hooks process punycode querystring "
-    "readline repl sqlite stream string_decoder sys test timers tls trace_events tty url util v8 vm wasi "
-    "worker_threads zlib".split()
-)
+# fmt: off
+_MODULES_OF_NODE = frozenset((
+    "assert", "async_hooks", "buffer", "child_process", "cluster", "console", "constants", "crypto",
+    "dgram", "diagnostics_channel", "dns", "domain", "events", "fs", "http", "http2", "https",
+    "inspector", "module", "net", "os", "path", "perf_hooks", "process", "punycode", "querystring",
+    "readline", "repl", "sqlite", "stream", "string_decoder", "sys", "test", "timers", "tls",
+    "trace_events", "tty", "url", "util", "v8", "vm", "wasi", "worker_threads", "zlib",
+))
+# fmt: on
 
 type Package = dict[str, Value]
 
@@ -75,7 +78,7 @@ class Resolver:
     def _resolve(self, base: str, specifier: str, how: str) -> str:
         if specifier.startswith("file:///"):
             specifier = specifier.removeprefix("file://")
-        if specifier.startswith("/") or specifier in (".", "..") or specifier.startswith(("./", "../")):
+        if specifier.startswith(("/", "./", "../")) or specifier in (".", ".."):
             path = _join("" if specifier.startswith("/") else base, specifier)
             folder = specifier in (".", "..") or specifier.endswith(("/", "/.", "/.."))
             found = self._file(path, how, folder=folder)

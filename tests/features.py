@@ -151,6 +151,12 @@ def bwrap() -> Reason:
     return _run(["bwrap", "--ro-bind", "/", "/", "true"])
 
 
+def npm() -> Reason:
+    """The npm command fetches packages from its registry."""
+    with tempfile.TemporaryDirectory(prefix="frys-npm-") as folder:
+        return _run(["npm", "pack", "--silent", "--pack-destination", folder, "lz4-wasm-nodejs@0.9.2"])
+
+
 PROBES: dict[str, Callable[[], Reason]] = {
     probe.__name__: functools.cache(probe)
     for probe in (
@@ -165,6 +171,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         uml,
         gcc,
         bwrap,
+        npm,
     )
 }
 

@@ -221,7 +221,7 @@ def test_microtasks_run_between_timers():
 
 
 def test_an_interval_goes_on_until_it_is_cleared():
-    """setInterval repeats, also with odd delays, and can be cleared from inside."""
+    """SetInterval repeats, also with odd delays, and can be cleared from inside."""
     source = """
     const f = (delay) => new Promise((resolve) => {
       let count = 0;
@@ -315,7 +315,8 @@ def test_a_clone_is_deep_and_keeps_its_shape():
         map: copy.map.get("k"), set: [...copy.set], date: copy.date.getTime(), pattern: String(copy.pattern),
         shared: copy.view.buffer === copy.buffer && copy.same.buffer === copy.buffer, view: copy.view,
         dataView: copy.same.getUint8(1),
-        boxed: copy.boxed.map((one) => typeof one + one.valueOf()), big: String(copy.big), none: "none" in copy,
+        boxed: copy.boxed.map((one) => typeof one + one.valueOf()), big: String(copy.big),
+        none: "none" in copy,
         error: [copy.error instanceof RangeError, copy.error.message, copy.error.cause.why],
         proto: [Object.hasOwn(copy, "__proto__"), Object.getPrototypeOf(copy) === Object.prototype],
         point: [copy.point instanceof Point, copy.point.x],
@@ -381,7 +382,7 @@ def test_a_clone_of_any_depth_ends():
 
 
 def test_randomness_of_the_kernel():
-    """getRandomValues fills integers of every kind, within bounds; UUIDs are of version 4."""
+    """GetRandomValues fills integers of every kind, within bounds; UUIDs are of version 4."""
     source = """
     function f() {
       const caught = (work) => { try { return work() } catch (error) { return error.name } };
@@ -440,7 +441,8 @@ def test_events_and_aborts():
       const timeout = AbortSignal.timeout(1), any = AbortSignal.any([timeout, new AbortController().signal]);
       await new Promise((resolve) => { any.onabort = resolve });
       return {
-        seen, kept, aborted: controller.signal.aborted, thrown: caught(() => controller.signal.throwIfAborted()),
+        seen, kept, aborted: controller.signal.aborted,
+        thrown: caught(() => controller.signal.throwIfAborted()),
         own: caught(() => AbortSignal.abort("why").throwIfAborted()), timeout: any.reason.name,
         made: caught(() => new AbortSignal()),
       };

@@ -1,5 +1,6 @@
-"""How a JavaScript plugin's files find each other: Node's resolution, CommonJS, ES modules, both in each other."""
+"""How a JavaScript plugin's files find each other: Node's resolution, CommonJS and ES modules."""
 
+import contextlib
 import json
 
 import pytest
@@ -189,10 +190,8 @@ def test_a_package_json_may_say_anything(package, specifier, how):
         "node_modules/pkg/a.js": 1,
     }
     for base in ("a.js", "node_modules/pkg/a.js", "<input>"):
-        try:
+        with contextlib.suppress(LookupError):
             assert resolver(files).resolve(base, specifier, how) in files
-        except LookupError:
-            pass
         resolver(files).kind(base)
 
 
@@ -290,9 +289,12 @@ def test_what_a_file_is_meant_as(source, commonjs):
 def test_require_runs_each_file_once():
     """Files are found by guessing extensions and folders, and JSON is parsed."""
     files = {
-        "lib/index.js": "exports.count = (exports.count ?? 0) + 1; exports.dir = __dirname; exports.name = module.filename",
+        "lib/index.js": """
+            exports.count = (exports.count ?? 0) + 1;
+            exports.dir = __dirname; exports.name = module.filename""",
         "data.json": '\ufeff{"a": [1, null]}',
-        "sub/x.js": "module.exports = [require('../lib') === require('../lib/index.js'), require('../lib').count]",
+        "sub/x.js": """
+            module.exports = [require('../lib') === require('../lib/index.js'), require('../lib').count]""",
     }
     main = """
     const lib = require("./lib"), again = require("./lib/index.js"), data = require("./data");
@@ -308,8 +310,8 @@ def test_require_runs_each_file_once():
 def test_a_cycle_of_requires_ends_as_in_node():
     """Each file sees what the other has exported so far. The files are those of Node's manual."""
     files = {
-        "a.js": "exports.done = false; const b = require('./b.js'); exports.seen = b.done; exports.done = true",
-        "b.js": "exports.done = false; const a = require('./a.js'); exports.seen = a.done; exports.done = true",
+        "a.js": "exports.done = false; exports.seen = require('./b.js').done; exports.done = true",
+        "b.js": "exports.done = false; exports.seen = require('./a.js').done; exports.done = true",
     }
     main = "const a = require('./a'), b = require('./b'); exports.f = () => [a, b]"
     assert call(main, **files) == [{"done": True, "seen": True}, {"done": True, "seen": False}]
@@ -388,7 +390,8 @@ def test_an_import_of_commonjs():
     import data from "./data.json";
     import same from "./data.json" with { type: "json" };
     import fn, { extra } from "./fn.cjs";
-    export const f = () => [lib.a, a, b(), never, Object.keys(all), again, data, same === data, fn(), extra, order];
+    export const f = () =>
+      [lib.a, a, b(), never, Object.keys(all), again, data, same === data, fn(), extra, order];
     export const g = async () => Object.keys(await import("./lib.cjs"));"""
     plugin = start(main, name="main.mjs", **files)
     names = ["a", "b", "default", "never"]
@@ -422,7 +425,8 @@ def test_a_require_of_an_es_module():
     main = """
     const caught = (name) => { try { return require(name) } catch (error) { return error.message } };
     const lib = require("./lib.mjs");
-    exports.f = () => [lib.default, lib.x, lib === require("./lib.mjs"), caught("./slow.mjs"), caught("./bad.mjs")];
+    exports.f = () =>
+      [lib.default, lib.x, lib === require("./lib.mjs"), caught("./slow.mjs"), caught("./bad.mjs")];
     exports.g = async () => (await import("./x.mjs")).x;"""
     plugin = start(main, name="main.cjs", **files)
     message = "slow.mjs has a top-level await, so it can be imported, not required"
@@ -438,9 +442,9 @@ def test_a_cycle_of_import_and_require_is_refused():
         "other.cjs": "exports.f = require('./late.mjs').f",
         "late.mjs": "import './main.mjs'; export const f = 1",
     }
-    with pytest.raises(PluginRaised, match="main.mjs cannot be required while it is still being imported"):
+    with pytest.raises(PluginRaised, match=r"main\.mjs cannot be required while it is still being imported"):
         start("import './lib.cjs'; export const f = 1", name="main.mjs", **files)
-    with pytest.raises(PluginRaised, match="late.mjs imports './main.mjs', which waits for it"):
+    with pytest.raises(PluginRaised, match=r"late\.mjs imports '\./main\.mjs', which waits for it"):
         start("import './other.cjs'; export const f = 1", name="main.mjs", **files)
 
 
@@ -466,7 +470,7 @@ def test_the_kind_of_a_file(package, source, kind):
 
 
 def test_the_entry_follows_its_package_json():
-    """ "type" holds for the plugin's own files, too."""
+    """The "type" holds for the plugin's own files, too."""
     module = {"package.json": '{"type": "module"}'}
     assert call("export const f = () => this === undefined", **module) is True
     assert call("exports.f = () => this === exports", **{"package.json": '{"type": "commonjs"}'}) is True
@@ -523,7 +527,9 @@ def test_a_hostile_package_json_counts_as_absent(text):
 def test_a_file_that_breaks_out_of_its_function():
     """The function around a CommonJS file is no border, and leaving it breaks nothing."""
     files = {"out.js": "}); globalThis.out = 1; (function () {", "gone.js": "}); ({ a: 1"}
-    source = "exports.f = () => { try { return [require('./%s'), globalThis.out] } catch (error) { return String(error) } }"
+    source = """exports.f = () => {
+      try { return [require('./%s'), globalThis.out] } catch (error) { return String(error) }
+    }"""
     assert call(source % "out.js", **files) == [{}, 1]
     assert "TypeError" in call(source % "gone.js", **files)
 
