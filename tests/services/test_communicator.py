@@ -187,6 +187,30 @@ async def _seen(talk, plugin, count):  # type: ignore[no-untyped-def]
 
 
 @live
+async def test_what_a_plugin_will_not_hear_is_told_when_it_is_loaded(tmp_path: Path) -> None:
+    """With the reason: no grant, or no function for it."""
+    plugin = tmp_path / "deaf"
+    plugin.mkdir()
+    (plugin / "plugin.json").write_text(
+        '{"id": "deaf", "version": "1.0.0", "format": "python", "entry": "d.py", '
+        '"events": {"subscribes": ["one", "two", "three"]}}'
+    )
+    (plugin / "d.py").write_text("def on_one(data):\n    pass\ndef on_two(data):\n    pass\n")
+    policy = ALL + "plugins: {deaf: {messages: {subscribe: [one, three]}}}"
+    async with talkers(tmp_path, policy) as talk:
+        events = talk.manager.events()
+        await talk.manager.load_plugin(plugin)
+        loaded = [await anext(events) for _ in range(2)][1]
+        assert loaded.kind == "loaded"
+        assert loaded.data["unheard_events"] == {
+            "two": "its policy does not grant messages.subscribe: [two]",
+            "three": "it has no function that would handle it",
+        }
+        assert await talk.manager.communicator.broadcast(PluginMessage.Event("one")) == 1
+        assert await talk.manager.communicator.broadcast(PluginMessage.Event("two")) == 0
+
+
+@live
 async def test_an_event_that_is_not_declared_or_of_another_type_is_refused(tmp_path: Path) -> None:
     """At the publisher, before anybody hears of it."""
     async with talkers(tmp_path, ALL, "a", "b") as talk:
