@@ -160,18 +160,19 @@ def test_a_bundle_runs_without_its_packages(form: str, packages: Path, tmp_path:
 def test_all_packages_in_one_plugin(packages: Path, tmp_path: Path) -> None:
     """Ten thousand files are a usual folder, and within the loader's bounds."""
     names = [name for name in PLUGINS if name != "esbuild"]
-    node_modules.copy(packages, names, tmp_path)
+    folder = tmp_path / "plugin"
+    node_modules.copy(packages, names, folder)
     imports = "\n".join(f'import * as p{at} from "{name}";' for at, name in enumerate(names))
     listed = ", ".join(f"p{at}" for at in range(len(names)))
     source = f"{imports}\nexport const run = () => [{listed}].map((one) => Object.keys(one).length > 0)"
-    assert len(list(tmp_path.rglob("*.js"))) > 3000
+    assert len(list(folder.rglob("*.js"))) > 3000
 
     @live
     async def run() -> None:
         policy = tmp_path / "policy.yaml"
         policy.write_text("extends: maximum\nlimits: {memory: 128MiB}\n")
         async with PluginManager(policy=policy) as manager:
-            plugin_id = await manager.load_plugin(plugin(tmp_path, source))
+            plugin_id = await manager.load_plugin(plugin(folder, source))
             assert await manager.execute_plugin(plugin_id, "run") == [True] * len(names)
 
     run()
