@@ -135,20 +135,21 @@ class JavaScriptPlugin:
         if not self._source.strip():
             raise BadArtifact(f"{entry} is empty; a JavaScript plugin defines at least one function")
         kind = self.modules.declared_kind(entry)
-        if kind == UNKNOWN and looks_like_commonjs(self._source):
-            kind = self.modules.kind(entry)
-            kind = COMMONJS if kind == COMMONJS else UNKNOWN
-        if kind == COMMONJS:
-            return self._run_commonjs(entry)
         if kind == JSON:
             raise BadArtifact(f"{entry} is data; a JavaScript plugin begins with a file of code")
+        if kind == UNKNOWN and looks_like_commonjs(self._source):
+            # What does not parse as CommonJS may still be a module with such code in it.
+            kind = COMMONJS if self.modules.kind(entry) == COMMONJS else UNKNOWN
+        elif kind == COMMONJS and not self.modules.compile_commonjs(entry):
+            raise bad_source(entry, self._failure())
+        if kind == COMMONJS:
+            return self._run_commonjs(entry)
         return self._run_script_or_module(entry, is_module=kind == ESM)
 
     def _run_commonjs(self, entry: str) -> JSValue:
         exports = self.modules.run(entry)
         if exports.tag == EXCEPTION:
-            failure = self._failure()
-            raise bad_source(entry, failure) if failure.message.startswith("SyntaxError") else failure
+            raise self._failure()
         self._run_jobs()
         self._receiver = exports
         return exports

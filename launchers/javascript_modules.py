@@ -111,15 +111,22 @@ class Modules:
         return self._resolver.kind(name)
 
     def _tried(self, name: str) -> str:
+        if self.compile_commonjs(name):
+            return COMMONJS
+        drop_exception(self._context)
+        return ESM
+
+    def compile_commonjs(self, name: str) -> bool:
+        """Compile a CommonJS file and keep the code until it runs; False with an exception pending."""
         try:
             compiled = self._compile_function(name)
-        except BadArtifact:
-            return ESM
+        except BadArtifact as problem:
+            throw(self._context, problem.message)
+            return False
         if compiled.tag == EXCEPTION:
-            drop_exception(self._context)
-            return ESM
+            return False
         self._compiled[name] = compiled
-        return COMMONJS
+        return True
 
     def _compile_function(self, name: str) -> JSValue:
         """Compile a CommonJS file: a function around it, beginning in its first line, so that lines stay."""

@@ -77,7 +77,7 @@ class Resolver:
 
     def _resolve(self, base: str, specifier: str, how: str) -> str:
         if specifier.startswith("file:///"):
-            specifier = specifier.removeprefix("file://")
+            specifier = _unescape(specifier.removeprefix("file://"))
         if specifier.startswith(("/", "./", "../")) or specifier in (".", ".."):
             path = _join("" if specifier.startswith("/") else base, specifier)
             folder = specifier in (".", "..") or specifier.endswith(("/", "/.", "/.."))
@@ -138,7 +138,7 @@ class Resolver:
     def _scope(self, name: str) -> str | None:
         """The folder of the package.json that speaks for a file."""
         for folder in _folders_up(name):
-            if folder.endswith("node_modules"):
+            if _holds_packages(folder):
                 return None
             if _inside(folder, "package.json") in self._files:
                 return folder
@@ -164,7 +164,7 @@ class Resolver:
         if own is not None and package.get("name") == name and package.get("exports") is not None:
             return self._exported(own, package["exports"], subpath, how)
         for folder in _folders_up(base):
-            if not folder.endswith("node_modules"):
+            if not _holds_packages(folder):
                 found = self._installed(_inside(folder, f"node_modules/{name}"), subpath, how)
                 if found is not None:
                     return found
@@ -249,6 +249,21 @@ def _targets(target: Value, conditions: frozenset[str]) -> Iterator[str | None]:
 
 def _inside(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
+
+
+def _holds_packages(folder: str) -> bool:
+    return folder.rpartition("/")[2] == "node_modules"
+
+
+def _unescape(path: str) -> str:
+    """Undo the percent-encoding of an address."""
+    first, *rest = path.encode("utf-8", "replace").split(b"%")
+    made = first
+    for part in rest:
+        digits = part[:2].decode("ascii", "replace")
+        is_escape = len(digits) == 2 and set(digits) <= set("0123456789ABCDEFabcdef")
+        made += bytes.fromhex(digits) + part[2:] if is_escape else b"%" + part
+    return made.decode("utf-8", "replace")
 
 
 def _folders_up(name: str) -> Iterator[str]:

@@ -21,7 +21,8 @@ export async function everything(data) {
     ticks: seen.length > 0,
     random: crypto.getRandomValues(new Uint8Array(8)), id: crypto.randomUUID(),
     url: new URL("../b?x=é", "https://münchen.example/a/c").href,
-    text: new TextDecoder("utf-16le").decode(new Uint8Array([97, 0])) + new TextDecoder("latin1").decode(data),
+    text: new TextDecoder("utf-16le").decode(new Uint8Array([97, 0]))
+      + new TextDecoder("latin1").decode(data),
     bad: new TextDecoder().decode(new Uint8Array([0xff])),
     date: new Date(0).toString().length > 0, now: performance.now() > 0,
   };
@@ -54,12 +55,12 @@ async def test_the_filter_leaves_what_the_globals_need(tmp_path: Path) -> None:
 
 @live
 async def test_a_sleep_uses_no_processor_and_ends_at_the_deadline(tmp_path: Path) -> None:
-    """Waiting costs no CPU; a sleep that is longer than the call may take ends with it, and the plugin goes on."""
+    """Waiting costs no CPU; a sleep longer than its call ends with it, and the plugin goes on."""
     file = tmp_path / "globals.mjs"
     file.write_text(SOURCE)
     async with PluginManager() as manager:
         plugin_id = await manager.load_plugin(file)
-        # More sleep in all than CPU that a call may use: a loop that polls would end in ResourceLimitExceeded.
+        # More sleep than CPU that a call may use: a loop that polls would end in ResourceLimitExceeded.
         policy = tmp_path / "policy.yaml"
         policy.write_text("extends: maximum\nlimits: {cpu_time: 100ms}\n")
         for function in ("sleep", "sleepAfter"):

@@ -72,6 +72,8 @@ FILES = {
     },
     "node_modules/worker/b.js": 1,
     "node_modules/punycode/index.js": 1,
+    "my_node_modules/a.js": 1,
+    "my_node_modules/node_modules/plain/index.js": 1,
 }
 
 
@@ -111,6 +113,8 @@ FILES = {
         ("node_modules/dual/i.mjs", "#own", ESM, "node_modules/dual/r.cjs"),
         ("node_modules/dual/i.mjs", "#dep", ESM, "node_modules/plain/index.js"),
         ("node_modules/dual/i.mjs", "#p/a", ESM, "node_modules/dual/features/a.js"),
+        ("my_node_modules/a.js", "plain", ESM, "my_node_modules/node_modules/plain/index.js"),
+        ("main.js", "file:///lib/%78.js", ESM, "lib/x.js"),
         ("main.js", "punycode", ESM, "node_modules/punycode/index.js"),
         ("main.js", "punycode/", COMMONJS, "node_modules/punycode/index.js"),
         ("main.js", "node:punycode", ESM, "node_modules/punycode/index.js"),
@@ -127,6 +131,7 @@ def test_a_name_means_the_file_that_it_means_in_node(base, specifier, how, found
         ("main.js", "./lib/x", ESM, "but the plugin has no file 'lib/x'; there is 'lib/x.js'"),
         ("main.js", "./lib", ESM, "there is 'lib/index.js'"),
         ("lib/x.js", "../../x", COMMONJS, "which lies outside of the plugin"),
+        ("main.js", "file:///%zz", ESM, "has no file '%zz'"),
         ("main.js", "file:///../x", ESM, "which lies outside of the plugin"),
         ("main.js", "none", ESM, "but the plugin has no package 'none' in its node_modules"),
         ("main.js", "plain/none", COMMONJS, "but the plugin has no package 'plain'"),
@@ -355,6 +360,8 @@ def test_lines_of_a_commonjs_file_are_its_own():
     with pytest.raises(PluginRaised) as raised:
         call("exports.f = require('./lib.cjs').f", **files)
     assert "(lib.cjs:3:" in raised.value.detail
+    with pytest.raises(PluginRaised, match="SyntaxError: at run time"):
+        start("exports.f = 1; throw new SyntaxError('at run time')")
     with pytest.raises(BadArtifact, match=r"plugin\.cjs:2: SyntaxError"):
         start("exports.f = 1;\nlet x = ;", name="plugin.cjs")
 
@@ -487,7 +494,9 @@ def test_import_meta_tells_the_address():
     import { meta, own } from "./lib/gr\u00fcn x.mjs";
     export const f = async () => {
       const url = new URL("./main.mjs", import.meta.url);
-      return [own, meta.filename, meta.dirname, import.meta.url, (await import(url.href)).f === f];
+      const again = await import(own);
+      const same = (await import(url.href)).f === f && again.own === own;
+      return [own, meta.filename, meta.dirname, import.meta.url, same];
     }"""
     address = "file:///lib/gr%C3%BCn%20x.mjs"
     assert call(main, name="main.mjs", **files) == [
