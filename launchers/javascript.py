@@ -39,8 +39,8 @@ _ready: Engine | None = None
 
 # Waiting for a lock that nobody releases is a sleep that needs no system call but futex(2), which every
 # plugin process may use anyway.
-_bed = _thread.allocate_lock()
-_bed.acquire()
+_sleep_lock = _thread.allocate_lock()
+_sleep_lock.acquire()
 
 
 def prepare() -> None:
@@ -279,7 +279,7 @@ class JavaScriptPlugin:
             seconds = min(wait / 1000, _LONGEST_SLEEP)
             if self.deadline:
                 seconds = min(seconds, max(self.deadline - time.monotonic(), 0))
-            _bed.acquire(timeout=seconds)
+            _sleep_lock.acquire(timeout=seconds)
         if self._late():
             raise out_of_time()
 

@@ -125,7 +125,8 @@ def _whole(source: bytes, at: int, names: dict[str, None], again: dict[str, None
             if not found:
                 return
             again[found] = None
-            at = _skip(source, source.index(b")", at) + 1)
+            close = source.find(b")", at)
+            at = _skip(source, close + 1 if close >= 0 else len(source))
         else:
             name, at = _quoted(source, at) if source[at : at + 1] in (b"'", b'"') else _name(source, at)
             if not name:

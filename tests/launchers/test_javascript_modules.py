@@ -234,6 +234,7 @@ def test_a_package_json_may_say_anything(package, specifier, how):
         ("module.exports = {", [], []),
         ("module.exports = { ...require('", [], []),
         ("exports /* ", [], []),
+        ("module.exports = { ...require('./x'", [], ["./x"]),
     ],
 )
 def test_names_are_found_in_the_text(source, names, again):
