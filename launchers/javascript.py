@@ -27,7 +27,7 @@ from .javascript_engine import Engine
 from .javascript_errors import describe, drop_exception, out_of_time, pending
 from .javascript_exports import looks_like_commonjs
 from .javascript_modules import Modules, on_load_module, on_normalize
-from .javascript_resolve import COMMONJS, ESM, JSON, UNKNOWN
+from .javascript_resolve import COMMONJS, CONDITIONS, ESM, JSON, UNKNOWN
 from .javascript_source import bad_source, further, parameters, top_level_constants
 from .javascript_values import Converter
 
@@ -89,13 +89,23 @@ def load(artifact: Artifact) -> "JavaScriptPlugin":
         LimitReached: It ran out of memory.
     """
     global _ready
-    if artifact.options:
-        raise BadArtifact(
-            f'"javascript" in plugin.json has the unknown key {min(artifact.options)!r}; it has none'
-        )
+    conditions = _conditions(artifact.options)
     # Used up: no two plugins share a context.
     engine, _ready = _ready or Engine(), None
-    return JavaScriptPlugin(engine, artifact)
+    return JavaScriptPlugin(engine, artifact, conditions)
+
+
+def _conditions(options: dict[str, Value]) -> list[str]:
+    """The one option: which builds of packages fit."""
+    unknown = min(options.keys() - {"conditions"}, default=None)
+    if unknown is not None:
+        raise BadArtifact(
+            f'"javascript" in plugin.json has the unknown key {unknown!r}; it may have "conditions"'
+        )
+    conditions = options.get("conditions", [*CONDITIONS])
+    if isinstance(conditions, list) and all(isinstance(condition, str) for condition in conditions):
+        return [str(condition) for condition in conditions]
+    raise BadArtifact('"javascript.conditions" in plugin.json must be a list of words, like ["browser"]')
 
 
 class JavaScriptPlugin:
@@ -107,10 +117,10 @@ class JavaScriptPlugin:
         values: The converter between its values and Python's.
     """
 
-    def __init__(self, engine: Engine, artifact: Artifact) -> None:
+    def __init__(self, engine: Engine, artifact: Artifact, conditions: list[str]) -> None:
         self.deadline = 0.0
         self.values = Converter(engine, self._failure)
-        self.modules = Modules(engine, artifact.files, self.values)
+        self.modules = Modules(engine, artifact.files, self.values, conditions)
         self._engine = engine
         self._context = engine.context
         self._host = artifact.host

@@ -5,7 +5,7 @@ JSON file that is imported, given to the engine as a module made by hand, which 
 comes and then hands out ``module.exports`` as ``default`` and the names that its text promised.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ._quickjs_abi import ffi
@@ -27,7 +27,7 @@ from .javascript_engine import Engine
 from .javascript_errors import drop_exception
 from .javascript_exports import MAX_NAMES, scan
 from .javascript_natives import make_string, plugin_of, throw
-from .javascript_resolve import COMMONJS, ESM, JSON, UNKNOWN, Package, Resolver
+from .javascript_resolve import COMMONJS, ESM, JSON, NOTHING, UNKNOWN, Package, Resolver
 from .javascript_values import Converter
 
 _MAX_NESTED_IMPORTS = 100
@@ -40,17 +40,29 @@ _UNESCAPED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._
 class Modules:
     """All files of one plugin.
 
+    Args:
+        engine: What compiles them.
+        files: Their content by name.
+        values: The engine's converter.
+        conditions: Which conditions of a package's exports hold.
+
     Attributes:
         refused: Why the last import was refused; empty when none was.
     """
 
-    def __init__(self, engine: Engine, files: Mapping[str, memoryview], values: Converter) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        files: Mapping[str, memoryview],
+        values: Converter,
+        conditions: Iterable[str],
+    ) -> None:
         self.refused = ""
         self._engine = engine
         self._context = engine.context
         self._files = files
         self._values = values
-        self._resolver = Resolver(files, self._read_json)
+        self._resolver = Resolver(files, self._read_json, conditions)
         self._nested_imports = 0
         self._kinds: dict[str, str] = {}
         self._compiled: dict[str, JSValue] = {}
@@ -67,6 +79,8 @@ class Modules:
         Raises:
             BadArtifact: It is not UTF-8.
         """
+        if name == NOTHING:
+            return b""
         source = bytes(self._files[name]).removeprefix(_BOM)
         try:
             source.decode()

@@ -479,3 +479,19 @@ def test_events_and_aborts():
         "timeout": "TimeoutError",
         "made": "TypeError",
     }
+
+
+def test_a_message_channel_within_the_plugin():
+    """Messages are cloned and come after the work at hand, in order, until a port is closed."""
+    source = """
+    const f = () => new Promise((resolve) => {
+      const { port1, port2 } = new MessageChannel(), seen = [], sent = { a: 1 };
+      port2.onmessage = (event) => {
+        seen.push(event.data === sent ? "same" : event.data);
+        if (seen.length === 3) { port1.close(); port1.postMessage(5); setTimeout(() => resolve(seen), 1) }
+      };
+      port1.postMessage(sent);
+      port1.postMessage("second");
+      seen.push("first");
+    })"""
+    assert call(source) == ["first", {"a": 1}, "second"]

@@ -6,20 +6,20 @@ import json
 import pytest
 from frys_runtime.launchers.failures import BadArtifact, LimitReached, NoSuchFunction, PluginRaised
 from frys_runtime.launchers.javascript_exports import looks_like_commonjs, scan
-from frys_runtime.launchers.javascript_resolve import COMMONJS, ESM, Resolver
+from frys_runtime.launchers.javascript_resolve import COMMONJS, ESM, NOTHING, Resolver
 from hypothesis import given, strategies as st
 from javascript_build import call, start
 
 # resolution
 
 
-def resolver(files):
+def resolver(files, *conditions):
     """A resolver over files given as a dict: a package.json as an object, all else is only a name."""
 
     def read_json(name):
         return files[name] if isinstance(files[name], dict) else None
 
-    return Resolver(files, read_json)
+    return Resolver(files, read_json, *conditions)
 
 
 FILES = {
@@ -72,6 +72,30 @@ FILES = {
     },
     "node_modules/worker/b.js": 1,
     "node_modules/punycode/index.js": 1,
+    "node_modules/loose/package.json": {"module": "es/main.js"},
+    "node_modules/loose/es/main.js": 1,
+    "node_modules/loose/es/other.js": 1,
+    "node_modules/loose/es/sub/index.js": 1,
+    "node_modules/old/package.json": {
+        "main": "main.js",
+        "browser": {
+            "./main.js": "./web.js",
+            "./lib/node": "./lib/web",
+            "crypto": False,
+            "fs": "./lib/web.js",
+            "./files.js": False,
+            "net": 5,
+            "tls": "../../main.js",
+        },
+    },
+    "node_modules/old/main.js": 1,
+    "node_modules/old/web.js": 1,
+    "node_modules/old/files.js": 1,
+    "node_modules/old/lib/node.js": 1,
+    "node_modules/old/lib/web.js": 1,
+    "node_modules/older/package.json": {"main": "main.js", "browser": "web.js"},
+    "node_modules/older/main.js": 1,
+    "node_modules/older/web.js": 1,
     "my_node_modules/a.js": 1,
     "my_node_modules/node_modules/plain/index.js": 1,
 }
@@ -113,6 +137,15 @@ FILES = {
         ("node_modules/dual/i.mjs", "#own", ESM, "node_modules/dual/r.cjs"),
         ("node_modules/dual/i.mjs", "#dep", ESM, "node_modules/plain/index.js"),
         ("node_modules/dual/i.mjs", "#p/a", ESM, "node_modules/dual/features/a.js"),
+        ("node_modules/loose/es/main.js", "./other", ESM, "node_modules/loose/es/other.js"),
+        ("node_modules/loose/es/main.js", "./sub", ESM, "node_modules/loose/es/sub/index.js"),
+        ("main.js", "old", ESM, "node_modules/old/web.js"),
+        ("main.js", "old/lib/node", COMMONJS, "node_modules/old/lib/web.js"),
+        ("node_modules/old/web.js", "./lib/node.js", ESM, "node_modules/old/lib/web.js"),
+        ("node_modules/old/web.js", "crypto", COMMONJS, NOTHING),
+        ("node_modules/old/web.js", "./files", COMMONJS, NOTHING),
+        ("node_modules/old/web.js", "fs", ESM, "node_modules/old/lib/web.js"),
+        ("main.js", "older", COMMONJS, "node_modules/older/web.js"),
         ("my_node_modules/a.js", "plain", ESM, "my_node_modules/node_modules/plain/index.js"),
         ("main.js", "file:///lib/%78.js", ESM, "lib/x.js"),
         ("main.js", "punycode", ESM, "node_modules/punycode/index.js"),
@@ -145,6 +178,8 @@ def test_a_name_means_the_file_that_it_means_in_node(base, specifier, how, found
         ("main.js", "dual/f/../node", ESM, "may not climb"),
         ("main.js", "#own", ESM, '"imports" of its package.json does not name'),
         ("main.js", "fs", ESM, "a module of Node, which is not here"),
+        ("node_modules/old/web.js", "net", ESM, "a module of Node, which is not here"),
+        ("node_modules/old/web.js", "tls", ESM, "a module of Node, which is not here"),
         ("main.js", "node:fs/promises", COMMONJS, "a module of Node, which is not here"),
         ("main.js", "https://example.com/x.js", ESM, "never an address"),
         ("main.js", "", ESM, "no name of a file or package"),
@@ -160,6 +195,29 @@ def test_what_is_not_there_is_named(base, specifier, how, reason):
     assert reason in str(refused.value)
     assert str(refused.value).startswith(f"{base} {'imports' if how == ESM else 'requires'} ")
     assert len(str(refused.value)) < 11_000
+
+
+def test_a_plugin_may_choose_other_conditions():
+    """Without "browser" its builds and its field do not count; with "node" those for Node do."""
+    plain, node = resolver(FILES, ()), resolver(FILES, ["node"])
+    assert plain.resolve("main.js", "older", ESM) == "node_modules/older/main.js"
+    assert plain.resolve("main.js", "old", ESM) == "node_modules/old/main.js"
+    assert plain.resolve("main.js", "dual", ESM) == "node_modules/dual/i.mjs"
+    assert node.resolve("main.js", "dual", ESM) == "node_modules/dual/node.js"
+    with pytest.raises(LookupError, match="a module of Node"):
+        plain.resolve("node_modules/old/web.js", "crypto", COMMONJS)
+
+
+def test_a_file_that_is_taken_away_is_empty():
+    """The field "browser" of a package may replace what it cannot use by nothing."""
+    files = {
+        "node_modules/p/package.json": json.dumps(
+            {"main": "p.js", "browser": {"fs": False, "./n.js": False}}
+        ),
+        "node_modules/p/p.js": "exports.found = [require('fs'), require('./n')]",
+        "node_modules/p/n.js": "throw new Error('never')",
+    }
+    assert call("import { found } from 'p'; export const f = () => found", **files) == [{}, {}]
 
 
 anything = st.recursive(
@@ -181,7 +239,9 @@ anything = st.recursive(
 
 @given(
     st.dictionaries(
-        st.sampled_from(["name", "main", "module", "type", "exports", "imports"]), anything, max_size=6
+        st.sampled_from(["name", "main", "module", "browser", "type", "exports", "imports"]),
+        anything,
+        max_size=6,
     ),
     st.sampled_from(["pkg", "pkg/x", "pkg/x/y", "#x", "./node_modules/pkg", ".", "pkg/", "pkg//x"]),
     st.sampled_from([ESM, COMMONJS]),
@@ -196,7 +256,7 @@ def test_a_package_json_may_say_anything(package, specifier, how):
     }
     for base in ("a.js", "node_modules/pkg/a.js", "<input>"):
         with contextlib.suppress(LookupError):
-            assert resolver(files).resolve(base, specifier, how) in files
+            assert resolver(files).resolve(base, specifier, how) in {*files, NOTHING}
         resolver(files).kind(base)
 
 
@@ -227,6 +287,11 @@ def test_a_package_json_may_say_anything(package, specifier, how):
             "var _a = require('./a'); Object.keys(_a).forEach(function (key) { exports[key] = _a[key] })",
             [],
             ["./a"],
+        ),
+        (
+            "function E() {} module.exports = E; E.once = once; E.E = E; E.x == 1; notE.y = 1",
+            ["once", "E"],
+            [],
         ),
         ("exports.é = 1; exports.$_1 = 2", ["é", "$_1"], []),
         ("exports.", [], []),

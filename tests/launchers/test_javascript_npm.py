@@ -74,6 +74,13 @@ PLUGINS = {
         import satisfies from "semver/functions/satisfies.js";
         export const run = () => [satisfies("1.2.3", "^1.0.0"), semver.inc("1.2.3", "minor"),
           semver.sort(["1.10.0", "1.9.0"]), semver.valid("x")];""",
+    # takes randomness from Node or from the web platform
+    "tweetnacl": """
+        import nacl from "tweetnacl";
+        export const run = () => {
+          const keys = nacl.sign.keyPair(), message = new Uint8Array([1, 2, 3]);
+          return [nacl.sign.open(nacl.sign(message, keys.secretKey), keys.publicKey), nacl.randomBytes(8).length];
+        }""",
     # would read files by require.extensions if it could
     "handlebars": """
         const Handlebars = require("handlebars");
@@ -97,6 +104,7 @@ RESULTS = {
     "papaparse": [[{"a": "1", "b": "x, y"}], 'a,"b,c"'],
     "uuid": ["2ed6657d-e927-568b-95e1-2665a8aea6a2", True, 7],
     "semver": [True, "1.3.0", ["1.9.0", "1.10.0"], None],
+    "tweetnacl": [b"\1\2\3", 8],
     "handlebars": "Hi &lt;you&gt; 1 2",
 }
 
