@@ -521,6 +521,45 @@ def test_a_cycle_of_import_and_require_is_refused():
         start("import './other.cjs'; export const f = 1", name="main.mjs", **files)
 
 
+def test_failures_in_circles_leave_nothing_to_crash_on():
+    """Files that were compiled before one in their circle failed are never used again; the rest goes on.
+
+    The engine frees the file that failed and keeps the others, with pointers to it.
+    """
+    files = {
+        "a.mjs": "import './b.mjs'; import './bad.mjs'; export const a = 1",
+        "b.mjs": "import { a } from './a.mjs'; export const b = () => a",
+        "bad.mjs": "let x = ;",
+        "c.mjs": "import { nope } from './d.mjs'; export const c = 1",
+        "d.mjs": "import './c.mjs'; export const d = 1",
+        "e.cjs": "exports.x = require('./c.mjs')",
+        "g.mjs": "import './h.cjs'; export const g = 1; throw new Error('g')",
+        "h.cjs": "try { require('./g.mjs') } catch (error) { exports.error = error.message }",
+        "fine.mjs": "export const fine = 1",
+    }
+    dynamic = """
+    export const f = async (names) => {
+      const found = [];
+      for (const name of names)
+        try { found.push(Object.keys(await import(name)).join()) } catch (error) { found.push(error.message) }
+      return found;
+    }"""
+    required = """
+    exports.f = (names) => names.map((name) => {
+      try { return Object.keys(require(name)).join() } catch (error) { return error.message }
+    })"""
+    names = [f"./{name}" for name in files] * 2
+    for name, source in (("main.mjs", dynamic), ("main.cjs", required)):
+        plugin = start(source, name=name, **files)
+        for _ in range(2):
+            found = plugin("f", [names])
+            assert found[-1] == "fine"
+            assert "in a circle what could not be loaded" in found[1]
+            assert "Could not find export 'nope'" in found[3]
+            assert found[6] == "g"
+        plugin.close()
+
+
 @pytest.mark.parametrize(
     ("package", "source", "kind"),
     [

@@ -79,7 +79,8 @@ PLUGINS = {
         import nacl from "tweetnacl";
         export const run = () => {
           const keys = nacl.sign.keyPair(), message = new Uint8Array([1, 2, 3]);
-          return [nacl.sign.open(nacl.sign(message, keys.secretKey), keys.publicKey), nacl.randomBytes(8).length];
+          const opened = nacl.sign.open(nacl.sign(message, keys.secretKey), keys.publicKey);
+          return [opened, nacl.randomBytes(8).length];
         }""",
     # would read files by require.extensions if it could
     "handlebars": """
