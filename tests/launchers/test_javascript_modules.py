@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 
 import pytest
 from frys_runtime.launchers.failures import BadArtifact, LimitReached, NoSuchFunction, PluginRaised
@@ -558,6 +559,56 @@ def test_failures_in_circles_leave_nothing_to_crash_on():
             assert "Could not find export 'nope'" in found[3]
             assert found[6] == "g"
         plugin.close()
+
+
+NAMES = ["a.mjs", "b.mjs", "c.cjs", "d.cjs", "e.js"]
+STATEMENTS = {
+    "mjs": [
+        "import './%s'",
+        "import * as n_%d from './%s'",
+        "import { x as x_%d } from './%s'",
+        "export * from './%s'",
+        "try { await import('./%s') } catch {}",
+    ],
+    "cjs": ["require('./%s')", "try { require('./%s') } catch {}", "exports.later = () => require('./%s')"],
+}
+EITHER = ["import('./%s').catch(() => 0)", "throw new Error('thrown')", "let x = ;", ""]
+
+
+@st.composite
+def graphs(draw):
+    """A few files that import and require each other anyhow."""
+    files = {}
+    for name in NAMES:
+        kind = name.rpartition(".")[2]
+        kind = draw(st.sampled_from(["mjs", "cjs"])) if kind == "js" else kind
+        lines = draw(st.lists(st.sampled_from([*STATEMENTS[kind], *EITHER]), max_size=4))
+        text = [
+            line.replace("%d", str(at)).replace("%s", draw(st.sampled_from(NAMES)))
+            for at, line in enumerate(lines)
+        ]
+        exported = "export const x = 1" if kind == "mjs" else "exports.x = 1"
+        files[name] = "\n".join(draw(st.permutations([*text, exported])))
+    return files
+
+
+@given(graphs(), st.lists(st.sampled_from(NAMES), max_size=5), st.booleans())
+def test_files_may_need_each_other_anyhow(files, order, by_import):
+    """Circles, failures and awaits in any order end in exceptions of the plugin, and leave nothing behind."""
+    load = "await import('./' + name)" if by_import else "require('./' + name)"
+    source = """async (names) => {
+      for (const name of names)
+        try { const file = %s; file.later?.(); file.default?.later?.() } catch {}
+    }"""
+    entry = "main.mjs" if by_import else "main.cjs"
+    plugin = start(
+        ("export const f = " if by_import else "exports.f = ") + source % load, name=entry, **files
+    )
+    for _ in range(2):
+        plugin.deadline = time.monotonic() + 60
+        with contextlib.suppress(PluginRaised):
+            plugin("f", [order])
+    plugin.close()
 
 
 @pytest.mark.parametrize(
