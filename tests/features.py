@@ -164,6 +164,13 @@ def npm() -> Reason:
         return _run(["npm", "pack", "--silent", "--pack-destination", folder, "lz4-wasm-nodejs@0.9.2"])
 
 
+def pip() -> Reason:
+    """A package index answers pip."""
+    with tempfile.TemporaryDirectory(prefix="frys-pip-") as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+        return _run([*command, "tomlkit"])
+
+
 PROBES: dict[str, Callable[[], Reason]] = {
     probe.__name__: functools.cache(probe)
     for probe in (
@@ -180,6 +187,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         gcc,
         bwrap,
         npm,
+        pip,
     )
 }
 
