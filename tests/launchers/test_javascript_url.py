@@ -226,8 +226,8 @@ def urls():
     }
     function parts(href) {
       const url = new URL(href);
-      return ["origin", "protocol", "username", "password", "host", "hostname", "port", "pathname", "search", "hash",
-      ].map((name) => url[name]);
+      const names = "origin protocol username password host hostname port pathname search hash";
+      return names.split(" ").map((name) => url[name]);
     }""")
     yield plugin
     plugin.close()
