@@ -29,6 +29,7 @@ _SUFFIXES: Final = {
     ".wasm": Format.WASM,
     ".js": Format.JAVASCRIPT,
     ".mjs": Format.JAVASCRIPT,
+    ".cjs": Format.JAVASCRIPT,
     ".so": Format.NATIVE,
     ".py": Format.PYTHON,
 }
