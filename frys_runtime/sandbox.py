@@ -327,6 +327,7 @@ class PluginSandbox:
         self._child = child
         child.on_end = self._lane_ended
         child.on_violation = lambda call: self._violated(child, call)
+        child.on_denial = self._violations.denied
         if self._services is not None:
             services = self._services
             child.lane.on_question = lambda frame: self._asked(services, frame)
@@ -576,7 +577,7 @@ class PluginSandbox:
             return
         if self.state is PluginState.READY:
             self.state = PluginState.STOPPED
-        child.on_end = child.on_violation = self._condemned = None
+        child.on_end = child.on_violation = child.on_denial = self._condemned = None
         if self._printout is not None:
             self._printout.close()
             self._printout = None

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from auditing import is_on
 from ordinary import plain
 from uml import UmlError, run_in_uml
 
@@ -163,6 +164,15 @@ def bwrap() -> Reason:
     return _run(["bwrap", "--ro-bind", "/", "/", "true"])
 
 
+def audit() -> Reason:
+    """The kernel tells this user of Landlock's denials (ABI 7), once auditing is switched on."""
+    try:
+        is_on()
+    except OSError as error:
+        return f"no word from the audit subsystem: {error.strerror}"
+    return _in_child("assert libc.syscall(444, None, 0, 1) >= 7, 'an older Landlock'")
+
+
 def pip() -> Reason:
     """A package index answers pip."""
     with tempfile.TemporaryDirectory(prefix="frys-pip-") as folder:
@@ -186,6 +196,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         gcc,
         libraries,
         bwrap,
+        audit,
         pip,
     )
 }
