@@ -4,7 +4,6 @@ The library is fixtures/native/things.c, its plugin.json is tests/native_things.
 does to its own process is tested in the jail: tests/jail/test_native_libraries.py.
 """
 
-
 import pytest
 from frys_runtime.launchers import native
 from frys_runtime.launchers.failures import (
