@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+import msgspec
+
 from . import explanation, monitor, wire
 from .compiled import Offer
 from .config import ResourceUsage
@@ -378,6 +380,7 @@ class PluginSandbox:
             "files": [list(file) for file in bundle.files],
             "size": bundle.size,
             "options": bundle.metadata.options,
+            "exports": msgspec.to_builtins(bundle.metadata.exports),
             "memory": limits.memory,
             "stack": limits.stack,
             "compiled": offer.size,

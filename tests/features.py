@@ -173,6 +173,12 @@ def audit() -> Reason:
     return _in_child("assert libc.syscall(444, None, 0, 1) >= 7, 'an older Landlock'")
 
 
+def npm() -> Reason:
+    """The registry of npm gives out packages."""
+    with tempfile.TemporaryDirectory(prefix="frys-npm-") as folder:
+        return _run(["npm", "pack", "--silent", "--pack-destination", folder, "lz4-wasm-nodejs@0.9.2"])
+
+
 def pip() -> Reason:
     """A package index answers pip."""
     with tempfile.TemporaryDirectory(prefix="frys-pip-") as folder:
@@ -197,6 +203,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         libraries,
         bwrap,
         audit,
+        npm,
         pip,
     )
 }
