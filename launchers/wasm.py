@@ -8,11 +8,13 @@ from functools import cache
 
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
-from .wasm_abi import Abi, Function, Guest, command, foreign, frys_bytes, numeric
+from .wasm_abi import Abi, Answered, Function, Guest, command, extism, foreign, frys_bytes, numeric
 from .wasm_engine import Engine, Instance, Module
+from .wasm_extism import Extism
+from .wasm_link import Linked
 from .wasm_wasi import Program, Wasi
 
-_ABIS: tuple[Abi, ...] = (command, frys_bytes, numeric)
+_ABIS: tuple[Abi, ...] = (extism, command, frys_bytes, numeric)
 _INITIALIZE = "_initialize"
 # A trap at ``unreachable`` with less than this part of the memory limit left is what a failed
 # allocation looks like: allocators ask for more than a page, and the compilers' runtimes abort so.
@@ -40,6 +42,24 @@ _WARM_UP = b"""(module
     (f64.div (f64.add (local.get 0) (f64.convert_i32_s (local.get 1))) (f64.const 2))))
 """
 
+_WARM_UP_EXTISM = b"""(module
+  (import "extism:host/env" "input_length" (func $input_length (result i64)))
+  (import "extism:host/env" "input_load_u64" (func $input_load (param i64) (result i64)))
+  (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
+  (import "extism:host/env" "store_u64" (func $store (param i64 i64)))
+  (import "extism:host/env" "output_set" (func $output_set (param i64 i64)))
+  (import "extism:host/env" "var_get" (func $var_get (param i64) (result i64)))
+  (func $copy (result i64)
+    (local $block i64)
+    (local.set $block (call $alloc (call $input_length)))
+    (call $store (local.get $block) (call $input_load (i64.const 0)))
+    (local.get $block))
+  (func (export "echo") (result i32)
+    (drop (call $var_get (call $copy)))
+    (call $output_set (call $copy) (call $input_length))
+    (i32.const 0)))
+"""
+
 
 @cache
 def _runtime() -> tuple[Engine, Wasi]:
@@ -48,13 +68,18 @@ def _runtime() -> tuple[Engine, Wasi]:
 
 
 @cache
-def _warm_up() -> memoryview:
+def _extism() -> Extism:
+    return Extism(_runtime()[0])
+
+
+@cache
+def _warm_up(text: bytes = _WARM_UP) -> memoryview:
     engine, _ = _runtime()
-    return memoryview(engine.assemble(_WARM_UP))
+    return memoryview(engine.assemble(text))
 
 
 def prepare() -> None:
-    """Open wasmtime, and load, call, trap and drop a tiny plugin.
+    """Open wasmtime, and load, call, trap and drop tiny plugins.
 
     Raises:
         RuntimeError: wasmtime is missing or has the wrong version.
@@ -66,6 +91,10 @@ def prepare() -> None:
         plugin("trap", [b"warm"])
     except PluginRaised:
         pass
+    plugin.close()
+    code = _warm_up(_WARM_UP_EXTISM)
+    plugin = load(Artifact("warm-up", "warm-up.wasm", {"warm-up.wasm": code}))
+    plugin("echo", [b"8 bytes."])
     plugin.close()
 
 
@@ -88,12 +117,16 @@ def load(artifact: Artifact) -> "Plugin":
         raise BadArtifact(f"the entry file {artifact.entry!r} is not among the plugin's files")
     foreign.refuse_header(code)
     engine, wasi = _runtime()
-    module = engine.compile(code)
-    foreign.refuse(module)
+    compiled = engine.compile(code)
+    foreign.refuse(compiled)
+    abi = extism if extism.OPTION in artifact.options else _recognise(compiled)
+    if abi is extism:
+        module: Module | Linked = extism.ExtismModule(engine, _extism(), artifact, compiled)
+    else:
+        module = compiled
     missing = module.missing_imports()
     if missing:
         raise BadArtifact(f"the module imports what Frys does not offer: {', '.join(missing)}")
-    abi = next((abi for abi in _ABIS if abi.recognises(module)), None)
     if abi is None:
         raise BadArtifact("the module exports no function, so there is nothing to call")
     engine.trim()
@@ -105,6 +138,10 @@ def load(artifact: Artifact) -> "Plugin":
         raise BadArtifact(f"start function trapped: {failure.message}") from None
     except PluginRaised as failure:
         raise BadArtifact(f"start function trapped: {failure.message}", failure.detail) from None
+
+
+def _recognise(module: Module) -> Abi | None:
+    return next((abi for abi in _ABIS if abi.recognises(module)), None)
 
 
 class Plugin:
@@ -119,7 +156,7 @@ class Plugin:
 
     __slots__ = ("_abi", "_artifact", "_functions", "_instance", "_module", "_wasi", "deadline")
 
-    def __init__(self, artifact: Artifact, abi: Abi, module: Module, wasi: Wasi) -> None:
+    def __init__(self, artifact: Artifact, abi: Abi, module: Module | Linked, wasi: Wasi) -> None:
         self.deadline = 0.0
         self._artifact = artifact
         self._abi = abi
@@ -139,20 +176,21 @@ class Plugin:
         Raises:
             Failure: Any of them but ``BadArtifact``.
         """
-        if self._instance is None:
-            self._start()
+        instance = self._instance or self._start()
         found = self._functions.get(function)
         if found is None:
             raise NoSuchFunction(function, list(self._functions))
         try:
             result = found.call(args)
-        except BadArguments:
+        except (BadArguments, Answered):
+            if instance.spent:
+                self._end()
             raise
         except Failure as failure:
             explained = self._explain(failure)
             self._end()
             raise explained from None
-        if self._abi.FRESH_INSTANCE:
+        if self._abi.FRESH_INSTANCE or instance.spent:
             self._end()
         return result
 
@@ -161,17 +199,18 @@ class Plugin:
         self._end()
         self._module.close()
 
-    def _start(self) -> None:
+    def _start(self) -> Instance:
         self._wasi.program = Program([self._artifact.plugin_id.encode()])
         instance = self._module.instantiate(self._artifact.memory_limit)
         try:
-            if self._abi is not command and self._module.exports.get(_INITIALIZE) == ((), ()):
+            if self._abi not in (command, extism) and self._module.exports.get(_INITIALIZE) == ((), ()):
                 instance.entry(_INITIALIZE, ((), ())).run()
             self._functions = self._abi.bind(Guest(self._artifact, self._module, instance, self._wasi))
         except BaseException:
             instance.close()
             raise
         self._instance = instance
+        return instance
 
     def _end(self) -> None:
         if self._instance is not None:
@@ -192,6 +231,6 @@ class Plugin:
         return failure
 
     def _memory_size(self) -> int:
-        if self._instance is None or self._module.exports.get("memory") != "memory":
+        if self._instance is None:
             return 0
-        return len(self._instance.memory())
+        return max(map(Instance.memory_size, (self._instance, *self._instance.beside.values())))

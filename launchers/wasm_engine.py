@@ -9,6 +9,7 @@ API: https://docs.wasmtime.dev/c-api/ and the header files of version 50.
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from . import _wasmtime_abi
@@ -162,13 +163,20 @@ class Engine:
 
     def define(self, module: str, name: str, signature: FunctionType, function: HostFunction) -> None:
         """Offer a host function to every module compiled later."""
+        self.define_in(self.linker, module, name, signature, function)
+        self.host_types[module, name] = signature
+
+    def define_in(
+        self, linker: Pointer, module: str, name: str, signature: FunctionType, function: HostFunction
+    ) -> None:
+        """Offer a host function to what is linked by one linker; it is kept as long as the process."""
         lib = self.lib
         parameters, results = (self._types(kinds) for kinds in signature)
         # SAFETY: the new type takes both vectors over; the linker copies names and type. The index
         # travels in place of a pointer, so there is nothing to keep alive and nothing to free.
         functype = lib.wasm_functype_new(parameters, results)
         error = lib.wasmtime_linker_define_func_unchecked(
-            self.linker,
+            linker,
             module.encode(),
             len(module.encode()),
             name.encode(),
@@ -182,7 +190,6 @@ class Engine:
         if error:
             raise RuntimeError(self.take_error(error))
         self._host_functions.append(function)
-        self.host_types[module, name] = signature
 
     def _types(self, kinds: tuple[str, ...]) -> Pointer:
         vector = ffi.new("wasm_valtype_vec_t *")
@@ -303,7 +310,7 @@ class Module:
 
     def __init__(self, engine: Engine, module: Pointer) -> None:
         self._engine = engine
-        self._module = module
+        self.pointer = module
         self._linked: Pointer = None
         self.imports: list[tuple[tuple[str, str], FunctionType | str]] = []
         self.exports: dict[str, FunctionType | str] = {}
@@ -359,37 +366,71 @@ class Module:
             linked = ffi.new("wasmtime_instance_pre_t **")
             # SAFETY: linker and module are alive; what comes back is ours until close().
             error = self._engine.lib.wasmtime_linker_instantiate_pre(
-                self._engine.linker, self._module, linked
+                self._engine.linker, self.pointer, linked
             )
             if error:
                 raise BadArtifact(f"the module cannot be linked: {self._engine.take_error(error)}")
             self._linked = linked[0]
-        return Instance(self._engine, self._linked, memory_limit)
+        return Instance(
+            Store(self._engine, memory_limit),
+            partial(self._engine.lib.wasmtime_instance_pre_instantiate, self._linked),
+        )
 
     def close(self) -> None:
         """Free the module. Instances keep what they need of it."""
         # SAFETY: both are ours and used no more; wasmtime counts references.
         if self._linked is not None:
             self._engine.lib.wasmtime_instance_pre_delete(self._linked)
-        self._engine.lib.wasmtime_module_delete(self._module)
+        self._engine.lib.wasmtime_module_delete(self.pointer)
 
 
-class Instance:
-    """One instance of a module, in a store of its own."""
+class Store:
+    """What instances live in: one alone, or several that are linked to each other.
 
-    def __init__(self, engine: Engine, linked: Pointer, memory_limit: int) -> None:
-        self._engine = engine
+    Args:
+        memory_limit: Bytes that each memory in it may grow to.
+    """
+
+    def __init__(self, engine: Engine, memory_limit: int) -> None:
+        self.engine = engine
         lib = engine.lib
         self._store: Pointer = lib.wasmtime_store_new(engine.engine, ffi.NULL, ffi.NULL)
         lib.wasmtime_store_limiter(self._store, memory_limit, memory_limit // _POINTER_SIZE, -1, -1, -1)
         # SAFETY: the context is a part of the store, which is ours until close().
-        self._context: Pointer = lib.wasmtime_store_context(self._store)
-        self._instance: Pointer = ffi.new("wasmtime_instance_t *")
-        self._trap: Pointer = ffi.new("wasm_trap_t *[1]")
-        error = lib.wasmtime_instance_pre_instantiate(linked, self._context, self._instance, self._trap)
-        if self._trap[0] or engine.host_raised:
+        self.context: Pointer = lib.wasmtime_store_context(self._store)
+        self.trap: Pointer = ffi.new("wasm_trap_t *[1]")
+
+    def close(self) -> None:
+        """Free all instances and their memories; a second time does nothing."""
+        # SAFETY: the owner drops what came from the instances.
+        if self._store is not None:
+            self.engine.lib.wasmtime_store_delete(self._store)
+            self._store = None
+
+
+class Instance:
+    """One instance of a module.
+
+    Args:
+        store: Where it lives; closed with the instance, and when there is none to be had.
+        start: The function of wasmtime's that makes it, but for its last three parameters.
+
+    Attributes:
+        beside: Other instances in the store that it is linked to, by the name it imports from.
+        spent: Whether the call that just ended left nothing that another one could use.
+    """
+
+    def __init__(self, store: Store, start: Callable[..., Pointer]) -> None:
+        self._store = store
+        self._engine = engine = store.engine
+        self.pointer: Pointer = ffi.new("wasmtime_instance_t *")
+        self.beside: dict[str, Instance] = {}
+        self.spent = False
+        # SAFETY: context and trap are the store's; wasmtime writes the instance and perhaps the trap.
+        error = start(store.context, self.pointer, store.trap)
+        if store.trap[0] or engine.host_raised:
             self.close()
-            raise engine.failure(error, self._trap[0])
+            raise engine.failure(error, store.trap[0])
         if error:
             self.close()
             reason = engine.take_error(error)
@@ -399,28 +440,35 @@ class Instance:
 
     def close(self) -> None:
         """Free the instance and its memory; nothing made from it may be used afterwards."""
-        # SAFETY: the owner calls this once and drops what entry() and memory() returned.
-        self._engine.lib.wasmtime_store_delete(self._store)
+        self._store.close()
 
     def entry(self, name: str, signature: FunctionType) -> "Entry":
         """Return an exported function, ready to be called often."""
         extern = self._export(name, _EXTERN_FUNCTION)
-        return Entry(self._engine, self._context, extern, max(map(len, signature)), self._trap)
+        return Entry(self._engine, self._store.context, extern, max(map(len, signature)), self._store.trap)
 
-    def memory(self) -> Memory:
-        """Return the memory that the module exports as ``memory``."""
-        return Memory(self._engine.lib, self._context, self._export("memory", _EXTERN_MEMORY))
+    def memory(self, name: str = "memory") -> Memory:
+        """Return a memory that the module exports."""
+        return Memory(self._engine.lib, self._store.context, self._export(name, _EXTERN_MEMORY))
+
+    def memory_size(self) -> int:
+        """Bytes of the memory that the module exports as ``memory``; 0 when it exports none."""
+        return len(self.memory()) if self._find("memory", _EXTERN_MEMORY) else 0
 
     def _export(self, name: str, kind: int) -> Pointer:
+        extern = self._find(name, kind)
+        if extern is None:
+            raise BadArtifact(f"the module's export {name!r} cannot be used as a {_EXTERN_KINDS[kind]}")
+        return extern
+
+    def _find(self, name: str, kind: int) -> Pointer:
         extern = ffi.new("wasmtime_extern_t *")
         data = name.encode()
         # SAFETY: context and instance are alive, the extern is ours.
         found = self._engine.lib.wasmtime_instance_export_get(
-            self._context, self._instance, data, len(data), extern
+            self._store.context, self.pointer, data, len(data), extern
         )
-        if not found or extern.kind != kind:
-            raise BadArtifact(f"the module's export {name!r} cannot be used as a {_EXTERN_KINDS[kind]}")
-        return extern
+        return extern if found and extern.kind == kind else None
 
 
 class Entry:

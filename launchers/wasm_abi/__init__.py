@@ -8,11 +8,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..artifact import Artifact, Value
+from ..failures import PluginRaised
 from ..wasm_engine import Instance, Module
+from ..wasm_link import Linked
 from ..wasm_wasi import Wasi
 
 type Call = Callable[[list[Value]], Value]
 type Bind = Callable[[], Call]
+
+
+class Answered(PluginRaised):
+    """The plugin itself says that a call failed; its instance is as good as before."""
 
 
 class Function:
@@ -43,14 +49,14 @@ class Guest:
 
     Attributes:
         artifact: The plugin it came from.
-        module: The compiled module.
+        module: The compiled module, or several that are linked.
         instance: The instance that the bound functions run in.
         wasi: The host functions of WASI preview 1.
     """
 
     __slots__ = ("artifact", "instance", "module", "wasi")
 
-    def __init__(self, artifact: Artifact, module: Module, instance: Instance, wasi: Wasi) -> None:
+    def __init__(self, artifact: Artifact, module: Module | Linked, instance: Instance, wasi: Wasi) -> None:
         self.artifact = artifact
         self.module = module
         self.instance = instance

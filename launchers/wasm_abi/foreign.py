@@ -48,8 +48,6 @@ def _not_yet(kind: str) -> str:
 def _kind(module: Module) -> str:
     imports = dict(module.imports)
     origins = {origin for origin, _ in imports}
-    if any(origin.startswith("extism:") for origin in origins):
-        return "an Extism plugin"
     if any(name.startswith("__wbindgen_") for name in module.exports) or any(
         origin in ("wbg", "__wbindgen_placeholder__") or origin.endswith("_bg.js") for origin in origins
     ):
