@@ -11,13 +11,16 @@ Imports only go down these layers (``make check`` holds it):
     cli, daemon, cluster                                  what a person or a machine starts
     manager                                               the one front door
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
-    nursery                                               launchers by kind, children parked ahead of need
+    nursery, services                                     parked children by kind; what plugins ask their host
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
-    policy_check                                          what is wrong with a policy; its schema
+    keyvalue, http_broker                                 what plugins keep; HTTP for those who may
+    policy_check, policy_schema                           what is wrong with a policy; its schema
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit                                                 the log of what happened
-    policy_syscalls, policy_file                          lists of system calls; YAML, read strictly
+    policy_terms                                          what a policy says, and what wishes make of it
+    policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
+    policy_file                                           YAML, read strictly
     linux, config, messages, events                       system calls; settings; values that travel; news
     errors                                                everything that is raised
 
@@ -30,6 +33,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "audit": ("AuditLog",),
+    "communicator": ("ChannelStats", "CommunicatorStats", "PluginCommunicator", "caller"),
     "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
     "errors": (
         "AlreadyLoaded",
@@ -54,7 +58,7 @@ _HOME = {
     "isolation": ("IsolationManager",),
     "loader": ("PluginLoader",),
     "manager": ("ManagerStats", "Plugin", "PluginInfo", "PluginManager", "PluginManagerBuilder"),
-    "messages": ("MessageValue", "PluginMessage"),
+    "messages": ("MessageValue", "PluginMessage", "Refused"),
     "sandbox": ("PluginSandbox", "PluginState"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -64,6 +68,12 @@ __all__ = ["__version__", *_MODULE]  # noqa: PLE0604 - one list; tests/house com
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import: type checkers know the name
 if TYPE_CHECKING:
     from .audit import AuditLog as AuditLog
+    from .communicator import (
+        ChannelStats as ChannelStats,
+        CommunicatorStats as CommunicatorStats,
+        PluginCommunicator as PluginCommunicator,
+        caller as caller,
+    )
     from .config import (
         IsolationLevel as IsolationLevel,
         ResourceUsage as ResourceUsage,
@@ -101,6 +111,7 @@ if TYPE_CHECKING:
     from .messages import (
         MessageValue as MessageValue,
         PluginMessage as PluginMessage,
+        Refused as Refused,
     )
     from .sandbox import PluginSandbox as PluginSandbox, PluginState as PluginState
 

@@ -25,6 +25,7 @@ class Permission(StrEnum):
     WRITE = "Write"
     """Files of the host, or a private ``/tmp``."""
     NETWORK = "Network"
+    """HTTP through the host's broker, or the host's own network."""
     EXECUTE = "Execute"
     """Running its own functions, which every loaded plugin may."""
     ADMIN = "Admin"
@@ -48,7 +49,9 @@ class SandboxConfig:
         max_output: Bytes of one result.
         allow_network: Leave the network reachable. Off at every level.
         allow_fs: Show the read-only system view of level Standard.
-        allowed_hosts: Hosts for brokered HTTP.
+        allowed_hosts: Hosts that the host's broker may fetch from by GET and HEAD, as ``api.example.com``,
+            ``*.example.com``, ``[2001:db8::1]:8443`` or ``http://localhost:8080`` (without TLS). Who names
+            localhost or an address of the own network means it.
         allowed_paths: Paths to show read-only; a path with the suffix ``:rw`` is writable.
     """
 

@@ -20,6 +20,7 @@ type EventKind = Literal[
     "refused",  # it was not loaded, with the reason
     "restarted",  # a fresh process replaced one that had ended
     "violation",  # it tried what is forbidden: killed, denied or logged, as its policy says
+    "message_refused",  # it asked its host for what its policy does not grant
     "limit",  # it reached a limit and was stopped
     "threshold",  # it uses as much of something as a watch was told to report
     "timeout",  # it did not answer in time and was stopped
@@ -53,8 +54,8 @@ class Event:
     data: Mapping[str, Any]
 
 
-class EventStream:
-    """The events from now on: ``async for event in manager.events()``. It ends when the manager is closed.
+class EventStream[T = Event]:
+    """What is told from now on: ``async for event in manager.events()``. It ends when the manager is closed.
 
     Who reads too slowly loses the oldest events, never the newest, and can see how many.
 
@@ -65,11 +66,11 @@ class EventStream:
     def __init__(self, size: int) -> None:
         self.dropped = 0
         self._size = size
-        self._queue: deque[Event] = deque()
+        self._queue: deque[T] = deque()
         self._changed = asyncio.Event()
         self._closed = False
 
-    def put(self, event: Event) -> None:
+    def put(self, event: T) -> None:
         """Add an event; the oldest gives way when there are too many."""
         if len(self._queue) >= self._size:
             self._queue.popleft()
@@ -85,7 +86,7 @@ class EventStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> T:
         while not self._queue:
             if self._closed:
                 raise StopAsyncIteration

@@ -3,8 +3,8 @@
 import functools
 import os
 import resource
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -15,9 +15,12 @@ from .jail import Plan
 from .linux import landlock
 from .linux.bpf import Action, SyscallRule, compile_filter
 from .linux.cgroup import CgroupLimits, Support, probe
+from .messages import MessageValue
 from .metadata import Metadata
-from .policy import Limits, Policy, PolicyFile, level_file, load_policy, settings
+from .policy import PolicyFile, level_file, load_policy, settings
+from .policy_grants import Signatures
 from .policy_syscalls import Syscalls
+from .policy_terms import Limits, Policy
 
 _LIBRARIES: Final = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _SYSTEM: Final = (
@@ -44,6 +47,9 @@ class Confinement:
         cgroup: The limits of its cgroup.
         landlock: The kernel's Landlock ABI; 0 for none.
         variant: For a Python plugin, the interpreter that it asks for.
+        signatures: What was decided about its signatures, in words for the audit log.
+        config: What its ``frys.config`` reads: the defaults of its plugin.json, and the policy's word over
+            them.
     """
 
     format: str
@@ -51,6 +57,8 @@ class Confinement:
     cgroup: CgroupLimits
     landlock: int
     variant: str
+    signatures: str = ""
+    config: Mapping[str, MessageValue] = field(default_factory=dict, compare=False)
 
     @property
     def level(self) -> IsolationLevel:
@@ -266,7 +274,9 @@ class IsolationManager:
             after = settings(stage)
             origins |= {key: origin for key, value in after.items() if value != before.get(key)}
             before = after
-        return [Setting(key, value, origins.get(key, "")) for key, value in before.items()]
+        defaults = {f"config.{key}": value for key, value in metadata.config.items()}
+        origins |= {key: "plugin.json" for key in defaults if key not in before}
+        return [Setting(key, value, origins.get(key, "")) for key, value in {**defaults, **before}.items()]
 
     def confine(
         self,
@@ -288,10 +298,12 @@ class IsolationManager:
 
         Raises:
             ConfigError: A wish cannot be granted, or two patterns of the policy match the id equally well.
-            LoadFailed: It asks for permissions that the policy does not grant.
+            LoadFailed: It lacks signatures that the policy requires, or asks for permissions that the policy
+                does not grant.
             SandboxError: The policy sets a limit that this machine cannot enforce.
         """
         policy = self.policy(metadata, level, wishes, plugin_id=plugin_id)
+        signatures = judge_signatures(policy.signatures, frozenset(), path or metadata.id)
         _refuse_what_is_not_granted(metadata, policy, path or metadata.id)
         has = self.cgroups.controllers
         if policy.limits.cpu is not None and "cpu" not in has:
@@ -306,16 +318,46 @@ class IsolationManager:
             cpu=policy.limits.cpu,
         )
         variant = "main" if metadata.options.get("interpreter") == "main" else ""
-        return Confinement(metadata.format, policy, cgroup, self.landlock, variant)
+        config = {**metadata.config, **policy.config}
+        return Confinement(metadata.format, policy, cgroup, self.landlock, variant, signatures, config)
 
     def _file(self, level: IsolationLevel | str | None) -> PolicyFile:
         return self.file if level is None else level_file(_level(level))
 
 
+def judge_signatures(signatures: Signatures, signed_by: frozenset[str], path: str) -> str:
+    """Whether a plugin carries the signatures that its policy requires.
+
+    Args:
+        signatures: The policy's word.
+        signed_by: The names of the keys whose signatures were verified. There are no signed packages in this
+            version, so nobody has signed anything yet.
+        path: How the caller named the plugin.
+
+    Returns:
+        What was decided, in words for the audit log.
+
+    Raises:
+        LoadFailed: It does not.
+    """
+    valid = sorted(name for name, _ in signatures.keys if name in signed_by)
+    if not signatures.required:
+        return "none required"
+    if len(valid) >= signatures.threshold:
+        return f"signed by {', '.join(valid)}"
+    names = ", ".join(name for name, _ in signatures.keys)
+    raise LoadFailed(
+        path,
+        f"its policy requires signatures of {signatures.threshold} of the keys {names}, and it has "
+        f"{len(valid)}: this version of Frys has no signed packages, so only a policy with "
+        "`signatures: {required: false}` loads it",
+    )
+
+
 _GRANTED_BY: Final = {
     Permission.READ: "`after_load: read-only` with `read` or a `view`",
     Permission.WRITE: "`write` or `limits.tmp`",
-    Permission.NETWORK: "`network: true`",
+    Permission.NETWORK: "`network: {hosts: [...]}` or `network: true`",
     Permission.EXECUTE: "`permissions`",
     Permission.ADMIN: "`permissions`, though nothing in this version needs it",
 }

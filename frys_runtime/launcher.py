@@ -27,7 +27,7 @@ from .jail import Plan
 from .linux import namespaces, process, seccomp
 from .linux.bpf import describe_call, syscall_name
 from .linux.cgroup import Cgroup, CgroupError, CgroupLimits, CgroupTree
-from .policy import OnViolation
+from .policy_terms import OnViolation
 from .wire import ProtocolError
 
 _START_SECONDS: Final = 30.0

@@ -4,7 +4,7 @@ import asyncio
 import os
 import resource
 import warnings
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -12,9 +12,11 @@ from typing import Self
 from msgspec.structs import asdict
 
 from .audit import AuditLog
+from .communicator import HostFunction, PluginCommunicator, line_of_calls
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .errors import (
     AlreadyLoaded,
+    CommunicationError,
     ConfigError,
     InitializationFailed,
     LoadFailed,
@@ -24,12 +26,14 @@ from .errors import (
 )
 from .events import Events, EventStream
 from .isolation import Confinement, IsolationManager
+from .keyvalue import KeyValueStore
 from .linux.cgroup import CgroupError, CgroupTree
 from .loader import Bundle, PluginLoader
 from .messages import MessageValue
 from .metadata import Metadata
 from .nursery import Nursery
 from .sandbox import PluginSandbox, PluginState
+from .services import Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,8 @@ class PluginManager:
         audit: A file for the audit log (docs/audit.md), or a log with settings of its own, which the manager
             closes at its end.
         audit_required: No plugin is loaded unless its record is on the disk before its code runs.
+        state_dir: A folder for what plugins keep in their key-value stores; without one it lasts as long as
+            the manager. Made when it is not there.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -180,6 +186,7 @@ class PluginManager:
         spares: int = 1,
         audit: str | os.PathLike[str] | AuditLog | None = None,
         audit_required: bool = False,
+        state_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -204,6 +211,9 @@ class PluginManager:
         self._retired = ManagerStats(0, 0, 0, 0)
         self._tree: CgroupTree | None = None
         self._events = Events()
+        self._communicator = PluginCommunicator(self._events)
+        self._state_dir = state_dir
+        self._store: KeyValueStore | None = None
         self._audit_file = audit
         self._audit_required = audit_required
         self._audit: AuditLog | None = None
@@ -251,6 +261,44 @@ class PluginManager:
             loop.call_soon_threadsafe(lambda: self._events.publish("audit_failed", "", reason=reason))
 
         log.on_failure = failed
+
+    @property
+    def communicator(self) -> PluginCommunicator:
+        """Calls and events between plugins, and the host program's part in them."""
+        return self._communicator
+
+    def host_function[**P, R: MessageValue | Awaitable[MessageValue]](
+        self, name: str, params: Sequence[str] | None = None, returns: str = "any"
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Offer a function of the host program to plugins whose policy names it in ``host_functions``.
+
+            @manager.host_function("price", ["string"], "float")
+            async def price(article): ...
+
+        Args:
+            name: How plugins call it.
+            params: The types of its parameters, as in a plugin.json; any values by default.
+            returns: The type of its result.
+
+        Raises:
+            ConfigError: A type makes no sense.
+            ValueError: There is one of that name already.
+        """
+
+        def offer(function: Callable[P, R]) -> Callable[P, R]:
+            self._communicator.offer(HostFunction(name, function, params, returns))
+            return function
+
+        return offer
+
+    def _open_store(self) -> KeyValueStore:
+        if self._store is None:
+            path = None
+            if self._state_dir is not None:
+                os.makedirs(self._state_dir, mode=0o700, exist_ok=True)
+                path = os.path.join(self._state_dir, "keyvalue.sqlite3")
+            self._store = KeyValueStore(path)
+        return self._store
 
     def events(self) -> EventStream:
         """What happens from now on: ``async for event in manager.events()``.
@@ -321,10 +369,12 @@ class PluginManager:
             )
             self._events.publish("granted", name, **_grant(bundle, confinement))
             await self._must_be_recorded(bundle.path)
-            live = PluginSandbox(name, bundle, confinement, nursery, self._events)
+            shared = Shared(self._communicator, self._open_store)
+            live = PluginSandbox(name, bundle, confinement, nursery, self._events, shared=shared)
             await live.start()
             self._check_open()
             self._sandboxes[name] = live
+            self._communicator.add(live)
             self._events.publish("loaded", name, pid=live.pid, ms=live.load_ms, layers=live.layers)
         except BaseException:
             if live is not None:
@@ -380,6 +430,10 @@ class PluginManager:
             raise ValueError(
                 f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
             )
+        if plugin_id in line_of_calls():
+            raise CommunicationError(
+                plugin_id, "it waits for the very function of the host program that calls it"
+            )
         return await sandbox.call(function, args, timeout_ms)
 
     def _check_open(self) -> None:
@@ -412,6 +466,7 @@ class PluginManager:
         await self._retire(sandbox)
 
     async def _retire(self, sandbox: PluginSandbox) -> None:
+        self._communicator.remove(sandbox.plugin_id)
         await sandbox.close()
         past, restarts = self._retired, max(sandbox.starts - 1, 0)
         self._retired = ManagerStats(
@@ -477,6 +532,9 @@ class PluginManager:
         await self._no_loads.wait()
         if self._tree is not None:
             await asyncio.to_thread(self._tree.close)
+        self._communicator.close()
+        if self._store is not None:
+            await asyncio.to_thread(self._store.close)
         if self._audit is not None:
             await asyncio.to_thread(self._audit.close)
         self._events.close()
@@ -498,6 +556,10 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
         "processes": policy.processes,
         "threads": policy.threads,
         "on_violation": policy.on_violation,
+        "http": [str(grant) for grant in policy.http],
+        "messages": {**asdict(policy.messages), "call": dict(policy.messages.call)},
+        "host_functions": policy.host_functions,
+        "signatures": room.signatures,
     }
 
 
@@ -520,6 +582,7 @@ class PluginManagerBuilder:
         self._paths: list[str | os.PathLike[str]] = []
         self._audit: str | os.PathLike[str] | AuditLog | None = None
         self._audit_required = False
+        self._state_dir: str | os.PathLike[str] | None = None
 
     def with_sandbox(self, on: bool) -> Self:
         """The jail; ``False`` is refused by :meth:`build`."""
@@ -539,6 +602,11 @@ class PluginManagerBuilder:
     def with_audit(self, log: str | os.PathLike[str] | AuditLog, *, required: bool = False) -> Self:
         """A file for the audit log; ``required``: nothing is loaded while it cannot be written."""
         self._audit, self._audit_required = log, required
+        return self
+
+    def with_state_dir(self, folder: str | os.PathLike[str]) -> Self:
+        """A folder for what plugins keep in their key-value stores."""
+        self._state_dir = folder
         return self
 
     def resource_limits(self, limits: SandboxConfig) -> Self:
@@ -572,5 +640,6 @@ class PluginManagerBuilder:
             plugin_paths=self._paths,
             audit=self._audit,
             audit_required=self._audit_required,
+            state_dir=self._state_dir,
         )
         return await manager.__aenter__()

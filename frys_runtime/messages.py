@@ -1,7 +1,10 @@
 """What travels: values, checked at the sender, and the messages that carry them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 type MessageValue = None | bool | int | float | str | bytes | list[MessageValue] | dict[str, MessageValue]
 """What a function may take and return. Integers have 64 bits (``-2**63`` to ``2**64 - 1``)."""
@@ -92,6 +95,28 @@ class Refused(Exception):
         self.message = message
 
 
+MAX_CONFIG: Final = 1 << 16
+_MAX_KEY: Final = 128
+
+
+def pack_config(config: Mapping[str, object]) -> bytes:
+    """What a plugin's ``frys.config`` reads, as MessagePack, once it is known to be able to travel.
+
+    Raises:
+        TypeError: A value is no ``MessageValue``.
+        ValueError: A value cannot travel, a key has not 1 to 128 characters, or all together are longer than
+            64 KiB.
+    """
+    for key, value in config.items():
+        if not 0 < len(key) <= _MAX_KEY:
+            raise ValueError(f"the key {key[:20]!r} has {len(key)} characters; use 1 to {_MAX_KEY}")
+        check_value(value, key)
+    packed = msgspec.msgpack.encode(config)
+    if len(packed) > MAX_CONFIG:
+        raise ValueError(f"all values together have {len(packed)} bytes; {MAX_CONFIG} are allowed")
+    return packed
+
+
 class PluginMessage:
     """The messages between plugins; each kind is a class of its own inside this one."""
 
@@ -111,10 +136,17 @@ class PluginMessage:
 
     @dataclass(frozen=True, slots=True)
     class Event:
-        """Something that happened, for whoever subscribed to its type."""
+        """Something that happened, for whoever subscribed to its type.
+
+        Attributes:
+            event_type: Its name.
+            data: What is known about it.
+            source: The plugin that published it; empty for the host program. The runtime sets it.
+        """
 
         event_type: str
         data: MessageValue = None
+        source: str = ""
 
     @dataclass(frozen=True, slots=True)
     class Heartbeat:

@@ -16,7 +16,8 @@ from msgspec import Meta
 
 from .config import Permission
 from .errors import ConfigError
-from .messages import check_value
+from .interfaces import Function, Interface, Types
+from .messages import check_value, pack_config
 
 MAX_BYTES: Final = 1 << 20
 """The longest ``plugin.json``."""
@@ -72,17 +73,33 @@ class Dependency(_Document, frozen=True):
 
 
 class Export(_Document, frozen=True):
-    """A function that the plugin offers, for people and for other plugins."""
+    """A function that the plugin offers to other plugins, with types of :mod:`frys_runtime.interfaces`."""
 
     params: tuple[_Word, ...] = ()
     returns: _Word | None = None
 
 
+class Overflow(StrEnum):
+    """What becomes of events when a subscriber is too slow for them."""
+
+    DROP_OLDEST = "drop-oldest"
+    DROP_NEWEST = "drop-newest"
+    DISCONNECT = "disconnect"
+    """It gets no event any more until it is loaded again."""
+
+
 class Events(_Document, frozen=True):
-    """The events that the plugin emits, with their types, and those that it wants."""
+    """The events that the plugin emits, with their types, and those that it wants.
+
+    Attributes:
+        publishes: The types of their data, by name.
+        subscribes: Names; each is handled by its function ``on_NAME``, or else by ``on_event``.
+        overflow: What becomes of those for which it is too slow.
+    """
 
     publishes: dict[str, str] = {}
     subscribes: tuple[_Word, ...] = ()
+    overflow: Overflow = Overflow.DROP_OLDEST
 
 
 class Metadata(_Document, frozen=True):
@@ -104,8 +121,10 @@ class Metadata(_Document, frozen=True):
         optional_permissions: What it asks for, and can do without.
         resource_limits: What it says it needs at most.
         dependencies: Other plugins.
-        exports: Functions by name.
+        exports: Functions by name, for other plugins.
         events: Events by name.
+        types: Records and enumerations that the types of exports and events name.
+        config: Defaults of what the plugin's ``frys.config`` reads; a policy's values go before them.
         options: The format's own section of the file (``"native": {...}`` and so on), which the
             launcher checks.
     """
@@ -125,6 +144,8 @@ class Metadata(_Document, frozen=True):
     dependencies: tuple[Dependency, ...] = ()
     exports: dict[str, Export] = {}
     events: Events = Events()
+    types: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     options: dict[str, Any] = {}
 
     @staticmethod
@@ -141,6 +162,26 @@ class Metadata(_Document, frozen=True):
                 "rename the file, or load it under another id with load_plugin(path, plugin_id=...)",
             )
         return Metadata(id=stem, name=stem, version="0.0.0", format=kind, entry=entry)
+
+
+def interface(metadata: Metadata, file: str = "plugin.json") -> Interface:
+    """What a plugin declares for other plugins.
+
+    Raises:
+        ConfigError: A type is unknown or makes no sense.
+    """
+    types = Types(metadata.types, file)
+    functions = {
+        name: Function(
+            tuple(types.parse(text, f"exports.{name}.params") for text in export.params),
+            types.parse(export.returns or "any", f"exports.{name}.returns"),
+        )
+        for name, export in metadata.exports.items()
+    }
+    published = metadata.events.publishes.items()
+    return Interface(
+        functions, {name: types.parse(text, f"events.publishes.{name}") for name, text in published}
+    )
 
 
 def parse_metadata(data: bytes, file: str) -> Metadata:
@@ -162,7 +203,9 @@ def parse_metadata(data: bytes, file: str) -> Metadata:
         events.get("publishes") if isinstance(events, dict) else None, str, file, "events.publishes"
     )
     metadata = _convert(document, Metadata, file, "")
+    _check_config(metadata.config, file)
     _check_entry(metadata, options, file)
+    interface(metadata, file)
     return msgspec.structs.replace(metadata, options=options, name=metadata.name or metadata.id)
 
 
@@ -274,6 +317,14 @@ def _check_members(members: Any, kind: type[Any], file: str, at: str) -> None:
                 f"{file}: {at}", f"has the name {_printable(repr(name[:20]))}; use 1 to 128 characters"
             )
         _convert(value, kind, file, f"{at}.{name}")
+
+
+def _check_config(config: Mapping[str, Any], file: str) -> None:
+    try:
+        pack_config(config)
+    except ValueError as error:
+        reason = f"cannot be what frys.config reads: {_printable(str(error))}"
+        raise ConfigError(f"{file}: config", reason) from None
 
 
 def _convert[T](value: Any, kind: type[T], file: str, at: str) -> T:

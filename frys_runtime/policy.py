@@ -10,291 +10,27 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from .config import IsolationLevel, Permission, SandboxConfig
+from .config import IsolationLevel, Permission
 from .errors import ConfigError
-from .policy_file import Document, Node
-from .policy_syscalls import (
-    FORMATS,
-    Change,
-    Entry,
-    Mode,
-    Syscalls,
-    read_changes,
-    read_lists,
-    resolve,
+from .messages import pack_config
+from .policy_file import CORES, COUNT, Document, Node
+from .policy_grants import (
+    MessageGrant,
+    matches,
+    network_nodes,
+    read_calls,
+    read_names,
+    read_network,
+    read_signatures,
 )
-
-LAYERS: Final = (
-    "user_namespace",
-    "mount_namespace",
-    "pid_namespace",
-    "network_namespace",
-    "ipc_namespace",
-    "uts_namespace",
-    "cgroup_namespace",
-    "private_root",
-    "capabilities",
-    "no_new_privs",
-    "rlimits",
-    "landlock",
-    "seccomp",
-    "cgroup_memory",
-    "cgroup_tasks",
-)
-"""The layers of the jail, in the words of ``require`` and of the jail's own report."""
-
-type View = Literal["engine", "minimal", "system"]
-type AfterLoad = Literal["none", "read-only"]
-type OnViolation = Literal["kill", "deny", "log"]
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much a plugin may use.
-
-    Attributes:
-        memory: Bytes that the kernel charges to the plugin.
-        cpu: Processors that it may keep busy, such as 0.5; ``None`` for no quota.
-        cpu_time: Milliseconds of CPU per call.
-        execution_time: Milliseconds of wall-clock time per call.
-        load_time: Milliseconds from the first byte of the plugin to ready.
-        tasks: Processes and threads together.
-        open_files: Descriptors.
-        file_size: Bytes of one file.
-        files: Bytes of all the plugin's own files, for the formats that need them as files.
-        inodes: Files and folders in each of its private file systems.
-        output: Bytes of one result.
-        log: Bytes printed during one call.
-        stack: Bytes.
-        tmp: Bytes of a private ``/tmp``; 0 for none.
-    """
-
-    memory: int
-    cpu: float | None
-    cpu_time: int
-    execution_time: int
-    load_time: int
-    tasks: int
-    open_files: int
-    file_size: int
-    files: int
-    inodes: int
-    output: int
-    log: int
-    stack: int
-    tmp: int
-
-
-class Asked(Protocol):
-    """The limits that a plugin's metadata names; ``None`` where it names none."""
-
-    @property
-    def max_memory(self) -> int | None:
-        """Bytes."""
-
-    @property
-    def max_cpu_time(self) -> int | None:
-        """Milliseconds of CPU per call."""
-
-    @property
-    def max_execution_time(self) -> int | None:
-        """Milliseconds of wall-clock time per call."""
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
-    """What a plugin may do.
-
-    Attributes:
-        level: The isolation level that it extends.
-        description: For people.
-        limits: How much.
-        view: Which files it sees while it loads: ``engine`` (what its engine needs), ``minimal``
-            (shared libraries, too) or ``system`` (a read-only view of the system).
-        after_load: Whether it sees them, and what is granted, while it serves.
-        read: Paths of the host to show read-only.
-        write: Paths of the host to show writable.
-        network: Whether the host's network is left in place.
-        processes: Whether it may start processes.
-        threads: Whether it may start threads.
-        asks: The permissions that a plugin.json may ask for, or ``None`` for those that the grants open.
-        require: The layers without which it must not start.
-        on_violation: What becomes of a forbidden system call: ``kill`` the plugin, ``deny`` the call, or
-            ``log`` it and let it happen.
-        max_violations: After how many violations the plugin is disabled; 0 for never.
-        mode: Whether ``entries`` allow or forbid.
-        entries: Every entry of the level's system-call lists.
-        changes: What a deployment changes in them; a later one decides over an earlier one.
-    """
-
-    level: IsolationLevel
-    description: str
-    limits: Limits
-    view: View
-    after_load: AfterLoad
-    read: tuple[str, ...]
-    write: tuple[str, ...]
-    network: bool
-    processes: bool
-    threads: bool
-    asks: frozenset[Permission] | None
-    require: frozenset[str]
-    on_violation: OnViolation
-    max_violations: int
-    mode: Mode
-    entries: tuple[Entry, ...]
-    changes: tuple[Change, ...]
-
-    @property
-    def syscalls(self) -> Mapping[str, Syscalls]:
-        """The system calls of every format, with those that the grants open."""
-        return _syscalls(self)
-
-    @property
-    def permissions(self) -> frozenset[Permission]:
-        """What a plugin.json may ask for: what the policy says, or else what its grants open."""
-        return self.opened if self.asks is None else self.asks
-
-    @property
-    def opened(self) -> frozenset[Permission]:
-        """What the grants open. Every plugin may run its functions; nothing opens Admin."""
-        given = {
-            Permission.EXECUTE: True,
-            Permission.READ: self.after_load == "read-only",
-            Permission.WRITE: bool(self.write or self.limits.tmp),
-            Permission.NETWORK: self.network,
-        }
-        return frozenset(permission for permission, yes in given.items() if yes)
-
-    def tightened(self, asked: Asked) -> "Policy":
-        """The policy with a plugin's own limits where they are lower."""
-        return self._limited(
-            memory=asked.max_memory, cpu_time=asked.max_cpu_time, execution_time=asked.max_execution_time
-        )
-
-    def granted(self, wish: SandboxConfig) -> "Policy":
-        """The policy with the host program's limits where they are lower, and with its grants.
-
-        Raises:
-            ConfigError: A grant cannot be given.
-        """
-        if wish.allowed_hosts:
-            raise ConfigError(
-                "SandboxConfig.allowed_hosts",
-                "there is no brokered HTTP yet; only allow_network opens the network",
-            )
-        limited = self._limited(
-            memory=wish.max_memory,
-            cpu_time=wish.max_cpu_time,
-            execution_time=wish.max_execution_time,
-            tasks=wish.max_processes,
-            open_files=wish.max_open_files,
-            file_size=wish.max_file_size,
-            output=wish.max_output,
-        )
-        read, write = _split_paths(wish.allowed_paths)
-        opened = wish.allow_fs or bool(wish.allowed_paths)
-        network = wish.allow_network
-        given = {Permission.READ: opened, Permission.WRITE: bool(write), Permission.NETWORK: network}
-        more = {permission for permission, yes in given.items() if yes}
-        return _without_contradiction(
-            msgspec.structs.replace(
-                limited,
-                view="system" if wish.allow_fs else self.view,
-                after_load="read-only" if opened else self.after_load,
-                read=tuple(dict.fromkeys(self.read + read)),
-                write=tuple(dict.fromkeys(self.write + write)),
-                network=self.network or network,
-                asks=None if self.asks is None else self.asks | more,
-            )
-        )
-
-    def _limited(self, **limits: int | None) -> "Policy":
-        lower = {
-            name: limit
-            for name, limit in limits.items()
-            if limit is not None and limit < getattr(self.limits, name)
-        }
-        if not lower:
-            return self
-        return msgspec.structs.replace(self, limits=msgspec.structs.replace(self.limits, **lower))
-
-
-def _split_paths(paths: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read-only and writable paths; the suffix ``:rw`` tells them apart."""
-    for path in paths:
-        if wrong := _wrong_path(path.removesuffix(":rw")):
-            raise ConfigError("SandboxConfig.allowed_paths", f"{path!r} {wrong}")
-    read = tuple(path for path in paths if not path.endswith(":rw"))
-    write = tuple(path.removesuffix(":rw") for path in paths if path.endswith(":rw"))
-    return read, write
-
-
-def _wrong_path(path: str) -> str:
-    """Why a path cannot be granted; empty when it can."""
-    # normpath keeps two leading slashes, as POSIX lets them mean something of their own.
-    if not re.match("/[^/]", path) or "\0" in path or os.path.normpath(path) != path.rstrip("/"):
-        return "must be an absolute path without . and .. (and not / itself)"
-    if path.split("/")[1] in ("proc", "sys", "plugin"):
-        return "lies where the jail has its own; /proc, /sys and /plugin cannot be granted"
-    return ""
-
-
-def _without_contradiction(policy: Policy) -> Policy:
-    """A plugin on the host's network is in no network namespace of its own, so none can be required."""
-    if not policy.network or "network_namespace" not in policy.require:
-        return policy
-    return msgspec.structs.replace(policy, require=policy.require - {"network_namespace"})
-
-
-@functools.lru_cache(maxsize=256)
-def _syscalls(policy: Policy) -> dict[str, Syscalls]:
-    grants = {
-        "files": policy.after_load == "read-only",
-        "writes": bool(policy.write or policy.limits.tmp),
-        "network": policy.network,
-        "threads": policy.threads,
-        "processes": policy.processes,
-    }
-    given = [name for name, yes in grants.items() if yes]
-    return resolve(policy.mode, policy.entries, policy.changes, given)
-
+from .policy_syscalls import FORMATS, Change, Entry, Mode, read_changes, read_lists
+from .policy_terms import LAYERS, LIMITS, Limits, Policy, without_contradiction, wrong_path
 
 # What the keys of a file mean.
 
-BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-TIME: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
-COUNT: Final[dict[str, int]] = {}
-CORES: Final = {"cpu": 1}
-
-LIMITS: Final[dict[str, Mapping[str, int]]] = {
-    "memory": BYTES,
-    "cpu": CORES,
-    "cpu_time": TIME,
-    "execution_time": TIME,
-    "load_time": TIME,
-    "tasks": COUNT,
-    "open_files": COUNT,
-    "file_size": BYTES,
-    "files": BYTES,
-    "inodes": COUNT,
-    "output": BYTES,
-    "log": BYTES,
-    "stack": BYTES,
-    "tmp": BYTES,
-}
-"""The limits with their units."""
-
-MAY_BE_ZERO: Final = ("tmp", "log")
-
-_LATER: Final = {
-    "messages": "this version of Frys has no messages between plugins",
-    "host_functions": "this version of Frys has no host functions that a plugin can call",
-    "signatures": "this version of Frys does not check signatures",
-}
-"""Keys that would look as if they did something."""
+MAY_BE_ZERO: Final = ("tmp", "log", "kv")
 
 
 def _limit(node: Node) -> Any:
@@ -306,7 +42,7 @@ def _limit(node: Node) -> Any:
 
 def _paths(node: Node) -> tuple[str, ...]:
     for item in node.texts():
-        if wrong := _wrong_path(item.value):
+        if wrong := wrong_path(item.value):
             item.fail(f"{item.value!r} {wrong}")
     return tuple(node.value)
 
@@ -324,15 +60,6 @@ def _permissions(node: Node) -> frozenset[Permission] | None:
     return frozenset(Permission(item.one_of(Permission)) for item in node.texts())
 
 
-def _network(node: Node) -> bool:
-    if isinstance(node.value, dict):
-        node.fail(
-            "must be true (the host's network) or false: this version of Frys has no broker that could hold "
-            "a plugin to single hosts, ports or methods"
-        )
-    return node.flag()
-
-
 def _choice(*known: str) -> Callable[[Node], str]:
     return lambda node: node.one_of(known)
 
@@ -343,27 +70,39 @@ _READERS: Final[dict[str, Callable[[Node], Any]]] = {
     "after_load": _choice("none", "read-only"),
     "read": _paths,
     "write": _paths,
-    "network": _network,
     "processes": Node.flag,
     "threads": Node.flag,
     "permissions": _permissions,
     "require": _layers,
     "on_violation": _choice("kill", "deny", "log"),
     "max_violations": lambda node: node.amount(COUNT, 0),
+    "host_functions": read_names,
 }
 
-KEYS: Final = ("extends", *_READERS, "limits", "syscalls")
-"""The keys of a file, and of a section for single plugins."""
+_MESSAGES: Final[dict[str, Callable[[Node], Any]]] = {
+    "call": read_calls,
+    "publish": read_names,
+    "subscribe": read_names,
+}
+_SIGNATURES: Final = ("required", "keys", "threshold")
 
-_NAMES: Final = {"asks": "permissions"}
-"""Where a key is not called like its attribute."""
+GROUPS: Final[dict[str, Iterable[str] | None]] = {
+    "limits": LIMITS,
+    "messages": _MESSAGES,
+    "config": None,
+    "signatures": _SIGNATURES,
+}
+"""Keys whose own keys are decided one by one, and those that they know; ``None`` for any."""
+
+KEYS: Final = ("extends", *_READERS, "network", *GROUPS, "syscalls")
+"""The keys of a file, and of a section for single plugins."""
 
 
 class _Layered(NamedTuple):
     """Files laid over each other: every value with the place that decided it.
 
     Attributes:
-        nodes: By key, limits as ``limits.memory``.
+        nodes: By key, those of a group as ``limits.memory``.
         mode: Of the level's system calls.
         entries: The level's system calls.
         changes: What deployments change, with places.
@@ -387,10 +126,18 @@ class _Layered(NamedTuple):
         """
         nodes = self.nodes
         values = {key: read(nodes[key]) for key, read in _READERS.items()}
+        network, http = read_network(nodes["network"])
         policy = Policy(
             level=IsolationLevel(nodes["extends"].value),
             limits=Limits(**{name: _limit(nodes[f"limits.{name}"]) for name in LIMITS}),
             asks=values.pop("permissions"),
+            network=network,
+            http=http,
+            messages=MessageGrant(
+                **{name: read(nodes[f"messages.{name}"]) for name, read in _MESSAGES.items()}
+            ),
+            signatures=read_signatures(*(nodes[f"signatures.{name}"] for name in _SIGNATURES)),
+            packed_config=self._packed_config(),
             mode=self.mode,
             entries=self.entries,
             changes=tuple(change for change, _ in self.changes),
@@ -404,13 +151,29 @@ class _Layered(NamedTuple):
             nodes[key].fail(
                 "cannot be false here; lower limits.tasks, or extend high, which forbids by default"
             )
-        return _without_contradiction(policy)
+        return without_contradiction(policy)
+
+    def _packed_config(self) -> bytes:
+        prefix = "config."
+        nodes = {key[len(prefix) :]: node for key, node in self.nodes.items() if key.startswith(prefix)}
+        for key, node in nodes.items():
+            _packed({key: node.value}, node)
+        *_, last = (self.nodes["extends"], *nodes.values())
+        return _packed({key: node.value for key, node in nodes.items()}, last)
 
     def origins(self) -> dict[str, str]:
         """The place that decided each key."""
         found = {key: node.where for key, node in self.nodes.items() if key not in ("extends", "syscalls")}
+        found |= {f"network.{at}": node.where for at, node in enumerate(network_nodes(self.nodes["network"]))}
         changes = {change_key(change): node.where for change, node in self.changes}
         return {"level": self.nodes["extends"].where, **found, **changes}
+
+
+def _packed(config: Mapping[str, Any], node: Node) -> bytes:
+    try:
+        return pack_config(config)
+    except (TypeError, ValueError) as error:
+        node.fail(f"cannot be what frys.config reads: {error}")
 
 
 def change_key(change: Change) -> str:
@@ -420,12 +183,10 @@ def change_key(change: Change) -> str:
 
 def _nodes(top: Node, also: Iterable[str] = ()) -> dict[str, Node]:
     """The values of a file or a section by key."""
-    for key, why in _LATER.items():
-        if isinstance(top.value, dict) and key in top.value:
-            top.child(key).fail(f"cannot be given: {why}")
     found = top.mapping((*KEYS, *also))
-    for name, node in found.pop("limits").mapping(LIMITS).items() if "limits" in found else ():
-        found[f"limits.{name}"] = node
+    for group, known in GROUPS.items():
+        for name, node in found.pop(group).mapping(known).items() if group in found else ():
+            found[f"{group}.{name}"] = node
     return {key: node for key, node in found.items() if key not in also}
 
 
@@ -467,7 +228,7 @@ class PolicyFile:
         """
         if plugin_id in self.sections:
             return plugin_id
-        matching = [section for section in self.sections if _matches(section, plugin_id)]
+        matching = [section for section in self.sections if matches(section, plugin_id)]
         best = max(map(weight, matching), default=0)
         found = [section for section in matching if weight(section) == best]
         if len(found) > 1:
@@ -500,11 +261,6 @@ class PolicyFile:
 
 SECTION: Final = re.compile(r"^[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,127}$")
 """Ids of plugins, and patterns of them."""
-
-
-def _matches(section: str, plugin_id: str) -> bool:
-    pattern = re.escape(section).replace(r"\*", ".*").replace(r"\?", ".")
-    return re.fullmatch(pattern, plugin_id) is not None
 
 
 def weight(section: str) -> int:
@@ -559,12 +315,13 @@ def load_policy(path: str | os.PathLike[str]) -> PolicyFile:
 
 def settings(policy: Policy) -> dict[str, Any]:
     """Everything that a policy says, by key in the words of a file; system calls also as resolved lists."""
-    found: dict[str, Any] = {}
-    for name in policy.__struct_fields__:
-        if name not in ("limits", "entries", "changes", "mode", "asks"):
-            found[name] = getattr(policy, name)
+    found = {name: getattr(policy, name) for name in ("level", "network", *_READERS) if name != "permissions"}
+    found |= {f"network.{at}": grant for at, grant in enumerate(policy.http)}
     found["permissions"] = policy.permissions
     found |= {f"limits.{name}": getattr(policy.limits, name) for name in LIMITS}
+    found |= {f"messages.{name}": getattr(policy.messages, name) for name in _MESSAGES}
+    found |= {f"signatures.{name}": getattr(policy.signatures, name) for name in _SIGNATURES}
+    found |= {f"config.{key}": value for key, value in policy.config.items()}
     found |= {change_key(change): change.rule.why for change in policy.changes}
     for name in FORMATS:
         lists = policy.syscalls[name]
@@ -574,16 +331,3 @@ def settings(policy: Policy) -> dict[str, Any]:
         for phase, rules in phases.items():
             found[f"syscalls.{name}.{phase}"] = tuple(sorted({rule.name for rule in rules}))
     return found
-
-
-def quantity(key: str, value: float | None) -> str:
-    """A limit with the largest unit that says it exactly: ``64MiB``, ``1s``, ``0.5 cpu``, ``none``."""
-    units = LIMITS[key.removeprefix("limits.")]
-    if units is CORES:
-        return "none" if value is None else f"{value:g} cpu"
-    if value is None or not value or not units:
-        return f"{value or 0}"
-    unit, factor = max(
-        ((unit, factor) for unit, factor in units.items() if value % factor == 0), key=lambda one: one[1]
-    )
-    return f"{int(value) // factor}{unit}"

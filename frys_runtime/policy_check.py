@@ -1,35 +1,18 @@
-"""What is worth saying about a policy that can be read: findings, differences, the JSON Schema of files."""
+"""What is worth saying about a policy that can be read: findings, and differences."""
 
-import json
 import os
-import re
 from collections.abc import Iterator
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from inspect import cleandoc
 from itertools import combinations
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from .config import IsolationLevel, Permission
-from .policy import (
-    CORES,
-    KEYS,
-    LAYERS,
-    LIMITS,
-    MAY_BE_ZERO,
-    SECTION,
-    Limits,
-    Policy,
-    PolicyFile,
-    change_key,
-    level_policy,
-    quantity,
-    settings,
-    weight,
-)
+from .policy import PolicyFile, change_key, level_policy, settings, weight
 from .policy_syscalls import FORMATS, Change, Syscalls
+from .policy_terms import Policy, quantity
 
 
 class Kind(StrEnum):
@@ -251,100 +234,3 @@ def diff(one: Policy, two: Policy) -> list[Difference]:
             before, after = sorted({*before} - {*after}), sorted({*after} - {*before})
         found.append(Difference(key, before, after))
     return found
-
-
-# The JSON Schema of a deployment's file, for editors. The reader is what decides; the schema may be stricter.
-
-_FLAG: Final = {"type": "boolean"}
-_SHAPES: Final[dict[str, dict[str, Any]]] = {
-    "extends": {"enum": [str(level) for level in IsolationLevel]},
-    "description": {"type": "string", "minLength": 1},
-    "view": {"enum": ["engine", "minimal", "system"]},
-    "after_load": {"enum": ["none", "read-only"]},
-    "read": {"type": "array", "items": {"type": "string", "pattern": "^/."}},
-    "write": {"type": "array", "items": {"type": "string", "pattern": "^/."}},
-    "network": _FLAG,
-    "processes": _FLAG,
-    "threads": _FLAG,
-    "permissions": {
-        "anyOf": [
-            {"const": "granted"},
-            {"type": "array", "items": {"enum": [str(one) for one in Permission]}},
-        ]
-    },
-    "require": {"type": "array", "items": {"enum": list(LAYERS)}},
-    "on_violation": {"enum": ["kill", "deny", "log"]},
-    "max_violations": {"type": "integer", "minimum": 0},
-}
-_ABOUT: Final = {
-    "extends": "The isolation level to start from.",
-    "limits": "How much a plugin may use.",
-    "syscalls": "System calls to add to the level's lists or to take from them, each with its reason.",
-    "plugins": "What is different for single plugins, by id or by a pattern with * and ?.",
-    "permissions": "The permissions that a plugin.json may ask for; granted: those that the grants open.",
-}
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a deployment's file."""
-    about = {**_described(Policy), **_ABOUT}
-    shapes = {**_SHAPES, "limits": _defined("limits"), "syscalls": _defined("syscalls")}
-    keys = {key: {"description": about[key], **shapes[key]} for key in KEYS}
-    plugins = {
-        "description": about["plugins"],
-        "type": "object",
-        "propertyNames": {"pattern": SECTION.pattern},
-        "additionalProperties": _object(keys),
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A policy of Frys",
-        "required": ["extends"],
-        **_object({**keys, "plugins": plugins}),
-        "$defs": {"limits": _limits_schema(), **_syscalls_schemas()},
-    }
-
-
-def _defined(name: str) -> dict[str, str]:
-    return {"$ref": f"#/$defs/{name}"}
-
-
-def _limits_schema() -> dict[str, Any]:
-    about = _described(Limits)
-    found: dict[str, Any] = {}
-    for name, units in LIMITS.items():
-        zero = [{"const": 0}] if name in MAY_BE_ZERO else []
-        pattern = rf"^[0-9]{{1,15}}(\.[0-9]{{1,6}})? ?({'|'.join(units)})$"
-        amount = {"type": "string", "pattern": pattern} if units else {"type": "integer", "minimum": 1}
-        other = [{"const": "none"}] if units is CORES else zero
-        found[name] = {"description": about[name], **({"anyOf": [amount, *other]} if other else amount)}
-    return _object(found)
-
-
-def _syscalls_schemas() -> dict[str, Any]:
-    why = {"type": "string", "minLength": 1}
-    when = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-    rule = {**_object({"when": when, "why": why}), "required": ["when", "why"]}
-    calls = {"type": "object", "additionalProperties": {"anyOf": [why, rule]}}
-    return {
-        "calls": calls,
-        "phases": _object(dict.fromkeys(("load", "serve"), _defined("calls"))),
-        "sections": _object(dict.fromkeys(("common", *FORMATS), _defined("phases"))),
-        "syscalls": _object(dict.fromkeys(("allow", "forbid"), _defined("sections"))),
-    }
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "properties": properties}
-
-
-def _described(kind: type) -> dict[str, str]:
-    """The descriptions of a class's attributes, from its docstring."""
-    text = cleandoc(kind.__doc__ or "").partition("Attributes:")[2]
-    found = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", about).replace("``", "") for name, about in found}
-
-
-def schema_text() -> str:
-    """The text of ``policies/policy.schema.json``."""
-    return json.dumps(schema(), indent=2) + "\n"

@@ -19,6 +19,14 @@ _MAX_BYTES: Final = 1 << 18
 _MAX_DEPTH: Final = 16
 _MAX_NODES: Final = 20_000
 
+BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+TIME: Final = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
+BANDWIDTH: Final = {f"{unit}/s": factor for unit, factor in BYTES.items()}
+RATE: Final = {"/s": 1}
+COUNT: Final[dict[str, int]] = {}
+CORES: Final = {"cpu": 1}
+"""Units by how many of the smallest they are."""
+
 type Path = tuple[str, ...]
 """The keys from the top of a file to a value."""
 
@@ -90,6 +98,12 @@ class Node(NamedTuple):
         """The items of a list of texts."""
         if not isinstance(self.value, list) or not all(isinstance(item, str) for item in self.value):
             self.fail("must be a list of texts: [...]")
+        return self.items()
+
+    def items(self) -> list["Node"]:
+        """The items of a list."""
+        if not isinstance(self.value, list):
+            self.fail("must be a list: [...]")
         return [Node(self.document, (*self.path, str(at)), item) for at, item in enumerate(self.value)]
 
     def amount(self, units: Mapping[str, int], least: int) -> int:
@@ -118,7 +132,7 @@ class Node(NamedTuple):
         return float(number)
 
     def _number(self) -> tuple[Fraction | None, str]:
-        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z]*)", str(self.value), re.ASCII)
+        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z/]*)", str(self.value), re.ASCII)
         if match is None or isinstance(self.value, bool):
             return None, ""
         return Fraction(match[1]), match[2]
@@ -196,6 +210,16 @@ class Document:
                 Node(self, (*path, key), None).fail("stands there twice")
             found[key] = self._plain(value_node, (*path, key))
         return found
+
+
+def in_units(value: int, units: Mapping[str, int]) -> str:
+    """An amount with the largest unit that says it exactly: ``64MiB``, ``1s``, ``100/s``."""
+    if not value or not units:
+        return f"{value}"
+    unit, factor = max(
+        ((unit, factor) for unit, factor in units.items() if value % factor == 0), key=lambda one: one[1]
+    )
+    return f"{value // factor}{unit}"
 
 
 def _mark(node: yaml.Node) -> tuple[int, int]:

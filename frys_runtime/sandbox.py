@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -31,10 +32,12 @@ from .launcher import Child, Exit, LauncherKind
 from .linux import process
 from .linux.cgroup import Cgroup, CgroupError
 from .loader import Bundle
-from .messages import MessageValue, check_value
+from .messages import MessageValue, Refused, check_value
 from .nursery import Nursery
-from .policy import OnViolation
+from .policy_grants import MessageGrant
+from .policy_terms import OnViolation
 from .printout import Printout
+from .services import Services, Shared
 from .violations import Violations
 
 logger = logging.getLogger("frys.plugin")
@@ -72,6 +75,8 @@ class _Watch:
     cpu_limit_ns: int
     cpu_start_ns: int | None
     timeout_ms: int
+    context: Context
+    question: asyncio.Task[None] | None = None
     verdict: PluginError | None = None
 
 
@@ -89,6 +94,7 @@ class PluginSandbox:
         nursery: Nursery,
         events: Events | None = None,
         violations: Violations | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.plugin_id = plugin_id
         self.metadata = bundle.metadata
@@ -106,6 +112,7 @@ class PluginSandbox:
         self._violations = violations or Violations(
             plugin_id, policy.on_violation, policy.max_violations, self._events
         )
+        self._services = Services(shared, self, policy, confinement.config) if shared is not None else None
         self._condemned: Child | None = None
         self._child: Child | None = None
         self._turn = asyncio.Lock()
@@ -129,6 +136,11 @@ class PluginSandbox:
     def pid(self) -> int | None:
         """The running process as the host sees it, or ``None``."""
         return self._child.pid if self._child is not None else None
+
+    @property
+    def messages(self) -> MessageGrant:
+        """What its policy lets it send to other plugins and receive from them."""
+        return self.confinement.policy.messages
 
     @property
     def violations(self) -> int:
@@ -177,13 +189,35 @@ class PluginSandbox:
             self._waiting -= 1
 
     async def _call(self, function: str, args: tuple[MessageValue, ...], timeout_ms: int) -> MessageValue:
+        child = await self._ready()
+        self.calls += 1
+        self._sequence += 1
+        limit = self.confinement.limits.output
+        frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, args])
+        return await self._exchange(child, frame, function, timeout_ms)
+
+    async def ping(self) -> None:
+        """Have the plugin's process answer; a dead one is replaced.
+
+        Raises:
+            PluginError: It did not answer, and why.
+        """
+        async with self._turn:
+            child = await self._ready()
+            self._sequence += 1
+            frame = wire.encode([wire.PING, self._sequence])
+            await self._exchange(child, frame, "", self.confinement.limits.execution_time)
+
+    async def _ready(self) -> Child:
         child = self._child
         if child is None or self.state is not PluginState.READY or child.exited.done():
             child = await self._ensure()
+        return child
+
+    async def _exchange(
+        self, child: Child, frame: tuple[bytes, ...], function: str, timeout_ms: int
+    ) -> MessageValue:
         limits = self.confinement.limits
-        self.calls += 1
-        self._sequence += 1
-        frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limits.output, function, args])
         watch = self._begin(child, timeout_ms, limits.cpu_time)
         try:
             answer = await child.lane.exchange(frame, limits.output)
@@ -202,8 +236,13 @@ class PluginSandbox:
             await self._stop()
             raise
         finally:
-            self._watch = None
-            self._violations.end_call()
+            self._end(watch)
+
+    def _end(self, watch: _Watch) -> None:
+        self._watch = None
+        self._violations.end_call()
+        if watch.question is not None:
+            watch.question.cancel()
 
     def _result(self, answer: list[Any], function: str) -> MessageValue:
         match answer:
@@ -259,6 +298,9 @@ class PluginSandbox:
         self._child = child
         child.on_end = self._lane_ended
         child.on_violation = lambda call: self._violated(child, call)
+        if self._services is not None:
+            services = self._services
+            child.lane.on_question = lambda frame: self._asked(services, frame)
         limit = room.limits.log
         self._printout = Printout(
             self.plugin_id,
@@ -323,8 +365,7 @@ class PluginSandbox:
                 error = LoadFailed(bundle.path, error.reason)
             raise error from None
         finally:
-            self._watch = None
-            self._violations.end_call()
+            self._end(watch)
 
     def _load_failure(self, failure: wire.Failure) -> PluginError:
         if failure.kind == "format":
@@ -332,6 +373,28 @@ class PluginSandbox:
                 self._bundle.path, f"a {self.metadata.format} plugin that can be loaded", failure.message
             )
         return LoadFailed(self._bundle.path, failure.message, failure.detail)
+
+    # What a plugin asks while it is called.
+
+    def _asked(self, services: Services, frame: list[Any]) -> None:
+        watch = self._watch
+        if watch is None:
+            raise wire.ProtocolError("it asked its host while no call was under way")
+        service, args = wire.question(frame)
+        answer = self._answer(services, watch, service, args)
+        watch.question = self._loop.create_task(answer, context=watch.context)
+
+    async def _answer(
+        self, services: Services, watch: _Watch, service: str, args: list[MessageValue]
+    ) -> None:
+        try:
+            frame = wire.encode([wire.ANSWER, await services.answer(service, args, watch.deadline)])
+        except Refused as refusal:
+            frame = wire.encode([wire.REFUSAL, refusal.reason, refusal.message])
+        except Exception:
+            logger.exception("%s asked for %s, which failed in the host", self.plugin_id, service[:40])
+            frame = wire.encode([wire.REFUSAL, "failed", "the host could not do it; its log says why"])
+        watch.child.lane.answer(frame)
 
     # What a call is watched for.
 
@@ -344,6 +407,7 @@ class PluginSandbox:
             # The clock of one process is a system call; a group's is a file, which a short call never reads.
             cpu_start_ns=None if self.confinement.may_fork else process.cpu_ns(child.pid) or 0,
             timeout_ms=timeout_ms,
+            context=copy_context(),
         )
         self._watch = watch
         if self._printout is not None:
@@ -587,6 +651,8 @@ class PluginSandbox:
             self._condemn(self._watch, CommunicationError(self.plugin_id, "it was unloaded during the call"))
         async with self._turn:
             await self._stop()
+        if self._services is not None:
+            await self._services.close()
         if self._timer is not None:
             self._timer.cancel()
         self._bundle.close()

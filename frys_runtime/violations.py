@@ -3,7 +3,7 @@
 from typing import Final
 
 from .events import Events
-from .policy import OnViolation
+from .policy_terms import OnViolation
 
 BUDGET: Final = 10_000
 """Forbidden system calls that are answered during one call of a plugin; the next one kills.

@@ -70,7 +70,8 @@ _OPENED = (
 # What a subinterpreter gets of ours; it sees none of our files.
 _INSIDE = (
     *("artifact", "codec", "failures", "host", "serve", "values"),
-    *("python_inside", "python_loop", "python_plugin", "python_sources", "python_traceback"),
+    *("python_frys", "python_given", "python_inside", "python_loop", "python_missing", "python_modules"),
+    *("python_packages", "python_plugin", "python_sources", "python_traceback"),
 )
 _IMMORTALISE = "frys_runtime.linux.cpython"
 # Room for what the subinterpreter reports of a load; a page that is not written costs nothing.
@@ -137,17 +138,33 @@ def load(artifact: Artifact) -> "Program | Inside":
         PluginRaised: Its own code failed while it was imported.
         LimitReached: It ran out of memory.
     """
-    choice = artifact.options.get("interpreter", "own")
-    unknown = artifact.options.keys() - {"interpreter"}
-    if unknown or choice not in ("own", "main"):
-        wrong = f"key {min(unknown)!r}" if unknown else f"interpreter {choice!r}"
-        raise BadArtifact(f'"python" in plugin.json has an unknown {wrong}; "interpreter" is "own" or "main"')
-    if choice == "own":
+    _check_options(artifact)
+    if artifact.options.get("interpreter", "own") == "own":
         if _Shared.interpreter is None:
             raise RuntimeError("the fork server made no subinterpreter")
         return Inside(_Shared.interpreter, artifact)
     random.seed()  # the fork copied its state
     return Program(artifact)
+
+
+def _check_options(artifact: Artifact) -> None:
+    unknown = artifact.options.keys() - {"interpreter", "paths"}
+    choice = artifact.options.get("interpreter", "own")
+    if unknown or choice not in ("own", "main"):
+        wrong = f"key {min(unknown)!r}" if unknown else f"interpreter {choice!r}"
+        raise BadArtifact(
+            f'"python" in plugin.json has an unknown {wrong}; "interpreter" is "own" or "main", '
+            'and "paths" names folders with packages'
+        )
+    paths = artifact.options.get("paths", [])
+    if not isinstance(paths, list):
+        raise BadArtifact('"paths" under "python" in plugin.json must be a list of folders, like ["vendor"]')
+    for path in paths:
+        if not isinstance(path, str) or not any(name.startswith(f"{path}/") for name in artifact.files):
+            raise BadArtifact(
+                f'"paths" under "python" in plugin.json names {path!r}, which is no folder of the plugin '
+                "with a file in it; write it like vendor or lib/vendor"
+            )
 
 
 class Inside:
@@ -164,9 +181,9 @@ class Inside:
         self._interpreter = interpreter
         report = memoryview(mmap.mmap(-1, _REPORT_SIZE))
         names = list(artifact.files)
-        limits = [artifact.memory_limit, artifact.stack_limit]
+        rest = [artifact.options, artifact.memory_limit, artifact.stack_limit]
         lane, pending = artifact.host.hand_over()
-        facts = pack([artifact.plugin_id, artifact.entry, artifact.root, names, *limits, lane, pending])
+        facts = pack([artifact.plugin_id, artifact.entry, artifact.root, names, *rest, lane, pending])
         views = {f"file_{number}": artifact.files[name] for number, name in enumerate(names)}
         _run(interpreter, "load(globals())", {"facts": facts, "report": report, **views})
         size = int.from_bytes(report[:4], "big")

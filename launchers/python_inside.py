@@ -38,7 +38,7 @@ def load(shared: "dict[str, Any]") -> None:
     """Load the plugin that lies in ``__main__``; write its functions, or the failure, to ``report``."""
     report = shared.pop("report")
     facts: Any = unpack(memoryview(shared.pop("facts")))
-    plugin_id, entry, root, names, memory, stack, fd, pending = facts
+    plugin_id, entry, root, names, options, memory, stack, fd, pending = facts
     files = {name: shared.pop(f"file_{number}") for number, name in enumerate(names)}
     if "random" in sys.modules:
         sys.modules["random"].seed()  # a fork copied its state
@@ -49,7 +49,7 @@ def load(shared: "dict[str, Any]") -> None:
         _lanes.append((lane, host))
     host.begin()
     try:
-        program = Program(Artifact(plugin_id, entry, files, root, None, memory, stack, host))
+        program = Program(Artifact(plugin_id, entry, files, root, options, memory, stack, host))
         answer = pack(program.functions())
         if 4 + len(answer) > len(report):
             raise BadArtifact("the plugin offers too many functions to list; name the public ones in __all__")

@@ -8,8 +8,10 @@ import errno
 import sys
 from types import CoroutineType, FunctionType
 
+from . import python_frys
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
+from .python_missing import hint
 from .python_sources import Sources
 from .python_traceback import describe, render
 from .serve import Plugin
@@ -119,7 +121,10 @@ class Program(Plugin):
                 place = f"{file}, line {error.lineno}" if error.lineno else file
                 return BadArtifact(f"{place}: {error.msg}", self._render(error))
         if isinstance(error, ImportError):
-            return BadArtifact(f"an import failed: {describe(error)}", self._render(error))
+            return BadArtifact(
+                f"an import failed: {describe(error)}{hint(error, self._sources, late=False)}",
+                self._render(error),
+            )
         return self._failure(error)
 
     def _failure(self, error: BaseException) -> Failure:
@@ -130,8 +135,8 @@ class Program(Plugin):
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
             return LimitReached("file_size", "the plugin's file grew too large (EFBIG)")
         message = describe(error)
-        if isinstance(error, ModuleNotFoundError) and error.name in sys.stdlib_module_names:
-            message += " (no file can be opened after loading: import it at the top of the plugin)"
+        if isinstance(error, ImportError):
+            message += hint(error, self._sources, late=True)
         return PluginRaised(message, self._render(error))
 
     def _render(self, error: BaseException) -> str:
@@ -150,7 +155,8 @@ class Program(Plugin):
 
 
 def _is_ours(frame: "FrameType") -> bool:
-    return frame.f_globals is globals() or frame.f_code.co_filename.startswith("<frozen importlib")
+    ours = frame.f_globals is globals() or frame.f_globals is vars(python_frys)
+    return ours or frame.f_code.co_filename.startswith("<frozen importlib")
 
 
 def _text_output(fd: int) -> "TextIOWrapper":

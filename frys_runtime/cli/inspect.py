@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from ..policy import Limits
+    from ..policy_terms import Limits
 
 _SHOWN_FILES: Final = 12
 

@@ -28,8 +28,8 @@ from ..loader import PluginLoader
 from ..messages import MessageValue
 from ..metadata import Metadata
 from ..nursery import Nursery
-from ..policy import OnViolation
 from ..policy_syscalls import Change
+from ..policy_terms import OnViolation
 from ..sandbox import PluginSandbox
 from ..violations import Violations
 

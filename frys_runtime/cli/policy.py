@@ -11,8 +11,9 @@ from ..config import IsolationLevel
 from ..errors import ConfigError
 from ..isolation import IsolationManager, Setting
 from ..loader import PluginLoader
-from ..policy import PolicyFile, level_file, load_policy, quantity, settings
+from ..policy import PolicyFile, level_file, load_policy, settings
 from ..policy_check import Difference, Finding, diff as differences, lint
+from ..policy_terms import quantity
 from .exits import Exit, tell
 from .policy_explain import explain
 from .policy_learn import learn

@@ -15,7 +15,7 @@ from ..isolation import IsolationManager
 from ..loader import PluginLoader
 from ..manager import PluginManager
 from ..metadata import Metadata
-from ..policy import LAYERS, Limits, Policy, quantity
+from ..policy_terms import LAYERS, Limits, Policy, quantity
 from .exits import Exit, code_of, tell
 from .options import Isolation, NoLoad, PluginPath, PolicyPath
 from .terminal import FORMATS, print_json, printable, stdout, table

@@ -17,8 +17,9 @@ from .. import __version__
 from ..config import IsolationLevel
 from ..errors import PluginError
 from ..manager import PluginManager
-from ..policy import level_policy, load_policy, quantity
+from ..policy import level_policy, load_policy
 from ..policy_check import lint
+from ..policy_terms import quantity
 from .arguments import argument
 from .exits import Exit, UsageError, WorkloadFailed, code_of, tell
 from .learning import Call, Failed, Lesson, Need, learn as learn_calls

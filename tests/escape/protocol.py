@@ -52,6 +52,10 @@ ROWS: list[Attempt] = [
         either(Broken(), Found(None, "the first is taken, the rest kills")),
         spoils_itself=True,
     ),
+    _frame("two-questions", "a second question before the first is answered", "00000007_9305a3_6c6f67_90 2"),
+    _frame("question-flood", "ten thousand questions at once", "00000007_9305a3_6c6f67_90 10000"),
+    _frame("odd-question", "a question whose service is a number", "00000004_93050190"),
+    _frame("question-key", "a question with a map whose key is a number", "0000000a_9305a3_6c6f67_9181_01c0"),
     _frame("bad-failure", "a failure of the wrong shape", "00000006_960401c0c0c0"),
     _frame(
         "forged-failure",

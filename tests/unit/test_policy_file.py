@@ -20,12 +20,12 @@ from frys_runtime.policy import (
     level_file,
     level_policy,
     load_policy,
-    quantity,
     settings,
 )
 from frys_runtime.policy_check import Kind, lint
 from frys_runtime.policy_file import Document
 from frys_runtime.policy_syscalls import FORMATS
+from frys_runtime.policy_terms import quantity
 
 MIB = 1 << 20
 HIGH, MAXIMUM = level_policy(IsolationLevel.HIGH), level_policy(IsolationLevel.MAXIMUM)

@@ -1,0 +1,491 @@
+"""Messages between the plugins of one manager, and between them and the host program.
+
+A plugin's message comes here after its bytes were decoded under bounds. Here it is authorised (default: no)
+and its types are checked, both before the receiver is told anything. Calls of plugins wait for each other
+only along a line that ends: whoever would close a circle is refused.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from inspect import isawaitable
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
+
+from .errors import (
+    CommunicationError,
+    ExecutionFailed,
+    PluginError,
+    PluginNotFound,
+    ResourceLimitExceeded,
+    SecurityViolation,
+    Timeout,
+)
+from .events import Events, EventStream
+from .interfaces import Function, Interface, Types, check, check_arguments
+from .messages import MessageValue, PluginMessage, Refused, check_value
+from .metadata import Metadata, Overflow, interface
+from .policy_grants import MessageGrant, matches
+
+MAX_DEPTH: Final = 16
+"""Plugins that may wait for one another in one line of calls."""
+_MAX_QUEUE: Final = 1000
+"""Events that wait for one plugin."""
+_MAX_TEXT: Final = 2000
+_TOLD: Final = 64
+"""Different refusals of one plugin that are told one by one; all are counted."""
+
+_line: ContextVar[tuple[str, ...]] = ContextVar("frys_line_of_calls", default=())
+
+
+def line_of_calls() -> tuple[str, ...]:
+    """The plugins that wait, one for the next, for what is running now."""
+    return _line.get()
+
+
+def caller() -> str:
+    """The plugin whose call or question the running host function serves; empty outside of one."""
+    line = _line.get()
+    return line[-1] if line else ""
+
+
+class Peer(Protocol):
+    """A live plugin, as the communicator sees it."""
+
+    plugin_id: str
+    metadata: Metadata
+    functions: dict[str, str]
+
+    @property
+    def messages(self) -> MessageGrant:
+        """What its policy lets it send and receive."""
+
+    async def call(
+        self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
+    ) -> MessageValue:
+        """Call one function of it."""
+
+    async def ping(self) -> None:
+        """Have its process answer."""
+
+
+@dataclass(slots=True)
+class ChannelStats:
+    """Calls from one sender to one function.
+
+    Attributes:
+        calls: That were delivered.
+        errors: Of these, those that gave no value.
+        seconds: The time that all of them took together.
+    """
+
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CommunicatorStats:
+    """Counts over the manager's life.
+
+    Attributes:
+        channels: By sender (empty for the host program), receiver and function.
+        published: Events that were published.
+        delivered: Events that were given to plugins and streams, one for each receiver.
+        dropped: Events that were lost because a plugin was too slow for them.
+        failed: Events whose handler failed.
+        refused: Questions that no policy grants, by plugin.
+    """
+
+    channels: Mapping[tuple[str, str, str], ChannelStats]
+    published: int
+    delivered: int
+    dropped: int
+    failed: int
+    refused: Mapping[str, int]
+
+
+class _Subscriber:
+    """The events that wait for one plugin, and the task that brings them, one at a time."""
+
+    def __init__(self, peer: Peer, handlers: Mapping[str, str], counts: "_Counts") -> None:
+        self.peer = peer
+        self.connected = True
+        self._handlers, self._counts = handlers, counts
+        self._waiting: deque[PluginMessage.Event] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def wants(self, event_type: str) -> bool:
+        return self.connected and event_type in self._handlers
+
+    def put(self, event: PluginMessage.Event) -> bool:
+        """Queue an event; whether it was taken."""
+        if len(self._waiting) >= _MAX_QUEUE:
+            self._counts.dropped += 1
+            match self.peer.metadata.events.overflow:
+                case Overflow.DROP_NEWEST:
+                    return False
+                case Overflow.DISCONNECT:
+                    self._counts.dropped += len(self._waiting)
+                    self.connected = False
+                    self._waiting.clear()
+                    return False
+            self._waiting.popleft()
+        self._waiting.append(event)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._bring())
+        return True
+
+    async def _bring(self) -> None:
+        _line.set(())  # whoever published does not wait for this
+        while self._waiting:
+            event = self._waiting.popleft()
+            handler = self._handlers[event.event_type]
+            args = (event.event_type, event.data) if handler == "on_event" else (event.data,)
+            try:
+                await self.peer.call(handler, args)
+            except (PluginError, TypeError, ValueError):
+                self._counts.failed += 1  # the plugin's own events tell the rest
+
+    def close(self) -> None:
+        self.connected = False
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+
+@dataclass(slots=True)
+class _Counts:
+    published: int = 0
+    delivered: int = 0
+    dropped: int = 0
+    failed: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    channels: dict[tuple[str, str, str], ChannelStats] = field(default_factory=dict)
+
+
+class HostFunction:
+    """A function of the host program that plugins may be granted.
+
+    Args:
+        name: How plugins call it.
+        function: It, plain or async; a plain one runs in the event loop and must be quick.
+        params: The types of its parameters, as in a plugin.json; ``None`` to take any values.
+        returns: The type of its result.
+
+    Raises:
+        ConfigError: A type makes no sense.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., MessageValue | Awaitable[MessageValue]],
+        params: Sequence[str] | None,
+        returns: str,
+    ) -> None:
+        types = Types({}, f"host function {name}")
+        self.name, self._function = name, function
+        self._params = None if params is None else tuple(types.parse(text, "params") for text in params)
+        self._returns = types.parse(returns, "returns")
+
+    async def __call__(self, args: list[MessageValue]) -> MessageValue:
+        """Call it.
+
+        Raises:
+            Refused: The arguments have other types, or it failed.
+        """
+        try:
+            if self._params is not None:
+                check_arguments(self._params, args, self.name)
+        except TypeError as error:
+            raise Refused("invalid", str(error)) from None
+        result = self._function(*args)
+        value: Any = await result if isawaitable(result) else result
+        check_value(value, f"the result of {self.name}")
+        check(self._returns, value, f"the result of {self.name}")
+        return value  # type: ignore[no-any-return]  # check_value has just made sure
+
+
+class PluginCommunicator:
+    """Calls and events between plugins, and the host program's part in them: ``manager.communicator``.
+
+    Args:
+        events: Where refusals are told.
+    """
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._peers: dict[str, Peer] = {}
+        self._interfaces: dict[str, Interface] = {}
+        self._subscribers: dict[str, _Subscriber] = {}
+        self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
+        self._host_functions: dict[str, HostFunction] = {}
+        self._waits_for: dict[str, str] = {}
+        self._told: dict[str, set[str]] = {}
+        self._counts = _Counts()
+
+    # The host program's part.
+
+    async def send_message(
+        self,
+        target: str,
+        message: "PluginMessage.FunctionCall | PluginMessage.Event | PluginMessage.Heartbeat",
+        *,
+        timeout_ms: int | None = None,
+    ) -> "PluginMessage.FunctionResponse | PluginMessage.Heartbeat | None":
+        """Send a message to one plugin.
+
+        Args:
+            target: Its id.
+            message: A call, which is answered by a FunctionResponse; an event, which is queued; or a
+                heartbeat, which the plugin's process answers with another.
+            timeout_ms: A tighter deadline than the policy's, for a call.
+
+        Raises:
+            PluginNotFound: No plugin of that id is loaded.
+            CommunicationError: The event is none that the plugin takes, or its queue is full.
+            PluginError: Whatever the call ended with.
+            TypeError: The message is of another kind.
+        """
+        peer = self._peers.get(target)
+        if peer is None:
+            raise PluginNotFound(target)
+        match message:
+            case PluginMessage.FunctionCall(function, args):
+                value = await self._deliver("", peer, function, list(args), timeout_ms)
+                return PluginMessage.FunctionResponse(value)
+            case PluginMessage.Event():
+                check_value(message.data, "data")
+                subscriber = self._subscribers.get(target)
+                if subscriber is None or not subscriber.wants(message.event_type):
+                    raise CommunicationError(target, f"it does not take events {message.event_type!r}")
+                if not subscriber.put(message):
+                    raise CommunicationError(target, f"{_MAX_QUEUE} events wait for it already")
+                return None
+            case PluginMessage.Heartbeat():
+                await peer.ping()
+                return PluginMessage.Heartbeat(time.monotonic_ns())
+        raise TypeError(
+            f"message must be a FunctionCall, an Event or a Heartbeat, not {type(message).__name__}"
+        )
+
+    async def broadcast(self, event: PluginMessage.Event) -> int:
+        """Publish an event of the host program; how many plugins and streams will get it."""
+        check_value(event.data, "data")
+        return self._publish(PluginMessage.Event(event.event_type, event.data))
+
+    def subscribe(self, event_type: str = "*", *, size: int = 1000) -> EventStream[PluginMessage.Event]:
+        """The events of a type from now on: ``async for event in communicator.subscribe("data_ready")``.
+
+        Args:
+            event_type: A name, or a pattern with ``*`` and ``?``.
+            size: Events that may wait; who is slower loses the oldest and sees how many in ``dropped``.
+        """
+        stream: EventStream[PluginMessage.Event] = EventStream(size)
+        self._streams[stream] = event_type
+        return stream
+
+    def offer(self, function: HostFunction) -> None:
+        """Let plugins call a function of the host program, where their policy grants it.
+
+        Raises:
+            ValueError: There is one of that name already.
+        """
+        if function.name in self._host_functions:
+            raise ValueError(f"there is a host function {function.name!r} already")
+        self._host_functions[function.name] = function
+
+    def stats(self) -> CommunicatorStats:
+        """Counts over the manager's life."""
+        counts = self._counts
+        return CommunicatorStats(
+            channels=dict(counts.channels),
+            published=counts.published,
+            delivered=counts.delivered,
+            dropped=counts.dropped,
+            failed=counts.failed,
+            refused=dict(counts.refused),
+        )
+
+    # The plugins' part.
+
+    def add(self, peer: Peer) -> None:
+        """Let a loaded plugin take part."""
+        self._peers[peer.plugin_id] = peer
+        self._interfaces[peer.plugin_id] = interface(peer.metadata, peer.plugin_id)
+        handlers = {
+            name: handler
+            for name in peer.metadata.events.subscribes
+            if peer.messages.may_subscribe(name) and (handler := _handler(name, peer.functions))
+        }
+        if handlers:
+            self._subscribers[peer.plugin_id] = _Subscriber(peer, handlers, self._counts)
+
+    def remove(self, plugin_id: str) -> None:
+        """A plugin is gone."""
+        self._peers.pop(plugin_id, None)
+        self._interfaces.pop(plugin_id, None)
+        self._told.pop(plugin_id, None)
+        if subscriber := self._subscribers.pop(plugin_id, None):
+            subscriber.close()
+
+    async def call(
+        self, source: Peer, target: str, function: str, args: list[MessageValue], timeout_ms: int
+    ) -> MessageValue:
+        """A plugin calls another one.
+
+        Raises:
+            Refused: It may not, the types do not fit, it would wait for itself, or the call failed.
+        """
+        line = (*_line.get(), source.plugin_id)
+        self._refuse_circle(line, target)
+        peer, declared = self._authorised(source, target, function)
+        try:
+            check_arguments(declared.params, args, f"{target}.{function}")
+        except TypeError as error:
+            raise Refused("invalid", str(error)) from None
+        _line.set(line)
+        self._waits_for[source.plugin_id] = target
+        try:
+            value = await self._deliver(source.plugin_id, peer, function, args, timeout_ms)
+            check(declared.returns, value, f"the result of {target}.{function}")
+        except PluginNotFound:
+            raise Refused("missing", f"{target} was unloaded") from None
+        except (PluginError, TypeError, ValueError) as error:
+            raise _as_refusal(target, function, error) from None
+        finally:
+            self._waits_for.pop(source.plugin_id, None)
+        return value
+
+    def _authorised(self, source: Peer, target: str, function: str) -> tuple[Peer, Function]:
+        if not source.messages.may_call(target, function):
+            what = f"called {target[:128]}.{function[:128]}"
+            raise self.refuse(source, f"messages.call: {{{target[:128]}: [{function[:128]}]}}", what)
+        peer, offered = self._peers.get(target), self._interfaces.get(target)
+        if peer is None or offered is None:
+            raise Refused("missing", f"no plugin {target!r} is loaded")
+        declared = offered.functions.get(function)
+        if declared is None:
+            raise Refused(
+                "missing",
+                f"{target} does not offer {function!r} to other plugins (`exports` of its plugin.json)",
+            )
+        return peer, declared
+
+    def _refuse_circle(self, line: tuple[str, ...], target: str) -> None:
+        if len(line) > MAX_DEPTH:
+            raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {' > '.join(line)}")
+        waits: list[str] = [line[-1], target]
+        while waits[-1] != line[-1] and waits[-1] in self._waits_for:
+            waits.append(self._waits_for[waits[-1]])
+        if waits[-1] == line[-1] or target in line:
+            waits = waits if waits[-1] == line[-1] else [*line, target]
+            raise Refused("cycle", f"it would wait for itself: {' > '.join(waits)}")
+
+    async def _deliver(
+        self, source: str, peer: Peer, function: str, args: list[MessageValue], timeout_ms: int | None
+    ) -> MessageValue:
+        key = source, peer.plugin_id, function if function in peer.functions else ""
+        channel = self._counts.channels.setdefault(key, ChannelStats())
+        channel.calls += 1
+        began = time.perf_counter()
+        try:
+            return await peer.call(function, tuple(args), timeout_ms)
+        except BaseException:
+            channel.errors += 1
+            raise
+        finally:
+            channel.seconds += time.perf_counter() - began
+
+    def publish(self, source: Peer, event_type: str, data: MessageValue) -> int:
+        """A plugin publishes an event; how many plugins and streams will get it.
+
+        Raises:
+            Refused: It may not, or the event is not declared, or its data has another type.
+        """
+        if not source.messages.may_publish(event_type):
+            what = f"published {event_type[:128]!r}"
+            raise self.refuse(source, f"messages.publish: [{event_type[:128]}]", what)
+        declared = self._interfaces[source.plugin_id].events if source.plugin_id in self._interfaces else {}
+        if event_type not in declared:
+            raise Refused(
+                "missing", f"{event_type[:40]!r} is none of the events that its plugin.json publishes"
+            )
+        try:
+            check(declared[event_type], data, "data")
+        except TypeError as error:
+            raise Refused("invalid", str(error)) from None
+        return self._publish(PluginMessage.Event(event_type, data, source.plugin_id))
+
+    def _publish(self, event: PluginMessage.Event) -> int:
+        receivers = 0
+        for stream, pattern in tuple(self._streams.items()):
+            if matches(pattern, event.event_type):
+                stream.put(event)
+                receivers += 1
+        for plugin_id, subscriber in self._subscribers.items():
+            if plugin_id != event.source and subscriber.wants(event.event_type):
+                receivers += subscriber.put(event)
+        self._counts.published += 1
+        self._counts.delivered += receivers
+        return receivers
+
+    async def call_host(self, source: Peer, name: str, args: list[MessageValue]) -> MessageValue:
+        """A plugin calls a function of the host program that it was granted.
+
+        Raises:
+            Refused: There is none of that name, the types do not fit, or it failed.
+        """
+        function = self._host_functions.get(name)
+        if function is None:
+            raise Refused("missing", f"the host program offers no function {name[:40]!r}")
+        _line.set((*_line.get(), source.plugin_id))
+        return await function(args)
+
+    def refuse(self, source: Peer, reason: str, what: str) -> Refused:
+        """Count and tell that a plugin asked for what its policy does not grant.
+
+        Returns:
+            What the plugin is to be told.
+        """
+        self._counts.refused[source.plugin_id] = self._counts.refused.get(source.plugin_id, 0) + 1
+        told = self._told.setdefault(source.plugin_id, set())
+        if what not in told and len(told) < _TOLD:
+            told.add(what)
+            self._events.publish("message_refused", source.plugin_id, what=what, reason=reason)
+        return Refused("permission", f"{source.plugin_id} {what}, and its policy does not grant {reason}")
+
+    def close(self) -> None:
+        """End every stream and every delivery."""
+        for plugin_id in tuple(self._peers):
+            self.remove(plugin_id)
+        for stream in tuple(self._streams):
+            stream.close()
+
+
+def _handler(event_type: str, functions: Mapping[str, str]) -> str:
+    """The function of a plugin that handles an event: ``on_NAME``, or ``on_event``; empty for none."""
+    own = "on_" + "".join(letter if letter.isalnum() else "_" for letter in event_type)
+    return next((name for name in (own, "on_event") if name in functions), "")
+
+
+def _as_refusal(target: str, function: str, error: Exception) -> Refused:
+    """What a caller is told of a call that failed: enough to go on, nothing about the jail of another."""
+    match error:
+        case ExecutionFailed():
+            return Refused("failed", f"{target}.{function} failed: {error.reason[:_MAX_TEXT]}")
+        case Timeout():
+            return Refused("timeout", f"{target}.{function} did not answer in time")
+        case ResourceLimitExceeded():
+            return Refused("failed", f"{target}.{function} reached its {error.resource} limit")
+        case SecurityViolation():
+            return Refused("failed", f"{target} was stopped")
+        case CommunicationError():
+            return Refused("unavailable", f"{target} takes no call now: {error.reason}")
+        case TypeError() | ValueError():
+            return Refused("invalid", f"{error}"[:_MAX_TEXT])
+    return Refused("failed", f"{target} could not be started")

@@ -1,0 +1,169 @@
+"""What a plugin may ask its host for: one object for each live plugin, between its lane and everything else.
+
+A question is a service's name and plain values, decoded under bounds and otherwise as hostile as the plugin.
+Nothing is granted by default; what is, the plugin's policy says. Whoever asks too often is answered later,
+which slows nobody else: the plugin waits for its answer.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from .communicator import Peer, PluginCommunicator
+from .http_broker import HttpBroker
+from .keyvalue import KeyValueStore
+from .messages import MessageValue, Refused
+from .policy_terms import Policy
+
+logger = logging.getLogger("frys.plugin")
+
+_LEVELS: Final = {
+    "trace": 5,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_LINE: Final = 2000
+
+type Answer = Callable[["Services", list[Any], float], Awaitable[MessageValue]]
+
+
+class Shared(NamedTuple):
+    """What the services of all plugins of one manager share."""
+
+    communicator: PluginCommunicator
+    store: Callable[[], KeyValueStore]
+
+
+class Services:
+    """The services of one plugin.
+
+    Args:
+        shared: What the manager's plugins share.
+        peer: The plugin.
+        policy: What it is granted.
+        config: What its ``frys.config`` reads.
+    """
+
+    def __init__(
+        self, shared: Shared, peer: Peer, policy: Policy, config: Mapping[str, MessageValue]
+    ) -> None:
+        self._shared, self._peer, self._policy, self._config = shared, peer, policy, config
+        self._broker: HttpBroker | None = None
+        self._interval = 1 / policy.limits.messages
+        self._next = -math.inf
+
+    async def answer(self, service: str, args: list[MessageValue], deadline: float) -> MessageValue:
+        """Answer a question.
+
+        Args:
+            service: The service's name.
+            args: What it is to work on.
+            deadline: When the plugin's call ends, by the event loop's clock.
+
+        Raises:
+            Refused: It gets no value, and the reason.
+        """
+        await self._keep_pace()
+        known = _SERVICES.get(service)
+        if known is None:
+            raise Refused(
+                "missing", f"there is no service {service[:40]!r}; there are {', '.join(_SERVICES)}"
+            )
+        shape, grant, work = known
+        if len(args) not in shape.counts or not all(map(isinstance, args, shape.types)):
+            raise Refused("invalid", f"{service} takes {shape.text}")
+        if grant and not self._policy.may_use(grant):
+            raise self._shared.communicator.refuse(
+                self._peer, f"host_functions: [{grant}]", f"used {service}"
+            )
+        return await work(self, args, deadline)
+
+    async def _keep_pace(self) -> None:
+        """Let the plugin wait until its next question is due; up to one second's worth may come at once."""
+        now = asyncio.get_running_loop().time()
+        self._next = max(self._next, now - 1.0) + self._interval
+        if self._next > now:
+            await asyncio.sleep(self._next - now)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        if self._broker is not None:
+            await self._broker.close()
+
+    async def _log(self, args: list[Any], _deadline: float) -> None:
+        level, text = args
+        if level not in _LEVELS:
+            raise Refused("invalid", f"{level[:40]!r} is no level; there are {', '.join(_LEVELS)}")
+        # One record is one line, whatever stands in it: nobody forges a record, or talks to a terminal.
+        line = text[:_LINE] if text[:_LINE].isprintable() else ascii(text[:_LINE])[1:-1]
+        who = {"plugin_id": self._peer.plugin_id}
+        logger.log(_LEVELS[level], "%s: %s", self._peer.plugin_id, line, extra=who)
+
+    async def _read_config(self, args: list[Any], _deadline: float) -> MessageValue:
+        return self._config.get(args[0]) if args else dict(self._config)
+
+    async def _kv_get(self, args: list[Any], _deadline: float) -> MessageValue:
+        return await self._shared.store().get(self._peer.plugin_id, args[0])
+
+    async def _kv_set(self, args: list[Any], _deadline: float) -> None:
+        await self._shared.store().put(self._peer.plugin_id, args[0], args[1], self._policy.limits.kv)
+
+    async def _kv_delete(self, args: list[Any], _deadline: float) -> bool:
+        return await self._shared.store().delete(self._peer.plugin_id, args[0])
+
+    async def _kv_keys(self, args: list[Any], _deadline: float) -> MessageValue:
+        return await self._shared.store().keys(self._peer.plugin_id, *args)
+
+    async def _http(self, args: list[Any], deadline: float) -> MessageValue:
+        if self._broker is None:
+            self._broker = HttpBroker(self._policy.http)
+        try:
+            return await self._broker.request(args[0], deadline)
+        except Refused as refusal:
+            if refusal.reason == "permission":
+                self._shared.communicator.refuse(self._peer, "network", f"asked for HTTP: {refusal.message}")
+            raise
+
+    async def _call(self, args: list[Any], deadline: float) -> MessageValue:
+        target, function, values = args
+        left = math.ceil((deadline - asyncio.get_running_loop().time()) * 1000)
+        if left <= 0:
+            raise Refused("timeout", "no time is left for another plugin's call")
+        return await self._shared.communicator.call(self._peer, target, function, values, left)
+
+    async def _emit(self, args: list[Any], _deadline: float) -> int:
+        return self._shared.communicator.publish(self._peer, args[0], args[1] if len(args) > 1 else None)
+
+    async def _call_host(self, args: list[Any], _deadline: float) -> MessageValue:
+        name, values = args
+        if not self._policy.may_use(name):
+            what = f"called the host's {name[:128]}"
+            raise self._shared.communicator.refuse(self._peer, f"host_functions: [{name[:128]}]", what)
+        return await self._shared.communicator.call_host(self._peer, name, values)
+
+
+class _Shape(NamedTuple):
+    """What a service takes: the types of its arguments, how many there may be, and that in words."""
+
+    types: tuple[type, ...]
+    counts: tuple[int, ...]
+    text: str
+
+
+# By name: the arguments, the grant that it needs (empty where the service looks itself), the work.
+_SERVICES: Final[dict[str, tuple[_Shape, str, Answer]]] = {
+    "log": (_Shape((str, str), (2,), "(level, text)"), "log", Services._log),
+    "config": (_Shape((str,), (0, 1), "() or (key)"), "config", Services._read_config),
+    "kv.get": (_Shape((str,), (1,), "(key)"), "kv", Services._kv_get),
+    "kv.set": (_Shape((str, object), (2,), "(key, value)"), "kv", Services._kv_set),
+    "kv.delete": (_Shape((str,), (1,), "(key)"), "kv", Services._kv_delete),
+    "kv.keys": (_Shape((str,), (0, 1), "() or (prefix)"), "kv", Services._kv_keys),
+    "http": (_Shape((dict,), (1,), "({url, method, headers, body, timeout_ms})"), "", Services._http),
+    "call": (_Shape((str, str, list), (3,), "(plugin, function, [arguments])"), "", Services._call),
+    "emit": (_Shape((str, object), (1, 2), "(event) or (event, data)"), "", Services._emit),
+    "host": (_Shape((str, list), (2,), "(function, [arguments])"), "", Services._call_host),
+}
