@@ -125,7 +125,6 @@ class Session:
     Args:
         kernel: Its memory.
         host: Whom it asks.
-        config: Its settings.
         max_variables: Bytes of all its variables; 0 for none at all.
         http: How it sends requests; ``None`` where it imports no way to do so.
 
@@ -133,12 +132,10 @@ class Session:
         variables: What it keeps from call to call.
     """
 
-    __slots__ = ("config", "host", "http", "kernel", "max_variables", "variables")
+    __slots__ = ("host", "http", "kernel", "max_variables", "variables")
 
-    def __init__(
-        self, kernel: Kernel, host: Host, config: dict[str, str], max_variables: int, http: "Http | None"
-    ) -> None:
-        self.kernel, self.host, self.config, self.http = kernel, host, config, http
+    def __init__(self, kernel: Kernel, host: Host, max_variables: int, http: "Http | None") -> None:
+        self.kernel, self.host, self.http = kernel, host, http
         self.max_variables = max_variables
         self.variables: dict[str, bytes] = {}
 
@@ -171,8 +168,12 @@ class Extism:
 
     def _config_get(self, _caller: Caller, slots: Pointer) -> int:
         kernel = self.session.kernel
-        value = self.session.config.get(_text(kernel.take(slots[0].u64, "a key of its config")))
-        return kernel.store(value.encode()) if value is not None else 0
+        key = _text(kernel.take(slots[0].u64, "a key of its config"))
+        try:
+            value = self.session.host.ask("config", key)
+        except HostRefused:
+            return 0  # as for a setting that is not there: plugins have defaults
+        return kernel.store(_setting(key, value).encode())
 
     def _var_get(self, _caller: Caller, slots: Pointer) -> int:
         kernel = self.session.kernel
@@ -272,6 +273,17 @@ def _result(kernel: Kernel, name: str, kind: str, value: Value) -> int:
     raise PluginRaised(
         f"the host's function {name} returned {type(value).__name__} for a result of type {kind}"
     )
+
+
+def _setting(key: str, value: Value) -> str:
+    """A setting as text, which Extism's are; those of a plugin.json may be numbers, too."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, int | float):
+        return repr(value)
+    raise PluginRaised(f"the setting {key!r} is a {type(value).__name__}; an Extism plugin reads text")
 
 
 def _text(data: bytes) -> str:

@@ -57,7 +57,6 @@ class ExtismModule(Linked):
         beside = {name: engine.compile(code) for name, code in self._options.modules.items()}
         imports = dict(pair for module in (main, *beside.values()) for pair in module.imports)
         self.extism, self._host = extism, artifact.host
-        self._config = _config(artifact) if (ENV, "config_get") in imports else {}
         self._http = _http() if (ENV, "http_request") in imports else None
         offers = _offers(extism, artifact, imports, {ENV, WASI, *beside})
         super().__init__(engine, main, beside, {ENV: extism.kernel}, HIDDEN, offers)
@@ -83,7 +82,7 @@ class ExtismModule(Linked):
         options, http = self._options, None
         if self._http is not None:
             http = self._http(self._host, options.hosts, options.max_response)
-        self.extism.session = Session(Kernel(instance), self._host, self._config, options.max_variables, http)
+        self.extism.session = Session(Kernel(instance), self._host, options.max_variables, http)
 
 
 def bind(guest: Guest) -> dict[str, Function]:
@@ -152,26 +151,10 @@ def _initialise(instance: Instance, exports: dict[str, FunctionType | str]) -> N
         instance.entry(first, _PLAIN).run()
 
 
-def _config(artifact: Artifact) -> dict[str, str]:
-    try:
-        config = artifact.host.ask("config")
-    except HostRefused:
-        return {}
-    if not isinstance(config, dict):
-        return {}
-    return {key: value if isinstance(value, str) else _as_text(value) for key, value in config.items()}
-
-
 def _http() -> "type[Http]":
     from ..wasm_extism_http import Http  # while loading, because no file can be opened afterwards
 
     return Http
-
-
-def _as_text(value: Value) -> str:
-    from json import dumps  # settings of Extism's are strings; only a plugin.json has others
-
-    return dumps(value)
 
 
 def _offers(
