@@ -76,8 +76,8 @@ class Stage:
     """Builds the plugins in a temporary folder and ends every contender that it has started.
 
     Attributes:
-        folder: The plugins: ``bench.wasm``, ``bench.so``, ``bench.js``, ``bench.py``, ``python-main/`` and
-            ``bench_extism.wasm``.
+        folder: The plugins: ``bench.wasm``, ``bench.so``, ``bench.js``, ``bench.py``, ``python-main/``,
+            ``bench_extism.wasm``, and ``caller.py``, which calls the others.
         missing: Formats whose plugin cannot be built here, with the reason.
     """
 
@@ -104,6 +104,7 @@ class Stage:
             (self.folder / f"{name}.wasm").write_bytes(code)
         shutil.copy(_SOURCES / "bench.js", self.folder)
         shutil.copy(_SOURCES / "bench.py", self.folder)
+        shutil.copy(_SOURCES / "caller.py", self.folder)
         main = self.folder / "python-main"
         main.mkdir()
         shutil.copy(_SOURCES / "bench.py", main)

@@ -11,7 +11,7 @@ Imports only go down these layers (``make check`` holds it):
     cli, daemon, cluster                                  what a person or a machine starts
     manager                                               the one front door
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
-    nursery, services                                     parked children by kind; what plugins ask their host
+    nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
     keyvalue, http_broker                                 what plugins keep; HTTP for those who may

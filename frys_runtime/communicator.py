@@ -318,17 +318,27 @@ class PluginCommunicator:
 
     # The plugins' part.
 
-    def add(self, peer: Peer) -> None:
-        """Let a loaded plugin take part."""
+    def add(self, peer: Peer) -> dict[str, str]:
+        """Let a loaded plugin take part.
+
+        Returns:
+            The events that it wants and will not get, each with the reason.
+        """
         self._peers[peer.plugin_id] = peer
         self._interfaces[peer.plugin_id] = interface(peer.metadata, peer.plugin_id)
-        handlers = {
-            name: handler
-            for name in peer.metadata.events.subscribes
-            if peer.messages.may_subscribe(name) and (handler := _handler(name, peer.functions))
-        }
+        handlers: dict[str, str] = {}
+        unheard: dict[str, str] = {}
+        for name in peer.metadata.events.subscribes:
+            handler = _handler(name, peer.functions)
+            if not peer.messages.may_subscribe(name):
+                unheard[name] = f"its policy does not grant messages.subscribe: [{name}]"
+            elif not handler:
+                unheard[name] = "it has no function that would handle it"
+            else:
+                handlers[name] = handler
         if handlers:
             self._subscribers[peer.plugin_id] = _Subscriber(peer, handlers, self._counts)
+        return unheard
 
     def remove(self, plugin_id: str) -> None:
         """A plugin is gone."""

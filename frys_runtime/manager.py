@@ -7,7 +7,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from msgspec.structs import asdict
 
@@ -374,8 +374,9 @@ class PluginManager:
             await live.start()
             self._check_open()
             self._sandboxes[name] = live
-            self._communicator.add(live)
-            self._events.publish("loaded", name, pid=live.pid, ms=live.load_ms, layers=live.layers)
+            unheard = self._communicator.add(live)
+            facts = {"pid": live.pid, "ms": live.load_ms, "layers": live.layers, "unheard_events": unheard}
+            self._events.publish("loaded", name, **facts)
         except BaseException:
             if live is not None:
                 await live.close()
@@ -574,54 +575,44 @@ class PluginManagerBuilder:
     """Collects settings; :meth:`build` makes the manager."""
 
     def __init__(self) -> None:
-        self._sandbox = True
-        self._policy: str | os.PathLike[str] | None = None
-        self._isolation: IsolationLevel | str | None = None
-        self._limits: SandboxConfig | None = None
-        self._max_plugins = 1000
+        self._settings: dict[str, Any] = {}
         self._paths: list[str | os.PathLike[str]] = []
-        self._audit: str | os.PathLike[str] | AuditLog | None = None
-        self._audit_required = False
-        self._state_dir: str | os.PathLike[str] | None = None
 
     def with_sandbox(self, on: bool) -> Self:
         """The jail; ``False`` is refused by :meth:`build`."""
-        self._sandbox = on
-        return self
+        return self._with(sandbox=on)
 
     def with_policy(self, path: str | os.PathLike[str]) -> Self:
         """A policy file for everything that is loaded."""
-        self._policy = path
-        return self
+        return self._with(policy=path)
 
     def with_isolation(self, level: IsolationLevel | str) -> Self:
         """The level for plugins without a policy."""
-        self._isolation = level
-        return self
+        return self._with(isolation=level)
 
     def with_audit(self, log: str | os.PathLike[str] | AuditLog, *, required: bool = False) -> Self:
         """A file for the audit log; ``required``: nothing is loaded while it cannot be written."""
-        self._audit, self._audit_required = log, required
-        return self
+        return self._with(audit=log, audit_required=required)
 
     def with_state_dir(self, folder: str | os.PathLike[str]) -> Self:
         """A folder for what plugins keep in their key-value stores."""
-        self._state_dir = folder
-        return self
+        return self._with(state_dir=folder)
 
     def resource_limits(self, limits: SandboxConfig) -> Self:
         """Limits and grants of the host program, over the policy's."""
-        self._limits = limits
-        return self
+        return self._with(resource_limits=limits)
 
     def max_plugins(self, count: int) -> Self:
         """How many plugins may be loaded at once."""
-        self._max_plugins = count
-        return self
+        return self._with(max_plugins=count)
 
     def add_plugin_path(self, path: str | os.PathLike[str]) -> Self:
         """A folder in which a bare plugin name is looked up."""
         self._paths.append(path)
+        return self
+
+    def _with(self, **settings: Any) -> Self:
+        self._settings |= settings
         return self
 
     async def build(self) -> PluginManager:
@@ -631,15 +622,5 @@ class PluginManagerBuilder:
             ConfigError: A setting is wrong.
             InitializationFailed: The machine does not let it work.
         """
-        manager = PluginManager(
-            sandbox=self._sandbox,
-            policy=self._policy,
-            isolation=self._isolation,
-            resource_limits=self._limits,
-            max_plugins=self._max_plugins,
-            plugin_paths=self._paths,
-            audit=self._audit,
-            audit_required=self._audit_required,
-            state_dir=self._state_dir,
-        )
+        manager = PluginManager(plugin_paths=self._paths, **self._settings)
         return await manager.__aenter__()

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextvars import Context, copy_context
@@ -12,12 +11,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from . import monitor, wire
+from . import explanation, monitor, wire
 from .config import ResourceUsage
 from .errors import (
     CommunicationError,
     ExecutionFailed,
-    InvalidFormat,
     LoadFailed,
     PluginError,
     ResourceLimitExceeded,
@@ -28,7 +26,7 @@ from .errors import (
 from .events import Events
 from .isolation import Confinement
 from .lane import LaneClosed
-from .launcher import Child, Exit, LauncherKind
+from .launcher import Child, LauncherKind
 from .linux import process
 from .linux.cgroup import Cgroup, CgroupError
 from .loader import Bundle
@@ -42,7 +40,6 @@ from .violations import Violations
 
 logger = logging.getLogger("frys.plugin")
 
-_CLD_EXITED: Final = 1
 _CPU_CHECK_SECONDS: Final = 0.005
 _INTERRUPT_GRACE: Final = 0.05
 _MEMORY_CHECK_SECONDS: Final = 0.05
@@ -357,7 +354,7 @@ class PluginSandbox:
                 case [wire.LOADED, dict(functions)]:
                     return {str(name): str(text) for name, text in functions.items()}
                 case [wire.FAILURE, 0, *_]:
-                    raise self._load_failure(wire.failure(frame))
+                    raise explanation.of_failed_load(bundle, wire.failure(frame))
             raise wire.ProtocolError("its answer to the load is not an answer")
         except (LaneClosed, wire.ProtocolError) as reason:
             error = await self._died(watch, reason, "load")
@@ -367,13 +364,6 @@ class PluginSandbox:
         finally:
             self._end(watch)
 
-    def _load_failure(self, failure: wire.Failure) -> PluginError:
-        if failure.kind == "format":
-            return InvalidFormat(
-                self._bundle.path, f"a {self.metadata.format} plugin that can be loaded", failure.message
-            )
-        return LoadFailed(self._bundle.path, failure.message, failure.detail)
-
     # What a plugin asks while it is called.
 
     def _asked(self, services: Services, frame: list[Any]) -> None:
@@ -382,7 +372,7 @@ class PluginSandbox:
             raise wire.ProtocolError("it asked its host while no call was under way")
         service, args = wire.question(frame)
         answer = self._answer(services, watch, service, args)
-        watch.question = self._loop.create_task(answer, context=watch.context)
+        watch.question = self._loop.create_task(answer, context=watch.context.copy())
 
     async def _answer(
         self, services: Services, watch: _Watch, service: str, args: list[MessageValue]
@@ -515,35 +505,11 @@ class PluginSandbox:
             watch.verdict = SecurityViolation(self.plugin_id, f"it broke the lane's protocol: {reason}")
         child.kill()
         end = await child.exited
-        error = self._explain(watch, end, function)
+        limits, cgroup = self.confinement.limits, child.cgroup
+        error = watch.verdict or explanation.of_end(self.plugin_id, function, end, cgroup, limits)
         self._tell(error)
         await self._stop()
         return error
-
-    def _explain(self, watch: _Watch, end: Exit, function: str) -> PluginError:
-        """The one place that says why a process ended, from trusted sources, the surest first."""
-        if watch.verdict is not None:
-            return watch.verdict
-        cgroup, limits = watch.child.cgroup, self.confinement.limits
-        if cgroup is not None and cgroup.oom_kills():
-            peak = cgroup.usage().memory_peak or limits.memory
-            return ResourceLimitExceeded(self.plugin_id, "memory", limits.memory, peak)
-        if end.code == _CLD_EXITED:
-            reason = f"its process exited with status {end.status} during the call"
-            return ExecutionFailed(self.plugin_id, function, reason)
-        match end.status:
-            case signal.SIGSYS:
-                what = (
-                    "it made a system call that the filter kills (a foreign architecture or a forbidden call)"
-                )
-                return SecurityViolation(self.plugin_id, what)
-            case signal.SIGXCPU:
-                return ResourceLimitExceeded(self.plugin_id, "cpu", limits.cpu_time, limits.cpu_time)
-            case signal.SIGXFSZ:
-                return ResourceLimitExceeded(self.plugin_id, "file_size", limits.file_size, limits.file_size)
-        name = signal.Signals(end.status).name if end.status in _SIGNALS else f"signal {end.status}"
-        what = "was killed from outside" if end.status == signal.SIGKILL else "crashed"
-        return ExecutionFailed(self.plugin_id, function, f"its process {what} ({name})")
 
     async def _failed(self, watch: _Watch, failure: wire.Failure, function: str) -> Exception:
         """Map a plugin's own failure; a limit leaves the process unfit, so it is replaced."""
@@ -552,7 +518,8 @@ class PluginSandbox:
             case "arguments":
                 return TypeError(f"{self.plugin_id}.{function}: {failure.message}")
             case "limit":
-                error = self._limit(watch, failure)
+                limits = self.confinement.limits
+                error = explanation.of_limit(self.plugin_id, failure, watch.child, limits, watch.timeout_ms)
                 self._tell(error)
                 await self._stop()
                 return error
@@ -563,26 +530,6 @@ class PluginSandbox:
             await self._stop()
             return error
         return ExecutionFailed(self.plugin_id, function, failure.message, failure.detail)
-
-    def _limit(self, watch: _Watch, failure: wire.Failure) -> PluginError:
-        """The plugin's claim names the resource; the numbers are the host's own where it has them."""
-        child = watch.child
-        limits, actual = self.confinement.limits, max(failure.actual, 0)
-        match failure.detail:
-            case "time":
-                return Timeout(self.plugin_id, watch.timeout_ms)
-            case "memory":
-                peak = child.cgroup.usage().memory_peak if child.cgroup else None
-                held = peak or process.resident_memory(child.pid)
-                return ResourceLimitExceeded(self.plugin_id, "memory", limits.memory, max(held, actual))
-            case "output":
-                return ResourceLimitExceeded(self.plugin_id, "output", limits.output, actual)
-            case "open_files":
-                held = process.open_files(child.pid) or limits.open_files
-                return ResourceLimitExceeded(self.plugin_id, "open_files", limits.open_files, held)
-            case "file_size":
-                return ResourceLimitExceeded(self.plugin_id, "file_size", limits.file_size, limits.file_size)
-        return ResourceLimitExceeded(self.plugin_id, "stack", limits.stack, limits.stack)
 
     async def _stop(self) -> None:
         child, self._child = self._child, None
@@ -664,6 +611,3 @@ class _Refusal(Exception):
     def __init__(self, failure: wire.Failure) -> None:
         self.failure = failure
         super().__init__(failure.message)
-
-
-_SIGNALS: Final = frozenset(int(number) for number in signal.Signals)

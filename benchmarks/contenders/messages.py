@@ -1,0 +1,89 @@
+"""Plugins that call each other: ``messages.py LOOP FOLDER KIND...``, all at level Maximum."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from frys_runtime import PluginManager
+from frys_runtime.metadata import Export, Format, Metadata
+
+from . import Measure, event_loop, perform
+from .frys import FILES
+
+_POLICY: Final = """
+extends: maximum
+limits: {messages: 1000000/s, cpu_time: 1min, execution_time: 1min}
+messages: {call: {"*": [echo]}}
+"""
+_ECHO: Final = {"echo": Export(params=("bytes",), returns="bytes")}
+_WARM_CALLS: Final = 50
+
+
+class Messages:
+    """A plugin that calls, and a target of each kind."""
+
+    def __init__(self, folder: Path, kinds: list[str]) -> None:
+        policy = folder / "messages.yaml"
+        policy.write_text(_POLICY)
+        self._folder, self._kinds = folder, kinds
+        self._manager = PluginManager(policy=policy)
+
+    async def open(self) -> None:
+        """Load them all, and warm the ways between them."""
+        await self._manager.load_plugin(self._folder / "caller.py")
+        for kind in self._kinds:
+            file = self._folder / FILES[kind]
+            options = {"interpreter": "main"} if kind == "python-main" else {}
+            metadata = Metadata(
+                id=kind,
+                version="1.0.0",
+                format=Format(kind.removesuffix("-main")),
+                entry=file.name if file.is_file() else "bench.py",
+                exports=_ECHO,
+                options=options,
+            )
+            await self._manager.load_plugin(file, metadata=metadata)
+            await self.call(kind, 64, _WARM_CALLS)
+        await self.ask(_WARM_CALLS)
+
+    async def call(self, kind: str, size: int, count: int, pause: float = 0.0) -> Any:
+        """Seconds of each call of ``echo`` in a plugin, by the clock of the plugin that calls."""
+        return await self._manager.execute_plugin("caller", "call", kind, bytes(size), count, pause)
+
+    async def ask(self, count: int) -> Any:
+        """Seconds of each question of the smallest kind."""
+        return await self._manager.execute_plugin("caller", "ask", count)
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        await self._manager.close()
+
+
+@contextmanager
+def start(loop: str, folder: str, *kinds: str) -> Iterator[Measure]:
+    """Prepare; a request names a method of ``Messages`` and its arguments."""
+    with event_loop(loop) as runner:
+
+        async def make() -> Messages:
+            made = Messages(Path(folder), list(kinds))
+            try:
+                await made.open()
+            except BaseException:
+                await made.close()
+                raise
+            return made
+
+        messages = runner.run(make())
+
+        def measure(method: str, **arguments: Any) -> Any:
+            return runner.run(getattr(messages, method)(**arguments))
+
+        try:
+            yield measure
+        finally:
+            runner.run(messages.close())
+
+
+if __name__ == "__main__":
+    perform(start)

@@ -1,0 +1,313 @@
+"""Calls and events between plugins in real jails."""
+
+import asyncio
+from pathlib import Path
+
+import psutil
+import pytest
+from support import live
+from talk import ALL, talkers
+
+from frys_runtime import CommunicationError, PluginMessage, PluginNotFound, Timeout
+from frys_runtime.communicator import MAX_DEPTH
+
+
+@live
+async def test_a_plugin_calls_another(tmp_path: Path) -> None:
+    """Arguments and results travel as they do from the host program, and the call is counted."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        assert await talk.ask("call", "b", "twice", [21]) == 42
+        assert await talk.ask("call", "b", "move", [{"x": 1, "y": 2.5}]) == {"x": 2, "y": 2.5}
+        assert await talk.ask("call", "b", "move", [{"x": 1, "y": 2.5}, "red"]) == {"x": 2, "y": 2.5}
+        channels = talk.manager.communicator.stats().channels
+        assert channels["a", "b", "twice"].calls == 1
+        assert (channels["a", "b", "move"].calls, channels["a", "b", "move"].errors) == (2, 0)
+
+
+@live
+async def test_many_calls_during_one(tmp_path: Path) -> None:
+    """Each of them begins a line of its own."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        numbers = list(range(2 * MAX_DEPTH))
+        doubled = await talk.manager.execute_plugin("a", "twice_each", "b", numbers)
+        assert doubled == [2 * number for number in numbers]
+
+
+@live
+async def test_what_does_not_fit_is_refused_at_the_border(tmp_path: Path) -> None:
+    """Before the other plugin is told anything, with the path and what was expected."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        for args, message in (
+            (["x"], "b.twice: args[0] must be int, not string"),
+            ([], "b.twice takes 1 arguments, not 0"),
+            ([1, 2], "b.twice takes 1 arguments, not 2"),
+        ):
+            assert await talk.ask("call", "b", "twice", args) == ["invalid", message]
+        assert (await talk.ask("call", "b", "move", [{"x": 1}]))[
+            1
+        ] == "b.move: args[0] lacks the field 'y' of Point"  # type: ignore[index]
+        assert (await talk.ask("call", "b", "ask", ["log", []]))[0] == "missing"  # type: ignore[index]
+        assert (await talk.ask("call", "c", "twice", [1]))[0] == "missing"  # type: ignore[index]
+        assert talk.manager.plugin("b").resource_usage().calls == 0
+        refusal = await talk.ask("call", "b", "lie", [])
+        assert refusal == ["invalid", "the result of b.lie must be int, not string"]
+
+
+@live
+async def test_the_policy_says_who_calls_whom(tmp_path: Path) -> None:
+    """By plugin and function, with patterns; the rest is refused."""
+    policy = """
+extends: maximum
+plugins:
+  a: {messages: {call: {b: [twice, "mo*"]}}}
+  b: {messages: {call: {}}}
+"""
+    async with talkers(tmp_path, policy, "a", "b") as talk:
+        assert await talk.ask("call", "b", "twice", [1]) == 2
+        assert await talk.ask("call", "b", "move", [{"x": 0, "y": 0}]) == {"x": 1, "y": 0}
+        assert (await talk.ask("call", "b", "seen", []))[0] == "permission"  # type: ignore[index]
+        assert (await talk.ask("call", "a", "twice", [1], who="b"))[0] == "permission"  # type: ignore[index]
+        assert talk.manager.plugin("b").resource_usage().calls == 3
+
+
+@live
+async def test_failures_of_the_other_plugin(tmp_path: Path) -> None:
+    """The caller gets the message, no traceback, and goes on."""
+    async with talkers(tmp_path, ALL + "plugins: {b: {limits: {execution_time: 300ms}}}", "a", "b") as talk:
+        refusal = await talk.ask("call", "b", "fail", ["oh no"])
+        assert refusal == ["failed", "b.fail failed: RuntimeError: oh no"]
+        assert await talk.ask("call", "b", "sleep", [60.0]) == ["timeout", "b.sleep did not answer in time"]
+        assert await talk.ask("call", "b", "twice", [1]) == 2
+        await talk.manager.unload_plugin("b")
+        assert (await talk.ask("call", "b", "twice", [1]))[0] == "missing"  # type: ignore[index]
+        assert talk.manager.plugin("a").resource_usage().restarts == 0
+
+
+@live
+async def test_a_line_of_calls_has_an_end(tmp_path: Path) -> None:
+    """As many plugins as are allowed may wait for one another; one more is refused, not hung."""
+    ids = [f"p{number}" for number in range(MAX_DEPTH + 2)]
+    async with talkers(tmp_path, ALL, *ids) as talk:
+        line = ids[1 : MAX_DEPTH + 1]
+        assert await talk.ask("call", line[0], "relay", [line[1:]], who=ids[0]) == "end"
+        line = ids[1:]
+        refusal = await talk.ask("call", line[0], "relay", [line[1:]], who=ids[0])
+        assert f"{MAX_DEPTH} plugins wait for one another already" in str(refusal)
+
+
+@live
+async def test_a_circle_is_refused_at_once(tmp_path: Path) -> None:
+    """To itself, over another, over two others."""
+    async with talkers(tmp_path, ALL, "a", "b", "c") as talk:
+        for line in (["a"], ["b", "a"], ["b", "c", "a"], ["b", "c", "b"]):
+            refusal = await talk.ask("call", line[0], "relay", [line[1:]])
+            assert "would wait for itself" in str(refusal), line
+        assert await talk.ask("call", "b", "twice", [1]) == 2
+
+
+@live
+async def test_two_that_call_each_other_do_not_hang(tmp_path: Path) -> None:
+    """Each called by the host program at the same time: one gets its answer, or both are told."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        for _ in range(20):
+            both = await asyncio.gather(
+                talk.ask("call", "b", "twice", [1]), talk.ask("call", "a", "twice", [1], who="b")
+            )
+            assert all(answer == 2 or answer[0] == "cycle" for answer in both), both  # type: ignore[index]
+
+
+@live
+async def test_a_host_function_cannot_call_who_waits_for_it(tmp_path: Path) -> None:
+    """It would never end; another plugin it may call, and its refusals are the caller's."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+
+        @talk.manager.host_function("slow")
+        async def slow(target: str) -> object:
+            try:
+                return await talk.manager.execute_plugin(target, "twice", 1)
+            except CommunicationError as error:
+                return str(error)
+
+        assert await talk.ask("host", "slow", ["b"]) == 2
+        assert "it waits for the very function" in str(await talk.ask("host", "slow", ["a"]))
+
+
+@live
+async def test_who_ends_ends_what_it_waits_for(tmp_path: Path) -> None:
+    """A caller that is stopped cancels the call that it made; both serve again."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        pid = talk.manager.plugin("b").pid
+        assert pid is not None
+        with pytest.raises(Timeout):
+            await talk.manager.execute_plugin("a", "unguarded", "b", "sleep", [60.0], timeout_ms=300)
+        for _ in range(100):
+            if not psutil.pid_exists(pid):
+                break
+            await asyncio.sleep(0.02)
+        assert not psutil.pid_exists(pid)
+        assert await talk.ask("call", "b", "twice", [1]) == 2
+
+
+@live
+async def test_unloading_the_target_of_a_call_ends_the_call(tmp_path: Path) -> None:
+    """The caller is told and lives."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        waiting = asyncio.create_task(talk.ask("call", "b", "sleep", [60.0]))
+        await asyncio.sleep(0.2)
+        await talk.manager.unload_plugin("b")
+        assert (await waiting)[0] == "unavailable"  # type: ignore[index]
+
+
+@live
+async def test_events_reach_who_subscribed_and_may(tmp_path: Path) -> None:
+    """Plugins by their handlers, streams of the host program by a pattern; never the publisher itself."""
+    policy = ALL + "plugins: {c: {messages: {subscribe: [tick]}}}"
+    async with talkers(tmp_path, policy, "a", "b", "c") as talk:
+        communicator = talk.manager.communicator
+        every, ticks = communicator.subscribe(), communicator.subscribe("t*")
+        assert await communicator.broadcast(PluginMessage.Event("tick", 1)) == 5
+        await talk.ask("emit", "done", "yes")
+        await talk.ask("emit", "point", {"x": 1, "y": 2})
+        assert await _seen(talk, "b", 3) == [["tick", 1], ["done", "yes"], ["point", {"x": 1, "y": 2}]]
+        assert await _seen(talk, "a", 1) == [["tick", 1]]
+        assert await _seen(talk, "c", 1) == [["tick", 1]]
+        assert [(await anext(every)).source for _ in range(3)] == ["", "a", "a"]
+        assert await anext(ticks) == PluginMessage.Event("tick", 1)
+        stats = communicator.stats()
+        assert (stats.published, stats.delivered, stats.dropped, stats.failed) == (3, 9, 0, 0)
+
+
+async def _seen(talk, plugin, count):  # type: ignore[no-untyped-def]
+    for _ in range(200):
+        seen = await talk.manager.execute_plugin(plugin, "seen")
+        if len(seen) >= count:
+            break
+        await asyncio.sleep(0.01)
+    return seen
+
+
+@live
+async def test_what_a_plugin_will_not_hear_is_told_when_it_is_loaded(tmp_path: Path) -> None:
+    """With the reason: no grant, or no function for it."""
+    plugin = tmp_path / "deaf"
+    plugin.mkdir()
+    (plugin / "plugin.json").write_text(
+        '{"id": "deaf", "version": "1.0.0", "format": "python", "entry": "d.py", '
+        '"events": {"subscribes": ["one", "two", "three"]}}'
+    )
+    (plugin / "d.py").write_text("def on_one(data):\n    pass\ndef on_two(data):\n    pass\n")
+    policy = ALL + "plugins: {deaf: {messages: {subscribe: [one, three]}}}"
+    async with talkers(tmp_path, policy) as talk:
+        events = talk.manager.events()
+        await talk.manager.load_plugin(plugin)
+        loaded = [await anext(events) for _ in range(2)][1]
+        assert loaded.kind == "loaded"
+        assert loaded.data["unheard_events"] == {
+            "two": "its policy does not grant messages.subscribe: [two]",
+            "three": "it has no function that would handle it",
+        }
+        assert await talk.manager.communicator.broadcast(PluginMessage.Event("one")) == 1
+        assert await talk.manager.communicator.broadcast(PluginMessage.Event("two")) == 0
+
+
+@live
+async def test_an_event_that_is_not_declared_or_of_another_type_is_refused(tmp_path: Path) -> None:
+    """At the publisher, before anybody hears of it."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        assert (await talk.ask("emit", "tick", 1))[0] == "missing"  # type: ignore[index]
+        assert await talk.ask("emit", "done", 1) == ["invalid", "data must be string, not int"]
+        assert talk.manager.communicator.stats().published == 0
+
+
+@live
+@pytest.mark.parametrize(
+    ("overflow", "first", "more"),
+    [("drop-oldest", "1000", True), ("drop-newest", "0", True), ("disconnect", None, False)],
+)
+async def test_a_slow_subscriber_loses_what_its_overflow_says(
+    tmp_path: Path, overflow: str, first: str | None, more: bool
+) -> None:
+    """And every lost event is counted."""
+    plugin = tmp_path / "slow"
+    plugin.mkdir()
+    (plugin / "plugin.json").write_text(
+        '{"id": "slow", "version": "1.0.0", "format": "python", "entry": "slow.py", '
+        f'"events": {{"subscribes": ["n"], "overflow": "{overflow}"}}}}'
+    )
+    (plugin / "slow.py").write_text(
+        "seen = []\ndef on_n(data):\n    seen.append(data)\ndef get():\n    return seen\n"
+    )
+    async with talkers(tmp_path, ALL) as talk:
+        await talk.manager.load_plugin(plugin)
+        communicator = talk.manager.communicator
+        for number in range(2000):
+            await communicator.broadcast(PluginMessage.Event("n", str(number)))
+        seen: list[str] = []
+        for _ in range(1000):
+            seen = await talk.manager.execute_plugin("slow", "get")  # type: ignore[assignment]
+            if len(seen) == (1000 if more else 0):
+                break
+            await asyncio.sleep(0.01)
+        assert seen[:1] == ([first] if first else [])
+        stats = communicator.stats()
+        assert stats.dropped + len(seen) == (2000 if more else 1001)
+        delivered = await communicator.broadcast(PluginMessage.Event("n", "last"))
+        assert delivered == int(more)
+
+
+@live
+async def test_a_handler_that_fails_is_counted_and_the_next_event_comes(tmp_path: Path) -> None:
+    """A broken subscriber harms nobody."""
+    plugin = tmp_path / "broken"
+    plugin.mkdir()
+    (plugin / "plugin.json").write_text(
+        '{"id": "broken", "version": "1.0.0", "format": "python", "entry": "b.py", '
+        '"events": {"subscribes": ["n"]}}'
+    )
+    (plugin / "b.py").write_text(
+        "seen = []\ndef on_n(data):\n    seen.append(data)\n    1 / data\ndef get():\n    return seen\n"
+    )
+    async with talkers(tmp_path, ALL) as talk:
+        await talk.manager.load_plugin(plugin)
+        for number in (1, 0, 2):
+            await talk.manager.communicator.broadcast(PluginMessage.Event("n", number))
+        for _ in range(200):
+            if (
+                talk.manager.communicator.stats().failed
+                and len(
+                    await talk.manager.execute_plugin("broken", "get")  # type: ignore[arg-type]
+                )
+                == 3
+            ):
+                break
+            await asyncio.sleep(0.01)
+        assert await talk.manager.execute_plugin("broken", "get") == [1, 0, 2]
+        assert talk.manager.communicator.stats().failed == 1
+
+
+@live
+async def test_messages_of_the_host_program(tmp_path: Path) -> None:
+    """A call is answered, an event is queued, what goes nowhere is an error."""
+    async with talkers(tmp_path, ALL) as talk:
+        communicator = talk.manager.communicator
+        answer = await communicator.send_message("a", PluginMessage.FunctionCall("twice", [4]))
+        assert answer == PluginMessage.FunctionResponse(8)
+        await communicator.send_message("a", PluginMessage.Event("tick", 7))
+        assert await _seen(talk, "a", 1) == [["tick", 7]]
+        with pytest.raises(CommunicationError, match="does not take events 'other'"):
+            await communicator.send_message("a", PluginMessage.Event("other", 7))
+        with pytest.raises(PluginNotFound):
+            await communicator.send_message("z", PluginMessage.FunctionCall("twice", [4]))
+        with pytest.raises(TypeError, match="must be a FunctionCall"):
+            await communicator.send_message("a", "hello")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="data is of type object"):
+            await communicator.broadcast(PluginMessage.Event("tick", object()))  # type: ignore[arg-type]
+
+
+@live
+async def test_streams_end_with_the_manager(tmp_path: Path) -> None:
+    """Who still listens gets what is there, and then the end."""
+    async with talkers(tmp_path, ALL) as talk:
+        stream = talk.manager.communicator.subscribe("tick")
+        await talk.manager.communicator.broadcast(PluginMessage.Event("tick", 1))
+    assert [event.data async for event in stream] == [1]

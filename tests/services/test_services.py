@@ -1,0 +1,262 @@
+"""What a plugin may ask its host for, from inside a real jail."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from support import live
+from talk import ALL, NOTHING, talkers
+
+from frys_runtime import (
+    ExecutionFailed,
+    MessageValue,
+    PluginMessage,
+    ResourceLimitExceeded,
+    SecurityViolation,
+    Timeout,
+    caller,
+)
+
+
+@live
+async def test_settings_come_from_the_policy_before_the_plugin(tmp_path: Path) -> None:
+    """Already while the plugin loads; and what it does to its copy stays there."""
+    async with talkers(tmp_path, ALL) as talk:
+        assert await talk.ask("config") == {"greeting": "good day", "limit": 3}
+        assert await talk.ask("config", "greeting") == "good day"
+        assert await talk.ask("config", "limit") == 3
+        assert await talk.ask("config", "missing") is None
+        assert await talk.manager.execute_plugin("a", "at_load") == "good day"
+
+
+@live
+async def test_a_record_of_the_log_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With its level and plugin, and nothing in it that forges another or talks to a terminal."""
+    async with talkers(tmp_path, ALL) as talk:
+        with caplog.at_level(logging.DEBUG, "frys.plugin"):
+            assert await talk.ask("log", "warning", "one\nERROR two\x1b[2J") is None
+            assert await talk.ask("log", "debug", "x" * 9000) is None
+        first, second = [record for record in caplog.records if record.name == "frys.plugin"]
+        assert (first.levelname, first.plugin_id) == ("WARNING", "a")  # type: ignore[attr-defined]
+        assert first.getMessage() == r"a: one\nERROR two\x1b[2J"
+        assert second.getMessage() == "a: " + "x" * 2000
+        assert (await talk.ask("log", "fatal", "text"))[0] == "invalid"  # type: ignore[index]
+
+
+@live
+async def test_what_is_kept_survives_the_process_and_the_manager(tmp_path: Path) -> None:
+    """With a folder for it; each id has its own."""
+    folder = tmp_path / "state" / "deep"
+    async with talkers(tmp_path, ALL, "a", "b", state_dir=folder) as talk:
+        assert await talk.ask("kv.set", "key", {"list": [1, b"x"]}) is None
+        assert await talk.ask("kv.get", "key", who="b") is None
+        with pytest.raises(Timeout):
+            await talk.manager.execute_plugin("a", "sleep", 60, timeout_ms=200)
+        assert await talk.ask("kv.get", "key") == {"list": [1, b"x"]}
+        assert await talk.ask("kv.keys") == ["key"]
+    async with talkers(tmp_path, ALL, state_dir=folder) as talk:
+        assert await talk.ask("kv.get", "key") == {"list": [1, b"x"]}
+        assert await talk.ask("kv.delete", "key") is True
+    assert os.stat(folder).st_mode & 0o777 == 0o700
+
+
+@live
+async def test_the_quota_of_the_policy_holds(tmp_path: Path) -> None:
+    """A value that does not fit is refused, and told how much fits."""
+    async with talkers(tmp_path, ALL + "plugins: {a: {limits: {kv: 1KiB}}}") as talk:
+        refusal = await talk.ask("kv.set", "key", b"x" * 1000)
+        assert isinstance(refusal, list)
+        assert refusal[0] == "limit"
+        assert "limits.kv allows 1024" in str(refusal[1])
+        assert await talk.ask("kv.set", "key", b"x" * 900) is None
+
+
+@live
+async def test_nothing_is_granted_by_default(tmp_path: Path) -> None:
+    """Each service is refused with the key that would grant it; each refusal is told and counted."""
+    keys = {
+        "log": ["info", "x"],
+        "config": [],
+        "kv.get": ["x"],
+        "kv.set": ["x", 1],
+        "kv.delete": ["x"],
+        "kv.keys": [],
+        "call": ["b", "twice", [1]],
+        "emit": ["done", "x"],
+        "host": ["price", ["x"]],
+        "http": [{"url": "https://example.com/"}],
+    }
+    async with talkers(tmp_path, NOTHING) as talk:
+        assert (await talk.manager.execute_plugin("a", "at_load"))[0] == "permission"  # type: ignore[index]
+        events = talk.manager.events()
+        for service, args in keys.items():
+            refusal = await talk.ask(service, *args)
+            assert isinstance(refusal, list), service
+            assert refusal[0] == "permission", (service, refusal)
+        assert talk.manager.communicator.stats().refused == {"a": len(keys) + 1}
+        told = [event async for event in _first(events, len(keys) - 1, "message_refused")]
+        assert {event.plugin_id for event in told} == {"a"}
+        assert "messages.call: {b: [twice]}" in [event.data["reason"] for event in told]
+
+
+async def _first(stream, count, kind):  # type: ignore[no-untyped-def]
+    while count:
+        event = await anext(stream)
+        if event.kind == kind:
+            count -= 1
+            yield event
+
+
+@live
+async def test_a_question_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    """The plugin is told what would make sense, and lives on."""
+    async with talkers(tmp_path, ALL) as talk:
+        for service, args in (
+            ("log", ["info"]),
+            ("log", ["info", 1]),
+            ("config", [1]),
+            ("kv.get", []),
+            ("kv.set", [1, 1]),
+            ("call", ["b", "f"]),
+            ("call", ["b", "f", "args"]),
+            ("host", ["price", 1]),
+            ("http", ["https://example.com"]),
+        ):
+            refusal = await talk.ask(service, *args)
+            assert isinstance(refusal, list)
+            assert refusal[0] == "invalid", (service, args, refusal)
+        assert (await talk.ask("nonsense"))[0] == "missing"  # type: ignore[index]
+        assert talk.manager.plugin("a").resource_usage().restarts == 0
+
+
+@live
+async def test_who_asks_too_often_waits(tmp_path: Path) -> None:
+    """One second's worth at once, then one after the other."""
+    slow = "plugins: {a: {limits: {messages: 20/s}}}"
+    async with talkers(tmp_path, ALL + slow, "a", "b") as talk:
+        loop = asyncio.get_running_loop()
+
+        async def asks(who: str, count: int) -> float:
+            began = loop.time()
+            for _ in range(count):
+                await talk.ask("config", who=who)
+            return loop.time() - began
+
+        slowed, _ = await asyncio.gather(asks("a", 40), asks("b", 40))
+        # That is the limit itself: 20 at once, one of them while loading, and 21 more at 20 a second.
+        assert slowed >= 0.95
+
+
+@live
+async def test_the_deadline_goes_on_while_it_waits(tmp_path: Path) -> None:
+    """Being slowed down gives no time."""
+    slow = "plugins: {a: {limits: {messages: 1/s}}}"
+    async with talkers(tmp_path, ALL + slow) as talk:
+        with pytest.raises(Timeout):
+            await talk.manager.execute_plugin("a", "ask", "config", [], timeout_ms=200)
+        assert (await talk.manager.execute_plugin("a", "twice", 4)) == 8
+
+
+@live
+async def test_a_function_of_the_host_program(tmp_path: Path) -> None:
+    """Plain or async, with types, and knowing who calls."""
+    async with talkers(tmp_path, ALL) as talk:
+        callers = []
+
+        @talk.manager.host_function("price", ["string"], "float")
+        async def price(article: str) -> float:
+            callers.append(caller())
+            await asyncio.sleep(0)
+            return len(article) * 1.5
+
+        @talk.manager.host_function("slow_echo")
+        def echo(*values: MessageValue) -> MessageValue:
+            return list(values)
+
+        assert await talk.ask("host", "price", ["apple"]) == 7.5
+        assert callers == ["a"]
+        assert caller() == ""
+        assert await talk.ask("host", "slow_echo", [1, b"x"]) == [1, b"x"]
+        assert await talk.ask("host", "price", [1]) == ["invalid", "price: args[0] must be string, not int"]
+        assert (await talk.ask("host", "slow_other", []))[0] == "missing"  # type: ignore[index]
+        assert (await talk.ask("host", "other", []))[0] == "permission"  # type: ignore[index]
+        with pytest.raises(ValueError, match="already"):
+            talk.manager.host_function("price")(echo)
+
+
+@live
+async def test_a_failure_of_the_host_program_keeps_its_secrets(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the traceback, the plugin only hears that it failed."""
+    async with talkers(tmp_path, ALL) as talk:
+
+        @talk.manager.host_function("broken")
+        def broken() -> MessageValue:
+            raise RuntimeError("password: tiger")
+
+        @talk.manager.host_function("slow_object")
+        def odd() -> MessageValue:
+            return object()  # type: ignore[return-value]
+
+        for name in ("broken", "slow_object"):
+            refusal = await talk.ask("host", name, [])
+            assert refusal == ["failed", "the host could not do it; its log says why"]
+        assert "password: tiger" in caplog.text
+        assert await talk.manager.execute_plugin("a", "twice", 4) == 8
+
+
+@live
+async def test_a_refusal_that_nobody_catches_is_the_plugins_failure(tmp_path: Path) -> None:
+    """The caller reads what the plugin was refused."""
+    async with talkers(tmp_path, NOTHING + "plugins: {a: {host_functions: [config]}}") as talk:
+        with pytest.raises(ExecutionFailed, match=r"does not grant messages\.call"):
+            await talk.manager.execute_plugin("a", "unguarded", "b", "twice", [1])
+
+
+@live
+async def test_an_answer_may_be_large(tmp_path: Path) -> None:
+    """Eight megabytes both ways."""
+    async with talkers(tmp_path, ALL) as talk:
+        large = os.urandom(8 << 20)
+
+        @talk.manager.host_function("price")
+        def echo(value: MessageValue) -> MessageValue:
+            return value
+
+        assert await talk.ask("host", "price", [large]) == large
+
+
+@live
+async def test_a_host_function_that_never_answers_meets_the_deadline(tmp_path: Path) -> None:
+    """It is cancelled with the call that waits for it."""
+    async with talkers(tmp_path, ALL) as talk:
+        ended = asyncio.Event()
+
+        @talk.manager.host_function("slow")
+        async def slow() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.set()
+
+        with pytest.raises(Timeout):
+            await talk.manager.execute_plugin("a", "ask", "host", ["slow", []], timeout_ms=200)
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+@live
+async def test_a_heartbeat_is_answered_by_the_process(tmp_path: Path) -> None:
+    """And a dead process is replaced by it."""
+    async with talkers(tmp_path, ALL) as talk:
+        beat = PluginMessage.Heartbeat(0)
+        answer = await talk.manager.communicator.send_message("a", beat)
+        assert isinstance(answer, PluginMessage.Heartbeat)
+        plugin = talk.manager.plugin("a")
+        first = plugin.pid
+        with pytest.raises((Timeout, ResourceLimitExceeded, SecurityViolation)):
+            await plugin.call("sleep", 60, timeout_ms=100)
+        await talk.manager.communicator.send_message("a", beat)
+        assert plugin.pid not in (None, first)
