@@ -8,7 +8,7 @@ from functools import cache
 
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
-from .wasm_abi import Abi, Answered, Function, Guest, command, extism, foreign, frys_bytes, numeric
+from .wasm_abi import Abi, Declined, Function, Guest, command, extism, foreign, frys_bytes, numeric
 from .wasm_engine import Engine, Instance, Module
 from .wasm_extism import Extism
 from .wasm_link import Linked
@@ -182,7 +182,7 @@ class Plugin:
             raise NoSuchFunction(function, list(self._functions))
         try:
             result = found.call(args)
-        except (BadArguments, Answered):
+        except (BadArguments, Declined):
             if instance.spent:
                 self._end()
             raise

@@ -17,8 +17,8 @@ type Call = Callable[[list[Value]], Value]
 type Bind = Callable[[], Call]
 
 
-class Answered(PluginRaised):
-    """The plugin itself says that a call failed; its instance is as good as before."""
+class Declined(PluginRaised):
+    """The plugin returned an error, as its functions may: its instance is well and lives on."""
 
 
 class Function:

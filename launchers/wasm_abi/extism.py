@@ -17,7 +17,7 @@ from ..wasm_engine import Engine, FunctionType, HostFunction, Instance, Module
 from ..wasm_extism import ENV, HIDDEN, Extism, Kernel, Session
 from ..wasm_link import Linked
 from ..wasm_wasi import MODULE as WASI, Exit
-from . import Answered, Call, Function, Guest, extism_options
+from . import Call, Declined, Function, Guest, extism_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,10 +117,10 @@ def _bind(guest: Guest, name: str, signature: FunctionType) -> Call:
             raise PluginRaised(kernel.error() or failure.message, failure.detail) from None
         output, error = kernel.result()
         if error:
-            raise Answered(error)
+            raise Declined(error)
         if code:
             signed = code - (1 << 32) if code >> 31 else code
-            raise Answered(f"{name} returned the code {signed}, and no error text")
+            raise Declined(f"{name} returned the code {signed}, and no error text")
         return output
 
     return call
