@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from ..artifact import Artifact, Value
-from ..failures import BadArguments, HostRefused, PluginRaised
+from ..failures import BadArguments, BadArtifact, HostRefused, PluginRaised
 from ..wasm_engine import Engine, FunctionType, HostFunction, Instance, Module
 from ..wasm_extism import ENV, HIDDEN, Extism, Kernel, Session
 from ..wasm_link import Linked
@@ -53,6 +53,11 @@ class ExtismModule(Linked):
     """
 
     def __init__(self, engine: Engine, extism: Extism, artifact: Artifact, main: Module) -> None:
+        if not any(_is_callable(name, signature) for name, signature in main.functions().items()):
+            raise BadArtifact(
+                "the Extism plugin exports no function that can be called: one without parameters that "
+                "returns an i32 or nothing"
+            )
         self._options = extism_options.read(artifact)
         beside = {name: engine.compile(code) for name, code in self._options.modules.items()}
         imports = dict(pair for module in (main, *beside.values()) for pair in module.imports)
@@ -87,17 +92,24 @@ class ExtismModule(Linked):
 
 def bind(guest: Guest) -> dict[str, Function]:
     """Bind every exported function that needs no parameter."""
+    module: Any = guest.module
+    extism: Extism = module.extism
+    session = extism.session  # that of this instance, now; a function is bound when it is first called
     return {
-        name: Function(partial(_bind, guest, name, signature), '(input: bytes = b"") -> bytes')
-        for name, signature in guest.module.functions().items()
-        if signature in (_PLAIN, _CODE) and name not in _INITIALISERS
+        name: Function(
+            partial(_bind, extism, session, guest.instance, name, signature), '(input: bytes = b"") -> bytes'
+        )
+        for name, signature in module.functions().items()
+        if _is_callable(name, signature)
     }
 
 
-def _bind(guest: Guest, name: str, signature: FunctionType) -> Call:
-    module: Any = guest.module
-    extism, instance, session = module.extism, guest.instance, module.extism.session
-    kernel: Kernel = session.kernel
+def _is_callable(name: str, signature: FunctionType) -> bool:
+    return signature in (_PLAIN, _CODE) and name not in _INITIALISERS
+
+
+def _bind(extism: Extism, session: Session, instance: Instance, name: str, signature: FunctionType) -> Call:
+    kernel = session.kernel
     entry = instance.entry(name, signature)
     words, run, has_code = entry.words, entry.run, signature == _CODE
 
