@@ -15,7 +15,8 @@ Imports only go down these layers (``make check`` holds it):
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
     keyvalue, http_broker                                 what plugins keep; HTTP for those who may
-    policy_check, policy_schema, extism_manifest          a policy's mistakes and schema; manifests of Extism
+    policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
+    extism_manifest                                       manifests of Extism's, as metadata and modules
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit                                                 the log of what happened
     policy_terms                                          what a policy says, and what wishes make of it

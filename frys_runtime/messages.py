@@ -110,7 +110,7 @@ def pack_config(config: Mapping[str, object]) -> bytes:
     for key, value in config.items():
         if not 0 < len(key) <= _MAX_KEY:
             raise ValueError(f"the key {key[:20]!r} has {len(key)} characters; use 1 to {_MAX_KEY}")
-        check_value(value, key)
+        check_value({key: value}, "config")
     packed = msgspec.msgpack.encode(config)
     if len(packed) > MAX_CONFIG:
         raise ValueError(f"all values together have {len(packed)} bytes; {MAX_CONFIG} are allowed")

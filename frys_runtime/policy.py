@@ -7,6 +7,7 @@ then says only what is different, for all plugins and for single ones. docs/poli
 import functools
 import os
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from types import MappingProxyType
@@ -70,6 +71,7 @@ _READERS: Final[dict[str, Callable[[Node], Any]]] = {
     "after_load": _choice("none", "read-only"),
     "read": _paths,
     "write": _paths,
+    "network": read_network,
     "processes": Node.flag,
     "threads": Node.flag,
     "permissions": _permissions,
@@ -94,7 +96,7 @@ GROUPS: Final[dict[str, Iterable[str] | None]] = {
 }
 """Keys whose own keys are decided one by one, and those that they know; ``None`` for any."""
 
-KEYS: Final = ("extends", *_READERS, "network", *GROUPS, "syscalls")
+KEYS: Final = ("extends", *_READERS, *GROUPS, "syscalls")
 """The keys of a file, and of a section for single plugins."""
 
 
@@ -126,7 +128,7 @@ class _Layered(NamedTuple):
         """
         nodes = self.nodes
         values = {key: read(nodes[key]) for key, read in _READERS.items()}
-        network, http = read_network(nodes["network"])
+        network, http = values.pop("network")
         policy = Policy(
             level=IsolationLevel(nodes["extends"].value),
             limits=Limits(**{name: _limit(nodes[f"limits.{name}"]) for name in LIMITS}),
@@ -315,12 +317,14 @@ def load_policy(path: str | os.PathLike[str]) -> PolicyFile:
 
 def settings(policy: Policy) -> dict[str, Any]:
     """Everything that a policy says, by key in the words of a file; system calls also as resolved lists."""
-    found = {name: getattr(policy, name) for name in ("level", "network", *_READERS) if name != "permissions"}
+    found = {name: getattr(policy, name) for name in ("level", *_READERS) if name != "permissions"}
     found |= {f"network.{at}": grant for at, grant in enumerate(policy.http)}
     found["permissions"] = policy.permissions
     found |= {f"limits.{name}": getattr(policy.limits, name) for name in LIMITS}
     found |= {f"messages.{name}": getattr(policy.messages, name) for name in _MESSAGES}
+    found["messages.call"] = dict(policy.messages.call)
     found |= {f"signatures.{name}": getattr(policy.signatures, name) for name in _SIGNATURES}
+    found["signatures.keys"] = {name: b64encode(key).decode() for name, key in policy.signatures.keys}
     found |= {f"config.{key}": value for key, value in policy.config.items()}
     found |= {change_key(change): change.rule.why for change in policy.changes}
     for name in FORMATS:

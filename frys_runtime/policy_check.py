@@ -11,6 +11,7 @@ import msgspec
 
 from .config import IsolationLevel, Permission
 from .policy import PolicyFile, change_key, level_policy, settings, weight
+from .policy_grants import NetworkGrant, is_private
 from .policy_syscalls import FORMATS, Change, Syscalls
 from .policy_terms import Policy, quantity
 
@@ -98,6 +99,10 @@ def _meet(one: str, two: str) -> bool:
 
 def _remarks(policy: Policy) -> Iterator[_Remark]:
     yield from _grants(policy)
+    for at in range(len(policy.http)):
+        yield from _requests(policy, at)
+    yield from _asks(policy)
+    yield from _signatures(policy)
     yield from _permissions(policy)
     yield from _limits(policy)
     for at in range(len(policy.changes)):
@@ -139,6 +144,73 @@ def _grants(policy: Policy) -> Iterator[_Remark]:
         yield Kind.WIDE, "require", text
     if policy.on_violation == "log":
         yield Kind.WIDE, "on_violation", "lets forbidden calls happen: it is for learning what a plugin needs"
+
+
+_USUAL: Final = NetworkGrant(hosts=())
+
+
+def _requests(policy: Policy, at: int) -> Iterator[_Remark]:
+    grant, earlier, limits = policy.http[at], policy.http[:at], policy.limits
+    key = f"network.{at}"
+    patterns = [host for host in grant.hosts if host.startswith("*")]
+    for host in patterns:
+        if host == "*":
+            yield Kind.WIDE, key, "reaches every host, so whatever the plugin knows can leave: name the hosts"
+        elif host.count(".") == 1:
+            yield Kind.WIDE, key, f"reaches {host}, which is a whole top-level domain"
+    if grant.private and patterns:
+        text = f"is private with {patterns[0]}: who answers for such a name chooses a machine of your network"
+        yield Kind.WIDE, key, text
+    public = [host for host in grant.hosts if not is_private(host)]
+    for host in () if grant.private else sorted({*grant.hosts} - {*public}):
+        text = f"names {host}, which is this machine or its network: refused unless private is true"
+        yield Kind.CONTRADICTORY, key, text
+    if grant.plain and public:
+        text = f"is plain with {public[0]}: what is sent and received can be read and changed on the way"
+        yield Kind.WIDE, key, text
+    if grant.plain and grant.ports == _USUAL.ports:
+        yield Kind.USELESS, key, "is plain, but its one port, 443, speaks TLS: name the port of http://, too"
+    if _USUAL.max_response != grant.max_response > limits.memory:
+        text = f"lets in more than the {quantity('memory', limits.memory)} of memory that there are"
+        yield Kind.CONTRADICTORY, key, text
+    if _USUAL.timeout != grant.timeout > limits.execution_time:
+        text = f"waits longer than a call may: {quantity('execution_time', limits.execution_time)}"
+        yield Kind.CONTRADICTORY, key, text
+    reached = ((host, port) for host in grant.hosts for port in grant.ports)
+    if all(any(before.reaches(host, port) for before in earlier) for host, port in reached):
+        yield Kind.USELESS, key, "is never asked: those before it decide about all its hosts and ports"
+
+
+def _asks(policy: Policy) -> Iterator[_Remark]:
+    """Messages, host functions, and what belongs to them."""
+    messages, kv = policy.messages, policy.limits.kv
+    everything = {
+        "messages.call": ([target for target, _ in messages.call], "opens every plugin, also later ones"),
+        "messages.publish": (messages.publish, "lets it raise every event, also those that others act upon"),
+        "messages.subscribe": (messages.subscribe, "shows it every event, whatever that holds"),
+        "host_functions": (
+            policy.host_functions,
+            "opens every host function, also later ones",
+        ),
+    }
+    for key, (names, text) in everything.items():
+        if any(not name.strip("*") for name in names):
+            yield Kind.WIDE, key, f"{text}: name them"
+    if policy.may_use("kv") and not kv:
+        yield Kind.CONTRADICTORY, "host_functions", "has kv, but limits.kv is 0"
+    if not policy.may_use("kv") and 0 != kv != level_policy(policy.level).limits.kv:
+        yield Kind.USELESS, "limits.kv", "is of a store that it may not use: host_functions has no kv"
+    if policy.config and not policy.may_use("config"):
+        key = f"config.{next(iter(policy.config))}"
+        yield Kind.USELESS, key, "cannot be read: host_functions has no config"
+
+
+def _signatures(policy: Policy) -> Iterator[_Remark]:
+    if policy.signatures.required:
+        text = "refuses every plugin: this version of Frys has no signed packages"
+        yield Kind.CONTRADICTORY, "signatures.required", text
+    elif policy.signatures.keys:
+        yield Kind.USELESS, "signatures.keys", "are not asked for: signatures.required is false"
 
 
 def _permissions(policy: Policy) -> Iterator[_Remark]:

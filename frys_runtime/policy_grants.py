@@ -16,9 +16,6 @@ import msgspec
 
 from .policy_file import BANDWIDTH, BYTES, COUNT, TIME, Node, in_units
 
-SERVICES: Final = ("log", "config", "kv")
-"""Host functions that the host itself offers; all other names are the host program's."""
-
 NAME_LENGTH: Final = 128
 KEY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """How a policy may call a key."""

@@ -62,6 +62,13 @@ def userns() -> Reason:
     )
 
 
+def own_network() -> Reason:
+    """A process can make a network of its own and give it addresses (ip(8)), in a user namespace."""
+    return _run(
+        [*("unshare", "--user", "--map-root-user", "--net", "--mount"), "ip", "link", "set", "lo", "up"]
+    )
+
+
 def landlock() -> Reason:
     """The kernel enforces Landlock (landlock_create_ruleset(2) answers with its ABI)."""
     return _in_child("assert libc.syscall(444, None, 0, 1) >= 1, os.strerror(ctypes.get_errno())")
@@ -157,6 +164,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         root,
         ordinary_user,
         userns,
+        own_network,
         landlock,
         seccomp_notify,
         cgroup,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 from rich.text import Text
 
@@ -15,7 +16,7 @@ from ..policy import PolicyFile, level_file, load_policy, settings
 from ..policy_check import Difference, Finding, diff as differences, lint
 from ..policy_terms import quantity
 from .exits import Exit, tell
-from .policy_explain import explain
+from .policy_explain import explain, said_by_name
 from .policy_learn import learn
 from .terminal import print_json, printable, stdout, table
 
@@ -98,15 +99,15 @@ def _as_json(one: Setting) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """A setting's value for JSON."""
-    if isinstance(value, frozenset):
-        return sorted(value)
-    return list(value) if isinstance(value, tuple) else value
+    return msgspec.to_builtins(sorted(value) if isinstance(value, frozenset) else value)
 
 
 def said(key: str, value: Any, *, whole: bool = True) -> str:
     """A setting's value in the words of a policy file."""
     if key.startswith("limits."):
         return quantity(key, value)
+    if key.startswith("config.") and value is not None:
+        return msgspec.json.encode(value).decode()
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, frozenset | tuple | list):
@@ -114,6 +115,8 @@ def said(key: str, value: Any, *, whole: bool = True) -> str:
         if _is_list(key) and items and not whole:
             return f"{len(items)} system call{'s' * (len(items) != 1)}"
         return ", ".join(map(str, items)) or "none"
+    if isinstance(value, dict):
+        return said_by_name(value)
     return "-" if value is None else str(value)
 
 

@@ -1,6 +1,7 @@
 """`frys policy explain`: what a plugin asks, what it gets, and which layer of the kernel holds it to that."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -42,6 +43,10 @@ _THEN: Final = {
 }
 
 
+_HOST: Final = "the host"
+_BROKER: Final = "the host's broker"
+
+
 @dataclass(slots=True)
 class _Explanation:
     """What was found.
@@ -50,6 +55,7 @@ class _Explanation:
         metadata: What the plugin says of itself.
         policy: What it gets.
         decided: Who decided, by key of the policy.
+        config: What its ``frys.config`` reads.
         loaded: Whether its jail was really built and the plugin loaded in it.
         layers: The layers that were in force around it.
         error: Why it would not be loaded, or was not.
@@ -58,6 +64,7 @@ class _Explanation:
     metadata: Metadata
     policy: Policy
     decided: dict[str, str]
+    config: dict[str, Any]
     loaded: bool = False
     layers: frozenset[str] = field(default_factory=frozenset)
     error: PluginError | None = None
@@ -92,8 +99,10 @@ def _look(plugin: str, isolation: IsolationLevel | None, policy: Path | None) ->
     manager = IsolationManager(policy=policy, level=isolation)
     with PluginLoader().load(plugin) as bundle:
         about = bundle.metadata
-    decided = {one.key: one.origin for one in manager.explain(about)}
-    found = _Explanation(about, manager.policy(about), decided)
+    settings = manager.explain(about)
+    decided = {one.key: one.origin for one in settings}
+    config = {one.key.removeprefix("config."): one.value for one in settings if one.key.startswith("config.")}
+    found = _Explanation(about, manager.policy(about), decided, config)
     try:
         manager.confine(about, path=plugin)
     except PluginError as error:
@@ -119,7 +128,7 @@ def _print(plugin: str, found: _Explanation, console: "Console") -> None:
     console.print(Text(printable(f"{title}\n")), soft_wrap=True)
     console.print(_asks_table(found))
     console.print()
-    console.print(_gets_table(policy))
+    console.print(_gets_table(found))
     console.print()
     console.print(_layers_table(found))
     if found.loaded:
@@ -158,9 +167,9 @@ def _asked_limits(about: Metadata) -> dict[str, int]:
     return {name: limit for name, limit in asked.items() if limit is not None}
 
 
-def _gets_table(policy: Policy) -> "Table":
+def _gets_table(found: _Explanation) -> "Table":
     rows = table("it gets", "")
-    limits = policy.limits
+    policy, limits = found.policy, found.policy.limits
     after = "the same" if policy.after_load == "read-only" else "nothing"
     paths = [*policy.read, *(f"{path} (writable)" for path in policy.write)]
     rows.add_row("files, loading", ", ".join((_VIEWS[policy.view], *map(printable, paths))))
@@ -168,9 +177,25 @@ def _gets_table(policy: Policy) -> "Table":
     rows.add_row("network", "the host's" if policy.network else "none")
     rows.add_row("processes", "yes" if policy.processes else "no")
     rows.add_row("threads", "yes" if policy.threads else "no")
+    for name, what in _granted_by_host(policy).items():
+        rows.add_row(name, Text(printable(what)))
+    rows.add_row("config", Text(printable(", ".join(found.config) or "none")))
     for name in msgspec.structs.asdict(limits):
         rows.add_row(f"limits.{name}", quantity(name, getattr(limits, name)))
     return rows
+
+
+def _granted_by_host(policy: Policy) -> dict[str, str]:
+    messages, signatures = policy.messages, policy.signatures
+    names = ", ".join(name for name, _ in signatures.keys)
+    return {
+        "http": "\n".join(map(str, policy.http)) or "none",
+        "calls": said_by_name(dict(messages.call)),
+        "publishes": ", ".join(messages.publish) or "none",
+        "subscribes to": ", ".join(messages.subscribe) or "none",
+        "host functions": ", ".join(policy.host_functions) or "none",
+        "signatures": f"{signatures.threshold} of {names}" if signatures.required else "none required",
+    }
 
 
 def enforced(policy: Policy, kind: str) -> dict[str, str]:
@@ -213,16 +238,36 @@ def _layers_table(found: _Explanation) -> "Table":
     rows = table("layer", "", "holds it to")
     for layer, what in enforced(found.policy, found.metadata.format).items():
         rows.add_row(layer, _state(layer, found), what)
-    rows.add_row("the host", Text("always", "green"), _kept_by_host(found.policy.limits))
+    for who, what in kept_by_host(found.policy).values():
+        rows.add_row(who, Text("always", "green"), what)
     return rows
 
 
-def _kept_by_host(limits: Limits) -> str:
-    cpu, wall, load, output, log = (
+def kept_by_host(policy: Policy) -> dict[str, tuple[str, str]]:
+    """What no layer of the kernel holds a plugin to: who does, and to what."""
+    requests = "only granted requests" if policy.http else "no request"
+    return {
+        "limits": (_HOST, _limits_kept_by_host(policy.limits)),
+        "asks": (_HOST, "only granted calls, events and host functions, each time that it asks"),
+        "http": (_BROKER, f"{requests}, each time that it asks"),
+    }
+
+
+def said_by_name(value: Mapping[str, Any]) -> str:
+    """Names, each with its text or texts."""
+    texts = ((name, one if isinstance(one, str) else ", ".join(one)) for name, one in value.items())
+    return "; ".join(f"{name}: {text}" for name, text in texts) or "none"
+
+
+def _limits_kept_by_host(limits: Limits) -> str:
+    cpu, wall, load, output, log, messages, kv = (
         quantity(name, getattr(limits, name))
-        for name in ("cpu_time", "execution_time", "load_time", "output", "log")
+        for name in ("cpu_time", "execution_time", "load_time", "output", "log", "messages", "kv")
     )
-    return f"{cpu} of CPU, {wall} a call; {load} to load; {output} a result; {log} printed a call"
+    return (
+        f"{cpu} of CPU, {wall} a call; {load} to load; {output} a result; {log} printed a call; "
+        f"{messages} asked of the host, {kv} stored there"
+    )
 
 
 def _state(layer: str, found: _Explanation) -> Text:
@@ -255,6 +300,11 @@ def _as_json(plugin: str, found: _Explanation) -> dict[str, Any]:
             "read": policy.read,
             "write": policy.write,
             "network": policy.network,
+            "http": msgspec.to_builtins(policy.http),
+            "messages": {**msgspec.to_builtins(policy.messages), "call": dict(policy.messages.call)},
+            "hostFunctions": policy.host_functions,
+            "config": msgspec.to_builtins(found.config),
+            "signatures": msgspec.to_builtins(policy.signatures),
             "processes": policy.processes,
             "threads": policy.threads,
             "onViolation": policy.on_violation,
@@ -268,6 +318,9 @@ def _as_json(plugin: str, found: _Explanation) -> dict[str, Any]:
                 "holdsItTo": enforced(policy, about.format)[layer],
             }
             for layer in LAYERS
+        },
+        "host": {
+            name: {"heldBy": who, "holdsItTo": what} for name, (who, what) in kept_by_host(policy).items()
         },
         "loaded": found.loaded,
         "error": {"kind": type(error).__name__, "message": str(error)} if error else None,

@@ -200,6 +200,74 @@ def test_explain_proves_the_layers(name):
     assert all(len(line) <= 80 for line in shown.splitlines()[1:])
 
 
+GRANTS = """extends: maximum
+network: {hosts: [api.example], methods: [GET, POST]}
+messages: {call: {store: [get]}, publish: [done]}
+host_functions: [log, "shop.*"]
+config: {retries: 3}
+plugins: {asking: {config: {retries: 5}, network: false}}
+"""
+
+
+def test_grants_of_the_host_are_shown_and_compared(asking, tmp_path):
+    """`show` names who decided each grant, also plugin.json; `diff` shows what only one of two has."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(GRANTS)
+    found = {one["key"]: one for one in _json("show", "--policy", policy)["settings"]}
+
+    assert found["network.0"]["value"]["hosts"] == ["api.example"]
+    assert found["network.0"]["origin"] == f"{policy}, line 2"
+    assert found["messages.call"]["value"] == {"store": ["get"]}
+    assert found["signatures.keys"]["value"] == {}
+    shown = frys("policy", "show", "--policy", policy).stdout.decode()
+    for words in ("GET, POST to", "store: get", "log, shop.*", "200/s"):
+        assert words in shown
+    asked = {
+        one["key"]: one
+        for one in _json("show", asking(config={"unit": "m", "retries": 1}), "--policy", policy)["settings"]
+    }
+    assert "network.0" not in asked
+    assert asked["config.unit"] == {"key": "config.unit", "value": "m", "origin": "plugin.json"}
+    assert (asked["config.retries"]["value"], asked["config.retries"]["origin"]) == (5, f"{policy}, line 6")
+    rows = {row["key"]: row for row in _json("diff", "maximum", policy, code=1)}
+    assert rows["network.0"]["after"]["methods"] == ["GET", "POST"]
+    assert (rows["host_functions"]["before"], rows["host_functions"]["after"]) == (["config"], ["shop.*"])
+    assert rows["asking: config.retries"]["after"] == 5
+    assert b"GET, POST to api.example" in frys("policy", "diff", "maximum", policy).stdout
+
+
+def test_explain_names_who_holds_what_no_layer_does(python, tmp_path):
+    """HTTP is held by the host's broker, messages and host functions by the host."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(GRANTS)
+    found = _json("explain", python, "--policy", policy, "--no-load")
+
+    assert found["gets"]["http"][0]["hosts"] == ["api.example"]
+    assert found["gets"]["messages"] == {"call": {"store": ["get"]}, "publish": ["done"], "subscribe": []}
+    assert found["gets"]["hostFunctions"] == ["log", "shop.*"]
+    assert found["gets"]["config"] == {"retries": 3}
+    assert {name: one["heldBy"] for name, one in found["host"].items()} == {
+        "limits": "the host",
+        "asks": "the host",
+        "http": "the host's broker",
+    }
+    shown = frys("policy", "explain", python, "--policy", policy, "--no-load").stdout.decode()
+    assert "GET, POST to api.example" in shown
+    assert "the host's broker" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines()[1:])
+
+
+def test_explain_names_missing_signatures(python, tmp_path):
+    """A plugin that would be refused for want of signatures is, with the sentence of the load."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"extends: high\nsignatures: {{required: true, keys: {{release: {'A' * 43}=}}}}\n")
+    found = _json("explain", python, "--policy", policy, code=5)
+
+    assert not found["loaded"]
+    assert "1 of the keys release" in found["error"]["message"]
+    assert found["gets"]["signatures"]["required"]
+
+
 # learn
 
 

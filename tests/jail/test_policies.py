@@ -1,6 +1,7 @@
 """What a deployment's policy file says is what the kernel enforces around each plugin."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,11 @@ from frys_runtime import ExecutionFailed, LoadFailed, PluginManager, SecurityVio
 pytestmark = [pytest.mark.needs_userns, pytest.mark.needs_landlock, pytest.mark.needs_seccomp_notify]
 
 SOURCE = """
-import errno, os
+import errno, os, socket
+
+def connect(port):
+    with socket.create_connection(("127.0.0.1", port), 5):
+        return "connected"
 
 def read(path):
     with open(path, "rb") as file:
@@ -87,6 +92,54 @@ async def test_single_calls_are_added_and_taken(plugin, policy):
             await manager.execute_plugin("less", "where")
         with pytest.raises(SecurityViolation, match="getpriority"):
             await manager.execute_plugin("least", "priority")
+
+
+@live
+async def test_grants_of_http_open_no_socket(plugin, policy):
+    """With `network: true` a plugin reaches the host's own listener; with grants it cannot make a socket."""
+    file = policy(
+        "extends: high\n"
+        "plugins:\n"
+        "  open: {network: true}\n"
+        "  brokered: {network: {hosts: [127.0.0.1], ports: [1], private: true}}\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        async with PluginManager(policy=file) as manager:
+            for name in ("open", "brokered"):
+                await manager.load_plugin(plugin, plugin_id=name)
+            assert await manager.execute_plugin("open", "connect", port) == "connected"
+            with pytest.raises(SecurityViolation, match="socket"):
+                await manager.execute_plugin("brokered", "connect", port)
+
+
+@live
+async def test_who_requires_signatures_starts_nothing_unsigned(plugin, policy, tmp_path):
+    """The refusal and the grants of the plugin beside it stand in the audit log, with what was decided."""
+    log = tmp_path / "audit.log"
+    file = policy(
+        "extends: high\n"
+        "plugins:\n"
+        f"  strict: {{signatures: {{required: true, keys: {{release: {'A' * 43}=}}}}}}\n"
+        "  other:\n"
+        "    network: {hosts: [a.example]}\n"
+        "    messages: {call: {strict: [work]}, publish: [done]}\n"
+    )
+    async with PluginManager(policy=file, audit=log) as manager:
+        with pytest.raises(LoadFailed, match="1 of the keys release, and it has 0"):
+            await manager.load_plugin(plugin, plugin_id="strict")
+        assert manager.list_plugins() == []
+        await manager.load_plugin(plugin, plugin_id="other")
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    (refused,) = (record for record in records if record["kind"] == "refused")
+    (granted,) = (record for record in records if record["kind"] == "granted")
+
+    assert "no signed packages" in refused["data"]["reason"]
+    assert granted["plugin"] == "other"
+    assert granted["data"]["signatures"] == "none required"
+    assert granted["data"]["http"][0].startswith("GET, HEAD to a.example, port 443")
+    assert granted["data"]["messages"] == {"call": {"strict": ["work"]}, "publish": ["done"], "subscribe": []}
+    assert granted["data"]["host_functions"] == ["log", "config"]
 
 
 @pytest.mark.needs_root

@@ -54,6 +54,7 @@ def test_levels_are_ordered():
         for grant in ("network", "processes", "threads"):
             assert getattr(tight, grant) <= getattr(loose, grant), grant
         assert tight.require >= loose.require
+        assert set(tight.host_functions) <= set(loose.host_functions)
 
 
 @pytest.mark.parametrize(("name", "most"), [("wasm", 25), ("javascript", 25), ("native", 25), ("python", 35)])

@@ -11,6 +11,15 @@ from frys_runtime.policy import KEYS, LIMITS, PolicyFile, level_file, level_poli
 from frys_runtime.policy_check import Kind, diff, lint
 from frys_runtime.policy_schema import schema, schema_text
 
+KEY = "A" * 43 + "="
+
+
+@pytest.fixture(scope="module")
+def validator():
+    """The schema, which is one itself."""
+    jsonschema.Draft202012Validator.check_schema(schema())
+    return jsonschema.Draft202012Validator(schema())
+
 
 @pytest.fixture
 def written(tmp_path):
@@ -65,6 +74,77 @@ def test_the_shipped_levels_are_without_findings(level):
         ("extends: maximum\nlimits: {cpu: 2 cpu}\n", Kind.USELESS, "limits.cpu", "1 tasks"),
         ("extends: high\nlimits: {tasks: 1}\n", Kind.CONTRADICTORY, "threads", "limits.tasks is 1"),
         ("extends: high\nthreads: false\n", Kind.USELESS, "limits.tasks", "never be started"),
+        ("extends: high\nnetwork: {hosts: ['*']}\n", Kind.WIDE, "network.0", "every host"),
+        ("extends: high\nnetwork: {hosts: ['*.com']}\n", Kind.WIDE, "network.0", "top-level"),
+        ("extends: high\nnetwork: [{hosts: [a.b]}, {hosts: ['*']}]\n", Kind.WIDE, "network.1", "every host"),
+        (
+            "extends: high\nnetwork: {hosts: [a.b, '*.c.d'], private: true}\n",
+            Kind.WIDE,
+            "network.0",
+            "*.c.d:",
+        ),
+        ("extends: high\nnetwork: {hosts: [a.b, '::1']}\n", Kind.CONTRADICTORY, "network.0", "names ::1,"),
+        (
+            "extends: high\nnetwork: {hosts: [LocalHost]}\n",
+            Kind.CONTRADICTORY,
+            "network.0",
+            "names localhost",
+        ),
+        (
+            "extends: high\nnetwork: {hosts: [a.b], ports: [80], plain: true}\n",
+            Kind.WIDE,
+            "network.0",
+            "read",
+        ),
+        (
+            "extends: high\nnetwork: {hosts: ['::1'], private: true, plain: true}\n",
+            Kind.USELESS,
+            "network.0",
+            "443, speaks TLS",
+        ),
+        (
+            "extends: maximum\nnetwork: {hosts: [a.b], max_response: 65MiB}\n",
+            Kind.CONTRADICTORY,
+            "network.0",
+            "64MiB of memory",
+        ),
+        (
+            "extends: maximum\nnetwork: {hosts: [a.b], timeout: 31s}\n",
+            Kind.CONTRADICTORY,
+            "network.0",
+            "a call may: 30s",
+        ),
+        (
+            "extends: high\nnetwork: [{hosts: ['*.b.c']}, {hosts: [a.b.c, '*.a.b.c'], methods: [POST]}]\n",
+            Kind.USELESS,
+            "network.1",
+            "never asked",
+        ),
+        ("extends: high\nmessages: {call: {'**': [f]}}\n", Kind.WIDE, "messages.call", "every plugin"),
+        ("extends: high\nmessages: {publish: [a, '*']}\n", Kind.WIDE, "messages.publish", "every event"),
+        ("extends: high\nmessages: {subscribe: ['*']}\n", Kind.WIDE, "messages.subscribe", "every event"),
+        ("extends: high\nhost_functions: ['*']\n", Kind.WIDE, "host_functions", "also later ones"),
+        (
+            "extends: standard\nlimits: {kv: 0}\n",
+            Kind.CONTRADICTORY,
+            "host_functions",
+            "limits.kv is 0",
+        ),
+        ("extends: high\nlimits: {kv: 1KiB}\n", Kind.USELESS, "limits.kv", "no kv"),
+        ("extends: high\nhost_functions: []\nconfig: {a: 1}\n", Kind.USELESS, "config.a", "no config"),
+        (
+            f"extends: high\nsignatures: {{required: true, keys: {{a: {KEY}}}}}\n",
+            Kind.CONTRADICTORY,
+            "signatures.required",
+            "no signed packages",
+        ),
+        (
+            f"extends: high\nsignatures: {{keys: {{a: {KEY}}}}}\n",
+            Kind.USELESS,
+            "signatures.keys",
+            "not asked",
+        ),
+        ("extends: high\npermissions: [Network]\n", Kind.CONTRADICTORY, "permissions", "accepts Network"),
         (
             "extends: high\nsyscalls: {allow: {wasm: {serve: {brk: x}}}}\n",
             Kind.USELESS,
@@ -123,6 +203,12 @@ def test_each_finding(written, text, kind, key, words):
         "extends: standard\nsyscalls: {forbid: {native: {serve: {clone: no process, uname: x}}}}\n",
         "extends: standard\nsyscalls: {allow: {native: {serve: {clone: x}}}}\n",
         "extends: high\nplugins: {a-*: {}, b-*: {}, a: {}, a-b-*: {}}\n",
+        "extends: high\nnetwork: {hosts: [a.example, '*.b.example'], methods: [POST]}\n",
+        "extends: high\nnetwork: [{hosts: [a.example]}, {hosts: [a.example], ports: [8443]}]\n",
+        "extends: high\nnetwork: {hosts: ['::1'], ports: [80], private: true, plain: true}\n",
+        "extends: high\nlimits: {memory: 4MiB}\nnetwork: {hosts: [a.example]}\n",
+        "extends: high\nmessages: {call: {'a*': ['*']}, publish: ['a.*'], subscribe: [b]}\n",
+        "extends: high\nhost_functions: [kv, config]\nlimits: {kv: 1KiB}\nconfig: {a: 1}\n",
     ],
 )
 def test_sound_files_are_without_findings(written, text):
@@ -213,6 +299,37 @@ def test_the_schema_describes_every_key():
         ("extends: high\nlimits: {tasks: 0}\n", False),
         ("extends: high\nlimits: {tsks: 1}\n", False),
         ("extends: high\nnetwork: {hosts: []}\n", False),
+        ("extends: high\nnetwork: {}\n", False),
+        ("extends: high\nnetwork: []\n", False),
+        ("extends: high\nnetwork: [true]\n", False),
+        ("extends: high\nnetwork: {hosts: [a.b], ports: [0]}\n", False),
+        ("extends: high\nnetwork: {hosts: [a.b], methods: [get]}\n", False),
+        ("extends: high\nnetwork: {hosts: [a.b], methods: [CONNECT]}\n", False),
+        ("extends: high\nnetwork: {hosts: [a.b], bandwidth: 1MiB}\n", False),
+        ("extends: high\nnetwork: {hosts: [a.b], timeout: 0}\n", False),
+        (
+            "extends: high\nnetwork: [{hosts: ['*.b'], ports: [80], methods: [M-SEARCH], timeout: 5s}]\n",
+            True,
+        ),
+        (
+            "extends: high\nnetwork: {hosts: [a.b], bandwidth: 1 KiB/s, private: true, max_request: 0}\n",
+            True,
+        ),
+        ("extends: high\nnetwork: {hosts: [a.b], bandwidth: none}\n", True),
+        ("extends: high\nmessages: {call: {'a*': [f, '*']}, publish: [a], subscribe: []}\n", True),
+        ("extends: high\nmessages: {call: {a: []}}\n", False),
+        ("extends: high\nmessages: {call: [a]}\n", False),
+        ("extends: high\nmessages: {publish: [a b]}\n", False),
+        ("extends: high\nhost_functions: [kv, 'shop.*']\n", True),
+        ("extends: high\nhost_functions: ['']\n", False),
+        ("extends: high\nconfig: {a: [1, {b: null}]}\n", True),
+        ("extends: high\nconfig: [1]\n", False),
+        ("extends: high\nconfig: {'': 1}\n", False),
+        (f"extends: high\nsignatures: {{required: true, keys: {{a: {KEY}}}, threshold: 1}}\n", True),
+        ("extends: high\nsignatures: {keys: {a: AAAA}}\n", False),
+        ("extends: high\nsignatures: {threshold: 0}\n", False),
+        ("extends: high\nlimits: {messages: 10/s, kv: 0}\n", True),
+        ("extends: high\nlimits: {messages: 10}\n", False),
         ("extends: high\nmessages: {}\n", True),
         ("extends: high\npermissions: [Read]\n", True),
         ("extends: high\npermissions: granted\n", True),
@@ -232,11 +349,8 @@ def test_the_schema_describes_every_key():
         ("extends: high\nplugins: {a: {plugins: {}}}\n", False),
     ],
 )
-def test_schema_and_reader_agree(written, text, right):
+def test_schema_and_reader_agree(written, validator, text, right):
     """An editor accepts and marks the same files as the reader, where the two can be compared."""
-    validator = jsonschema.Draft202012Validator(schema())
-    validator.check_schema(schema())
-
     assert validator.is_valid(yaml.safe_load(text)) is right
     if right:
         written(text)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from frys_runtime.policy import (
 )
 from frys_runtime.policy_check import Kind, lint
 from frys_runtime.policy_file import Document
+from frys_runtime.policy_grants import MessageGrant, NetworkGrant, Signatures
 from frys_runtime.policy_syscalls import FORMATS
 from frys_runtime.policy_terms import quantity
 
@@ -378,25 +380,12 @@ def test_shown_quantities_are_read_back(tmp_path_factory, name, amount, hundredt
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 words = st.sampled_from(
-    [
-        *KEYS,
-        "plugins",
-        *LIMITS,
-        "allow",
-        "forbid",
-        "native",
-        "common",
-        "serve",
-        "load",
-        "brk",
-        "when",
-        "why",
-        "a*",
-    ]
-)
+    [*KEYS, *LIMITS, "plugins", "allow", "forbid", "native", "common", "serve", "load", "brk", "when", "why"]
+    + ["a*"] + [name for kind in (NetworkGrant, MessageGrant, Signatures) for name in kind.__struct_fields__]
+)  # fmt: skip
 values = st.sampled_from(
-    ["1MiB", "5s", "0.5 cpu", "none", "granted", True, False, 0, 3, "high", ["/srv"], []]
-)
+    [*["1MiB", "5s", "none", "granted", "high", "1MiB/s", "5/s", "AAAA"], "0.5 cpu", True, False, 0, 3, []]
+) | st.sampled_from([["/srv"], ["a.example"], [443], ["GET"], ["*"]])  # fmt: skip
 trees = st.recursive(
     scalars | values,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4),
@@ -445,5 +434,8 @@ def test_the_manual_is_true(written):
     assert examples
     for example in examples:
         assert not [one for one in lint(written(example)) if one.kind is Kind.CONTRADICTORY]
-    for key in (*KEYS, *LIMITS, "plugins"):
+    for key in ("network", "messages", "signatures"):
+        *_, snippet = re.findall(rf"^    {key}:\n(?:      .*\n)+", text, re.MULTILINE)
+        assert written(f"extends: high\n{textwrap.dedent(snippet)}").policy() != HIGH
+    for key in (*KEYS, *LIMITS, *NetworkGrant.__struct_fields__, "plugins"):
         assert re.search(rf"^\|.*`{key}`", text, re.MULTILINE), key

@@ -1,0 +1,92 @@
+"""Why a plugin's process ended, or gave no result: decided here, from trusted sources, the surest first.
+
+The surest of all is what the host itself decided before it killed; who has that does not ask here. A
+plugin's own words come last, and only name what the host then looks up for itself.
+"""
+
+import signal
+from typing import Final
+
+from .errors import (
+    ExecutionFailed,
+    InvalidFormat,
+    LoadFailed,
+    PluginError,
+    ResourceLimitExceeded,
+    SecurityViolation,
+    Timeout,
+)
+from .launcher import Child, Exit
+from .linux import process
+from .linux.cgroup import Cgroup
+from .loader import Bundle
+from .policy_terms import Limits
+from .wire import Failure
+
+_CLD_EXITED: Final = 1
+_SIGNALS: Final = frozenset(int(number) for number in signal.Signals)
+
+
+def of_end(plugin_id: str, function: str, end: Exit, cgroup: Cgroup | None, limits: Limits) -> PluginError:
+    """Why a process ended that the host did not kill.
+
+    Args:
+        plugin_id: The plugin.
+        function: What it was called for.
+        end: What the kernel told its parent.
+        cgroup: Its cgroup, where it has one.
+        limits: Its limits.
+    """
+    if cgroup is not None and cgroup.oom_kills():
+        peak = cgroup.usage().memory_peak or limits.memory
+        return ResourceLimitExceeded(plugin_id, "memory", limits.memory, peak)
+    if end.code == _CLD_EXITED:
+        reason = f"its process exited with status {end.status} during the call"
+        return ExecutionFailed(plugin_id, function, reason)
+    match end.status:
+        case signal.SIGSYS:
+            what = "it made a system call that the filter kills (a foreign architecture or a forbidden call)"
+            return SecurityViolation(plugin_id, what)
+        case signal.SIGXCPU:
+            return ResourceLimitExceeded(plugin_id, "cpu", limits.cpu_time, limits.cpu_time)
+        case signal.SIGXFSZ:
+            return ResourceLimitExceeded(plugin_id, "file_size", limits.file_size, limits.file_size)
+    name = signal.Signals(end.status).name if end.status in _SIGNALS else f"signal {end.status}"
+    what = "was killed from outside" if end.status == signal.SIGKILL else "crashed"
+    return ExecutionFailed(plugin_id, function, f"its process {what} ({name})")
+
+
+def of_limit(plugin_id: str, failure: Failure, child: Child, limits: Limits, timeout_ms: int) -> PluginError:
+    """What a plugin says that it ran out of; the numbers are the host's own where it has them.
+
+    Args:
+        plugin_id: The plugin.
+        failure: Its words.
+        child: Its process.
+        limits: Its limits.
+        timeout_ms: The deadline of the call.
+    """
+    actual = max(failure.actual, 0)
+    match failure.detail:
+        case "time":
+            return Timeout(plugin_id, timeout_ms)
+        case "memory":
+            peak = child.cgroup.usage().memory_peak if child.cgroup else None
+            held = peak or process.resident_memory(child.pid)
+            return ResourceLimitExceeded(plugin_id, "memory", limits.memory, max(held, actual))
+        case "output":
+            return ResourceLimitExceeded(plugin_id, "output", limits.output, actual)
+        case "open_files":
+            held = process.open_files(child.pid) or limits.open_files
+            return ResourceLimitExceeded(plugin_id, "open_files", limits.open_files, held)
+        case "file_size":
+            return ResourceLimitExceeded(plugin_id, "file_size", limits.file_size, limits.file_size)
+    return ResourceLimitExceeded(plugin_id, "stack", limits.stack, limits.stack)
+
+
+def of_failed_load(bundle: Bundle, failure: Failure) -> PluginError:
+    """Why a plugin could not be loaded, in its own words."""
+    if failure.kind == "format":
+        expected = f"a {bundle.metadata.format} plugin that can be loaded"
+        return InvalidFormat(bundle.path, expected, failure.message)
+    return LoadFailed(bundle.path, failure.message, failure.detail)
