@@ -422,7 +422,9 @@ def test_failures(function, message, lives):
 REACTOR = '(func (export "_initialize") (call $note (i64.const 1)))'
 CTORS = '(func (export "__wasm_call_ctors") (call $note (i64.const 2)))'
 HASKELL = '(func (export "hs_init") (param i32 i32) (call $note (i64.const 3)))'
-HASKELL_CODE = '(func (export "hs_init") (param i32 i32) (result i32) (call $note (i64.const 3)) (i32.const 0))'
+HASKELL_CODE = (
+    '(func (export "hs_init") (param i32 i32) (result i32) (call $note (i64.const 3)) (i32.const 0))'
+)
 
 
 @pytest.mark.parametrize(
