@@ -145,9 +145,7 @@ def _source(module: _Module, index: int, at: str) -> Source:
     if len(given) != 1:
         raise ConfigError(at, "must have exactly one of path and data")
     if module.path is None and module.data is None:
-        raise ConfigError(
-            f"{at}.url", "nothing is fetched: download the module, and name it by path and hash"
-        )
+        raise ConfigError(f"{at}.url", "is not fetched: download the module, and name it by path and hash")
     if module.headers or module.method is not None:
         raise ConfigError(at, "has headers or a method, which belong to a url")
     sha256 = (module.hash or "").lower()

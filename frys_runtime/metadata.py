@@ -380,7 +380,7 @@ def _explain(message: str) -> tuple[str, str]:
     if value := re.match(r"^Invalid enum value (.*)$", what):
         return path, f"is {value[1]}; it must be one of {', '.join(Permission)}"
     bounded = re.match(r"^Expected `(\w+)` (.*)$", what)
-    return path, f"must be {_JSON_NAMES[bounded[1]]} {bounded[2]}" if bounded else what
+    return path, f"must be {_in_json(bounded[1])} {bounded[2]}" if bounded else what
 
 
 def _in_json(kinds: str) -> str:

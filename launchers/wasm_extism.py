@@ -13,11 +13,8 @@ from .failures import BadValue, HostRefused, LimitReached, PluginRaised
 from .host import Host
 from .values import Value
 from .wasm_engine import Caller, Engine, FunctionType, HostFunction, Instance, Module, Pointer
+from .wasm_extism_http import Http
 from .wasm_extism_kernel import KERNEL, STATE_SIZE
-
-TYPE_CHECKING = False  # only plugins that need HTTP import it
-if TYPE_CHECKING:
-    from .wasm_extism_http import Http
 
 ENV = "extism:host/env"
 HIDDEN = frozenset({"memory", "ledger", "begin"})
@@ -126,7 +123,7 @@ class Session:
         kernel: Its memory.
         host: Whom it asks.
         max_variables: Bytes of all its variables; 0 for none at all.
-        http: How it sends requests; ``None`` where it imports no way to do so.
+        http: How it sends requests.
 
     Attributes:
         variables: What it keeps from call to call.
@@ -134,7 +131,7 @@ class Session:
 
     __slots__ = ("host", "http", "kernel", "max_variables", "variables")
 
-    def __init__(self, kernel: Kernel, host: Host, max_variables: int, http: "Http | None") -> None:
+    def __init__(self, kernel: Kernel, host: Host, max_variables: int, http: Http) -> None:
         self.kernel, self.host, self.http = kernel, host, http
         self.max_variables = max_variables
         self.variables: dict[str, bytes] = {}
@@ -200,20 +197,17 @@ class Extism:
         session.variables[name] = value
 
     def _http_request(self, _caller: Caller, slots: Pointer) -> int:
-        kernel, http = self.session.kernel, self.session.http
-        assert http is not None  # the plugin imports this function
+        kernel = self.session.kernel
         request_address, body_address = slots[0].u64, slots[1].u64
         request = kernel.take(request_address, "an HTTP request")
         body = kernel.take(body_address, "an HTTP body") if body_address else None
-        return kernel.store(http.request(request, body))
+        return kernel.store(self.session.http.request(request, body))
 
     def _http_status_code(self, _caller: Caller, _slots: Pointer) -> int:
-        http = self.session.http
-        return http.status if http is not None else 0
+        return self.session.http.status
 
     def _http_headers(self, _caller: Caller, _slots: Pointer) -> int:
-        http = self.session.http
-        return self.session.kernel.store(http.headers()) if http is not None else 0
+        return self.session.kernel.store(self.session.http.headers())
 
     def _log(self, level: str, _caller: Caller, slots: Pointer) -> None:
         text = self.session.kernel.take(slots[0].u64, "a message for the log").decode("utf-8", "replace")

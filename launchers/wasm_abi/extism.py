@@ -15,13 +15,10 @@ from ..artifact import Artifact, Value
 from ..failures import BadArguments, BadArtifact, HostRefused, PluginRaised
 from ..wasm_engine import Engine, FunctionType, HostFunction, Instance, Module
 from ..wasm_extism import ENV, HIDDEN, Extism, Kernel, Session
+from ..wasm_extism_http import Http
 from ..wasm_link import Linked
 from ..wasm_wasi import MODULE as WASI, Exit
 from . import Call, Declined, Function, Guest, extism_options
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..wasm_extism_http import Http
 
 FRESH_INSTANCE = False
 OPTION = "extism"
@@ -62,7 +59,6 @@ class ExtismModule(Linked):
         beside = {name: engine.compile(code) for name, code in self._options.modules.items()}
         imports = dict(pair for module in (main, *beside.values()) for pair in module.imports)
         self.extism, self._host = extism, artifact.host
-        self._http = _http() if (ENV, "http_request") in imports else None
         offers = _offers(extism, artifact, imports, {ENV, WASI, *beside})
         super().__init__(engine, main, beside, {ENV: extism.kernel}, HIDDEN, offers)
 
@@ -84,9 +80,8 @@ class ExtismModule(Linked):
         """Give the kernel a session before anything of the plugin runs."""
         if name != ENV:
             return
-        options, http = self._options, None
-        if self._http is not None:
-            http = self._http(self._host, options.hosts, options.max_response)
+        options = self._options
+        http = Http(self._host, options.hosts, options.max_response)
         self.extism.session = Session(Kernel(instance), self._host, options.max_variables, http)
 
 
@@ -161,12 +156,6 @@ def _initialise(instance: Instance, exports: dict[str, FunctionType | str]) -> N
     first = next((name for name in _INITIALISERS if name in exports), None)
     if first is not None and exports[first] == _PLAIN:
         instance.entry(first, _PLAIN).run()
-
-
-def _http() -> "type[Http]":
-    from ..wasm_extism_http import Http  # while loading, because no file can be opened afterwards
-
-    return Http
 
 
 def _offers(

@@ -610,7 +610,8 @@ HTTP = """
   (func (export "status") (result i32) (call $http_status_code))
   (func (export "headers") (call $give (call $http_headers)))
 """
-ANSWER = {"status": 404, "headers": {"content-type": "text/plain"}, "body": b"not here"}
+HEADERS = {"content-type": "text/plain", 'quoted"': "ü\n"}
+ANSWER = {"status": 404, "headers": HEADERS, "body": b"not here"}
 
 
 def ask(**request: object) -> str:
@@ -622,10 +623,10 @@ def test_http_goes_to_the_host():
     with answering(http=ANSWER) as (host, questions):
         plugin = load(build(HTTP), host=host)
         assert plugin("headers", []) == b""
-        assert plugin("get", [ask(headers={"a": "b"})]) == b"not here"
+        assert plugin("get", [ask(headers={"a": "b"}) + "\n "]) == b"not here"
         with pytest.raises(PluginRaised, match="the code 404"):
             plugin("status", [])
-        assert json.loads(plugin("headers", [])) == {"content-type": "text/plain"}
+        assert json.loads(plugin("headers", [])) == HEADERS
         plugin("post", [ask(method="post")])
 
     url = "https://example.com/a"
@@ -647,6 +648,9 @@ def test_http_goes_to_the_host():
         (ask(headers=[]), "headers are an object"),
         (ask(method=1), "method of an HTTP request is a string"),
         ("[" * 100_000, "is not JSON"),
+        (ask()[:-1], "is not JSON"),
+        (ask() + "x", "with 1 characters too many"),
+        (b'{"url": "\xff"}', "is not JSON"),
     ],
 )
 def test_wrong_request(request_, reason):
@@ -670,6 +674,9 @@ def test_refused_http_fails_the_call():
         (["*.example.com"], "https://api.Example.com:8443/x?y=z", True),
         (["*"], "http://localhost", True),
         ([], "https://example.com/", False),
+        (["api?.*.com"], "https://api1.b.c.com/", True),
+        (["api?.*.com"], "https://api.b.com/", False),
+        (["[2001:db8::1]"], "http://[2001:db8::1]/", True),
         (["example.com"], "https://example.com.evil.net/", False),
         (["example.com"], "https://example.com@evil.net/", False),
         (["*.example.com"], "https://example.com/", False),
