@@ -97,7 +97,11 @@ def parse_manifest(data: bytes, file: str, plugin_id: str) -> Manifest:
     """
     document = _decode_toml(data, file) if file.endswith(".toml") else decode_object(data, file, MAX_MANIFEST)
     if "wasm" not in document:
-        raise ConfigError(f"{file}: wasm", "is missing: this is no manifest of Extism's, which lists modules")
+        raise ConfigError(
+            f"{file}: wasm",
+            "is missing: this is no manifest of Extism's, which lists modules there; a plugin with a "
+            "plugin.json is loaded by the path of its folder",
+        )
     manifest = convert(document, _Manifest, file, "")
     sources = {
         name: _source(module, index, f"{file}: wasm[{index}]")

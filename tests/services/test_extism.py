@@ -58,6 +58,9 @@ async def test_everything_that_is_granted(tmp_path: Path, caplog: pytest.LogCapt
         await manager.execute_plugin(plugin, "keep", b"a value")
         assert await manager.execute_plugin(plugin, "kept", b"a value") == b"a value"
         assert await manager.execute_plugin(plugin, "shout", "hello") == b"HELLO"
+        with pytest.raises(ExecutionFailed, match="unreachable"):
+            await manager.execute_plugin(plugin, "trap")
+        assert await manager.execute_plugin(plugin, "kept", b"a value") == b""
         with pytest.raises(ExecutionFailed, match="twice returned the code 42"):
             await manager.execute_plugin(plugin, "twice")
         request = json.dumps({"url": f"http://127.0.0.1:{site.port}/", "headers": {"x-mine": "1"}})
@@ -100,6 +103,20 @@ async def test_a_function_that_is_not_granted_is_named_while_loading(tmp_path: P
     async with managed(tmp_path, "extends: maximum\n") as manager:
         with pytest.raises(InvalidFormat, match=r"imports what nobody provides: extism:host/user\.shout"):
             await manager.load_plugin(write_manifest(tmp_path))
+
+
+@live
+async def test_a_folder_with_the_same_settings(tmp_path: Path) -> None:
+    """A plugin.json says the same in its section wasm.extism."""
+    write_manifest(tmp_path)
+    extism = {"modules": {"numbers": "numbers.wasm"}, "max_var_bytes": 0}
+    about = {"id": "folder", "version": "1.0.0", "format": "wasm", "entry": "main.wasm"}
+    (tmp_path / "plugin.json").write_text(json.dumps({**about, "wasm": {"extism": extism}}))
+    async with managed(tmp_path, "extends: maximum\nhost_functions: [shout]\n") as manager:
+        plugin = await manager.load_plugin(tmp_path)
+        assert await manager.execute_plugin(plugin, "shout", "hello") == b"HELLO"
+        with pytest.raises(ExecutionFailed, match="turns variables off"):
+            await manager.execute_plugin(plugin, "keep", b"x")
 
 
 @live
