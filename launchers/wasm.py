@@ -4,11 +4,12 @@
 warmed. A child compiles its own plugin, inside the jail.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
-from .wasm_abi import Abi, Declined, Function, Guest, command, extism, foreign, frys_bytes, numeric
+from .wasm_abi import Abi, Declined, Function, Guest, command, component, extism, foreign, frys_bytes, numeric
 from .wasm_engine import Engine, Instance, Module
 from .wasm_extism import Extism
 from .wasm_link import Linked
@@ -104,7 +105,7 @@ def park() -> None:
     engine.compile(_warm_up()).close()
 
 
-def load(artifact: Artifact) -> "Plugin":
+def load(artifact: Artifact) -> "Plugin | component.Plugin":
     """Compile a module, start an instance of it, and bind what it exports.
 
     Raises:
@@ -117,6 +118,8 @@ def load(artifact: Artifact) -> "Plugin":
         raise BadArtifact(f"the entry file {artifact.entry!r} is not among the plugin's files")
     foreign.refuse_header(code)
     engine, wasi = _runtime()
+    if foreign.is_component(code):
+        return _started(lambda: component.load(artifact, engine, code))
     compiled = engine.compile(code)
     foreign.refuse(compiled)
     abi = extism if extism.OPTION in artifact.options else _recognise(compiled)
@@ -130,8 +133,13 @@ def load(artifact: Artifact) -> "Plugin":
     if abi is None:
         raise BadArtifact("the module exports no function, so there is nothing to call")
     engine.trim()
+    return _started(lambda: Plugin(artifact, abi, module, wasi))
+
+
+def _started[T](start: Callable[[], T]) -> T:
+    """Start a plugin; what its start function does wrong is the file's fault."""
     try:
-        return Plugin(artifact, abi, module, wasi)
+        return start()
     except LimitReached as failure:
         if failure.resource == "memory":
             raise

@@ -483,7 +483,6 @@ def test_garbage_collected_objects_count_as_memory():
         (b"\0asm\1\0\0", "end-of-file"),
         (b"\0asm\1\0\0\0", "exports no function"),
         (b"\0asm\2\0\0\0", "unknown version"),
-        (b"\0asm\x0d\0\1\0", "component"),
         (b"(module)", "text"),
         (b"\x7fELF\2\1\1\0", "begins with"),
         (b"export function f() {}", "begins with"),
