@@ -8,13 +8,13 @@
 
 Imports only go down these layers (``make check`` holds it):
 
-    cli, daemon, cluster                                  what a person or a machine starts
+    cli, daemon, cluster, testing                         what a person or a machine starts
     manager                                               the one front door
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
-    keyvalue, http_broker                                 what plugins keep; HTTP for those who may
+    keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest                                       manifests of Extism's, as metadata and modules
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible

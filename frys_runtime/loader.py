@@ -4,7 +4,6 @@ What was checked is what runs: nothing can change a sealed memory file, and nobo
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import stat
@@ -15,6 +14,7 @@ import msgspec
 
 from . import extism_manifest
 from .errors import ConfigError, InvalidFormat, LoadFailed
+from .linux import memory_file
 from .linux.bpf import MACHINE
 from .metadata import MAX_BYTES as MAX_METADATA_BYTES, Format, Metadata, parse_metadata
 
@@ -25,8 +25,6 @@ MAX_SIZE: Final = 256 << 20
 _MAX_DEPTH: Final = 32
 _CHUNK: Final = 1 << 20
 _HEAD: Final = 64
-_MFD_NOEXEC_SEAL: Final = 8
-_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 _SUFFIXES: Final = {
     ".wasm": Format.WASM,
@@ -349,7 +347,7 @@ class _Collector:
     def __init__(self, name: str, *, folder: bool) -> None:
         self._name = name
         self._folder = folder
-        self._fd = _memory_file()
+        self._fd = memory_file.create("frys-plugin")
         self._files: list[BundleFile] = []
         self.digests: dict[str, str] = {}
         self._end = 0
@@ -383,7 +381,7 @@ class _Collector:
         start, digest = self._end, hashlib.sha256()
         for chunk in chunks:
             digest.update(chunk)
-            self._end += _write(self._fd, chunk)
+            self._end += memory_file.write(self._fd, chunk)
         if self._end > MAX_SIZE:
             raise LoadFailed(self._name, f"it has more than {MAX_SIZE >> 20} MiB")
         self._files.append(BundleFile(path, start, self._end - start))
@@ -391,7 +389,7 @@ class _Collector:
 
     def seal(self, metadata: Metadata) -> Bundle:
         """Hand over the memory file, unchangeable from here on, once the entry is what it should be."""
-        fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, _SEALS)
+        memory_file.seal(self._fd)
         if metadata.entry:
             self._check_entry(metadata)
         bundle = Bundle(metadata, self._name, self._fd, tuple(self._files), self.digests)
@@ -417,23 +415,6 @@ class _Collector:
         found = check(os.pread(self._fd, file.size if whole else min(file.size, _HEAD), file.offset))
         if found:
             raise InvalidFormat(self._where(file.path), _NAMES[kind], found)
-
-
-def _memory_file() -> int:
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        return os.memfd_create("frys-plugin", flags | _MFD_NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return os.memfd_create("frys-plugin", flags)  # before Linux 6.3
-
-
-def _write(fd: int, data: bytes) -> int:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-    return len(data)
 
 
 # Each check says what stands there instead, or nothing when all is well.

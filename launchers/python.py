@@ -22,6 +22,8 @@ import random
 import sys
 from typing import Any
 
+from frys_runtime.linux import libc
+
 from . import python_library
 from .artifact import Artifact
 from .codec import pack, unpack
@@ -67,6 +69,12 @@ _OPENED = (
     ),
     *("_uuid", "pyexpat"),
 )
+# What extension modules of the package index may link against (PEP 600, without its libraries for screens)
+# and would not find: a plugin sees no folder of libraries. The dynamic linker takes what is loaded already.
+_LIBRARIES = (
+    *("libdl.so.2", "libgcc_s.so.1", "libm.so.6", "libpthread.so.0", "libresolv.so.2", "librt.so.1"),
+    *("libstdc++.so.6", "libutil.so.1", "libz.so.1"),
+)
 # What a subinterpreter gets of ours; it sees none of our files.
 _INSIDE = (
     *("artifact", "codec", "failures", "host", "serve", "values"),
@@ -108,6 +116,9 @@ def prepare() -> None:
     for name in _OPENED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    for name in _LIBRARIES:
+        with contextlib.suppress(OSError):
+            libc.keep_library(name)
     _Shared.library = collect([_IMMORTALISE, *(f"{__package__}.{name}" for name in _INSIDE)])
     _Shared.library_code = compiled(python_library.__name__)
     sys.meta_path.insert(2, _Shared.library)

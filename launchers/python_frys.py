@@ -134,13 +134,13 @@ class Response:
 
     Attributes:
         status: The status code; one that stands for an error raises nothing.
-        headers: By their names in lower case.
+        headers: By their names in lower case; ``set-cookie`` is a list.
         body: The content.
     """
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def __init__(self, status: int, headers: "dict[str, Any]", body: bytes) -> None:
         self.status = status
         self.headers = headers
         self.body = body
@@ -189,9 +189,10 @@ def call(plugin: str, function: str, *args: Value) -> Value:
     return value
 
 
-def emit(event_type: str, data: Value = None) -> None:
-    """Tell everybody who listens that something happened."""
-    _ask("emit", event_type, data)
+def emit(event_type: str, data: Value = None) -> int:
+    """Tell everybody who listens that something happened; gives how many that are."""
+    count: int = _ask("emit", event_type, data)
+    return count
 
 
 def host(name: str, *args: Value) -> Value:

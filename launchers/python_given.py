@@ -53,7 +53,7 @@ class Logging(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        vars(module)["lastResort"] = _handler(self._host)
+        vars(module)["lastResort"] = _handler(self._host, vars(module)["lastResort"])
 
 
 def logging_spec(host: Host) -> ModuleSpec | None:
@@ -66,19 +66,27 @@ def logging_spec(host: Host) -> ModuleSpec | None:
     return None
 
 
-def _handler(host: Host) -> "Any":
+def _handler(host: Host, printing: "Any") -> "Any":
     import logging
 
     class HostHandler(logging.Handler):
-        """Writes records to the host's log."""
+        """Writes records to the host's log; prints them, as Python would, where that is not granted."""
+
+        granted = True
 
         def emit(self, record: "LogRecord") -> None:
-            try:
-                host.ask("log", _level(record.levelno), f"{record.name}: {self.format(record)}")
-            except HostRefused as refusal:
-                sys.stderr.write(f"{record.getMessage()} (not logged: {refusal.message})\n")
-            except Exception:  # the plugin's arguments do not fit, or their __str__ fails
-                self.handleError(record)
+            if self.granted:
+                try:
+                    host.ask("log", _level(record.levelno), f"{record.name}: {self.format(record)}")
+                    return
+                except HostRefused as refusal:
+                    # Each refusal is an event and a line of the audit log.
+                    self.granted = refusal.reason != "permission"
+                except Exception:  # the record's arguments do not fit it, or their __str__ fails
+                    self.handleError(record)
+                    return
+            if record.levelno >= printing.level:
+                printing.handle(record)
 
     return HostHandler()
 

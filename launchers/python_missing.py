@@ -2,7 +2,7 @@
 
 import sys
 
-from .python_sources import Sources
+from .python_sources import TOO_LATE, Sources
 
 _MAX_CHAIN = 8
 
@@ -15,12 +15,12 @@ def hint(error: ImportError, sources: Sources, *, late: bool) -> str:
         sources: The plugin's modules.
         late: The plugin is loaded.
     """
-    name = error.name if type(error.name) is str else ""
     advice = _unsupported(error, sources)
-    if late and not advice and _needs_a_file(error, name, sources):
-        advice = "no file can be opened after loading: import it at the top of the plugin"
-    if not advice and isinstance(error, ModuleNotFoundError) and name:
-        advice = _undeclared(name, sources) or _foreign(name, sources)
+    if not advice and isinstance(error, ModuleNotFoundError) and type(error.name) is str:
+        if late and error.name in sys.stdlib_module_names:
+            advice = TOO_LATE
+        else:
+            advice = _undeclared(error.name, sources) or _foreign(error.name, sources)
     return f" ({advice})" if advice else ""
 
 
@@ -30,35 +30,22 @@ def _unsupported(error: BaseException, sources: Sources) -> str:
     for _ in range(_MAX_CHAIN):
         if cause is None or not sources.unsupported:
             return ""
-        if isinstance(cause, ImportError) and cause.name in sources.unsupported and cause is not error:
-            return cause.msg
+        if isinstance(cause, ImportError) and cause.name in sources.unsupported:
+            return cause.msg if cause.msg not in str(error) else ""
         cause = cause.__cause__ if cause.__cause__ is not None else cause.__context__
     return ""
-
-
-def _needs_a_file(error: ImportError, name: str, sources: Sources) -> bool:
-    """Part of the standard library cannot be kept in memory, and no extension module of a plugin."""
-    if isinstance(error, ModuleNotFoundError):
-        return name in sys.stdlib_module_names
-    if not sources.owns(name) or type(error.path) is not str:
-        return False
-    try:
-        open(error.path, "rb").close()
-    except OSError:
-        return True
-    return False
 
 
 def _undeclared(name: str, sources: Sources) -> str:
     """The file is there, in a folder that nobody named."""
     inner = name.replace(".", "/")
     for path in sources.files:
-        for end in (f"/{inner}/__init__.py", f"/{inner}.py"):
-            folder = path.removesuffix(end)
-            if folder != path and f"{folder}/" not in sources.bases:
-                return (
-                    f'{path} is there: "python": {{"paths": ["{folder}"]}} in plugin.json makes it importable'
-                )
+        folder = path.removesuffix(f"/{inner}.py")
+        if folder == path and path.endswith(".py"):
+            folder = path.partition(f"/{inner}/")[0]
+        if folder != path and f"{folder}/" not in sources.bases:
+            declared = f'"python": {{"paths": ["{folder}"]}}'
+            return f"{path} is there: {declared} in plugin.json makes it importable"
     return ""
 
 

@@ -8,7 +8,6 @@ import errno
 import sys
 from types import CoroutineType, FunctionType
 
-from . import python_frys
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
 from .python_missing import hint
@@ -155,7 +154,8 @@ class Program(Plugin):
 
 
 def _is_ours(frame: "FrameType") -> bool:
-    ours = frame.f_globals is globals() or frame.f_globals is vars(python_frys)
+    module = frame.f_globals.get("__name__")
+    ours = type(module) is str and module.startswith(f"{__package__}.")
     return ours or frame.f_code.co_filename.startswith("<frozen importlib")
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 else:
     Loader = object
 
+TOO_LATE = "no file can be opened after loading; import it at the top of the plugin"
+
 
 class Sources(Loader):
     """Finds and loads the plugin's own modules in memory; an entry of ``sys.meta_path``.
@@ -55,9 +57,9 @@ class Sources(Loader):
         vendored: Any = artifact.options.get("paths", [])
         own = own_base(artifact.entry, artifact.files)
         self.bases = [own, *(f"{path}/" for path in vendored)]
+        *above, last = artifact.entry.removeprefix(own).removesuffix(".py").replace(".", "_").split("/")
+        self.entry = ".".join(above if last == "__init__" else [*above, last])
         # A plugin json.py may well import the real json; a folder with an __init__.py has no name.
-        self.entry = artifact.entry.removeprefix(own).removesuffix(".py").removesuffix("__init__")
-        self.entry = self.entry.strip("/").replace(".", "_").replace("/", ".")
         if self.entry in sys.stdlib_module_names | RESERVED or not self.entry:
             self.entry = "plugin"
         self._above = "plugin" if artifact.entry == "__init__.py" else ""
@@ -235,12 +237,24 @@ class _Extension(ExtensionFileLoader):
             return super().create_module(spec)
         except ImportError as error:
             # CPython's words, the same from 3.12 to 3.15.
-            if "subinterpreters" not in str(error):
+            if "subinterpreters" in str(error):
+                self._unsupported.add(spec.name)
+                reason = (
+                    'does not support subinterpreters; "interpreter": "main" in plugin.json lets the plugin '
+                    "run outside of one"
+                )
+            elif not _can_be_opened(self.path):
+                reason = f"cannot be loaded now: {TOO_LATE}"
+            else:
                 raise
-            self._unsupported.add(spec.name)
             raise ImportError(
-                f"the extension module {spec.name} does not support subinterpreters; "
-                '"interpreter": "main" in plugin.json lets the plugin run outside of one',
-                name=spec.name,
-                path=self.path,
+                f"the extension module {spec.name} {reason}", name=spec.name, path=self.path
             ) from None
+
+
+def _can_be_opened(path: str) -> bool:
+    try:
+        open(path, "rb").close()
+    except OSError:
+        return False
+    return True

@@ -99,10 +99,33 @@ def prepare() -> None:
     plugin.close()
 
 
+def fingerprint() -> str:
+    """What decides the compiled form of a module, besides the module and the processor."""
+    engine, _ = _runtime()
+    return engine.fingerprint
+
+
 def park() -> None:
     """Touch in a waiting child the pages that compiling writes to; loading then takes half the time."""
     engine, _ = _runtime()
     engine.compile(_warm_up()).close()
+
+
+def compile_into(artifact: Artifact) -> int:
+    """Compile a module or a component into the artifact's room, and run nothing of it.
+
+    Returns:
+        Bytes of the compiled form; 0 when it has no room there.
+
+    Raises:
+        BadArtifact: It is neither.
+    """
+    code = artifact.files[artifact.entry]
+    foreign.refuse_header(code)
+    engine, _ = _runtime()
+    if foreign.is_component(code):
+        return component.compile_into(engine, code, artifact.room)
+    return engine.compile(code).leave(artifact.room)
 
 
 def load(artifact: Artifact) -> "Plugin | component.Plugin":
@@ -120,7 +143,7 @@ def load(artifact: Artifact) -> "Plugin | component.Plugin":
     engine, wasi = _runtime()
     if foreign.is_component(code):
         return _started(lambda: component.load(artifact, engine, code))
-    compiled = engine.compile(code)
+    compiled = engine.revive(artifact.compiled) if artifact.compiled else engine.compile(code)
     foreign.refuse(compiled)
     abi = extism if extism.OPTION in artifact.options else _recognise(compiled)
     if abi is extism:

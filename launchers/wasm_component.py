@@ -49,6 +49,10 @@ class Signature(NamedTuple):
 class Component:
     """A compiled component.
 
+    Args:
+        code: The component.
+        compiled: What :meth:`leave` left of it in another process; empty when there is nothing.
+
     Attributes:
         imports: The names of what it imports.
         exports: Functions by their path: the name of the interface (empty for the component itself), and
@@ -58,11 +62,13 @@ class Component:
         BadArtifact: wasmtime does not accept it.
     """
 
-    def __init__(self, engine: Engine, code: memoryview) -> None:
+    def __init__(self, engine: Engine, code: memoryview, compiled: memoryview) -> None:
         self._engine, lib = engine, engine.lib
-        component, start = ffi.new("wasmtime_component_t **"), ffi.from_buffer("uint8_t[]", code)
-        # SAFETY: wasmtime reads len(code) bytes and keeps no reference to them.
-        error = lib.wasmtime_component_new(engine.engine, start, len(code), component)
+        component, content = ffi.new("wasmtime_component_t **"), compiled or code
+        make = lib.wasmtime_component_deserialize if compiled else lib.wasmtime_component_new
+        # SAFETY: wasmtime reads len(content) bytes and keeps no reference to them. Why it may trust a
+        # compiled form stands at Engine.revive.
+        error = make(engine.engine, ffi.from_buffer("uint8_t[]", content), len(content), component)
         if error:
             raise BadArtifact(f"this is no valid WebAssembly component: {engine.take_error(error)}")
         self._component: Pointer = component[0]
@@ -168,6 +174,10 @@ class Component:
         ok = self._take(out) if lib.wasmtime_component_result_type_ok(of, out) else None
         err = self._take(out) if lib.wasmtime_component_result_type_err(of, out) else None
         return Type(kind, (ok, err))
+
+    def leave(self, room: memoryview) -> int:
+        """Leave the compiled form for another process, if there is room; how many bytes it has."""
+        return self._engine.leave(self._engine.lib.wasmtime_component_serialize, self._component, room)
 
     def instantiate(self, memory_limit: int) -> "ComponentInstance":
         """Make a fresh instance.

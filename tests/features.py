@@ -158,6 +158,13 @@ def bwrap() -> Reason:
     return _run(["bwrap", "--ro-bind", "/", "/", "true"])
 
 
+def pip() -> Reason:
+    """A package index answers pip."""
+    with tempfile.TemporaryDirectory(prefix="frys-pip-") as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+        return _run([*command, "tomlkit"])
+
+
 PROBES: dict[str, Callable[[], Reason]] = {
     probe.__name__: functools.cache(probe)
     for probe in (
@@ -173,6 +180,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         uml,
         gcc,
         bwrap,
+        pip,
     )
 }
 

@@ -82,6 +82,15 @@ def ptrace_me() -> None:
     check("ptrace", _libc.ptrace(ctypes.c_long(0), ctypes.c_long(0), None, None))
 
 
+def keep_library(name: str) -> None:
+    """Load a shared library for good, so that what needs it later finds it among the loaded, without a file.
+
+    Raises:
+        OSError: The machine has no such library.
+    """
+    ctypes.CDLL(name)  # ctypes never unloads one
+
+
 def set_name(name: str) -> None:
     """Set the name that ps(1) and top(1) show for this thread, at most 15 bytes."""
     buffer = ctypes.create_string_buffer(name.encode()[:15])

@@ -28,7 +28,7 @@ def load(artifact: Artifact, engine: Engine, code: memoryview) -> "Plugin":
         BadArtifact: It is none, imports something, or exports nothing to call.
         Failure: Its start failed, or it asks for more memory than it may have.
     """
-    component = Component(engine, code)
+    component = Component(engine, code, artifact.compiled)
     if component.imports:
         named = ", ".join(component.imports[:_SHOWN])
         raise BadArtifact(
@@ -39,6 +39,15 @@ def load(artifact: Artifact, engine: Engine, code: memoryview) -> "Plugin":
         raise BadArtifact("the component exports no function, so there is nothing to call")
     engine.trim()
     return Plugin(engine, component, artifact.memory_limit)
+
+
+def compile_into(engine: Engine, code: memoryview, room: memoryview) -> int:
+    """Compile a component into ``room``, and run nothing of it; how many bytes that took, or 0.
+
+    Raises:
+        BadArtifact: It is none.
+    """
+    return Component(engine, code, memoryview(b"")).leave(room)
 
 
 class Plugin:

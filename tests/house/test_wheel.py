@@ -77,8 +77,9 @@ def test_wheel_claims_one_name(wheel):
 
 
 def test_wheel_contains_every_module_and_policy(wheel):
-    """Each Python file and policy of the repository is in the wheel, as is the marker of type information."""
+    """Each Python file, policy and file of type information is in the wheel, as is the marker of the last."""
     expected = {"frys_runtime/py.typed"}
+    expected |= {f"frys_runtime/launchers/types/{file.name}" for file in (ROOT / "launchers/types").iterdir()}
     for package, path in _packages_on_disk().items():
         shipped = [*path.glob("*.py"), *path.glob("*.yaml")]
         expected |= {f"{package.replace('.', '/')}/{file.name}" for file in shipped}
@@ -105,6 +106,20 @@ def test_installed_package_is_complete(installed):
 def test_installed_command_runs(installed):
     """The command `frys` is there and knows its version."""
     assert _version() in _run([installed / "bin" / "frys", "--version"], cwd="/")
+
+
+@pytest.mark.needs_userns
+@pytest.mark.needs_landlock
+@pytest.mark.needs_seccomp_notify
+def test_pytest_finds_its_plugin(installed, tmp_path):
+    """Its fixtures are there without a line of configuration, and run a plugin with what is installed."""
+    (tmp_path / "plugin.py").write_text("def f(): return 1\n")
+    (tmp_path / "test_it.py").write_text(
+        "def test(frys_plugin): assert frys_plugin('plugin.py').call('f') == 1\n"
+    )
+    command = [installed / "bin" / "python", "-m", "pytest", "-W", "error", "--frys-isolation", "high"]
+
+    assert "1 passed" in _run(command, cwd=tmp_path)
 
 
 def test_repository_root_is_not_importable():
