@@ -4,7 +4,10 @@
 
 A function of an interface ``ns:pkg/iface`` is ``func`` where no other has that name, and always
 ``iface.func`` and ``ns:pkg/iface#func``. A ``result`` that comes back as ``err`` is the function's failure;
-the instance lives on then. A component that imports anything is refused: WASI preview 2 is not there yet.
+the instance lives on then.
+
+A component that imports anything is refused. wasmtime's own WASI preview 2 starts threads and an epoll loop
+(tokio) at the first write to stdout, which no plugin process may after loading; another is not there yet.
 """
 
 from functools import partial

@@ -318,6 +318,18 @@ def test_nothing_is_lost_over_many_calls(echo):
     assert max(work() for _ in range(4)) - before < 4 << 20
 
 
+def test_compiled_form_of_another_process_is_the_same():
+    """What one process leaves of a component, another one runs without compiling."""
+    code = component(lift("same", "two", '(param "v" string) (result string)'))
+    files, room = {"a.wasm": memoryview(code)}, memoryview(bytearray(1 << 20))
+    size = wasm.compile_into(Artifact("tester", "a.wasm", files, room=room))
+    assert 0 < size <= len(room)
+    plugin = wasm.load(Artifact("tester", "a.wasm", files, compiled=room[:size].toreadonly()))
+
+    assert plugin("same", ["größe"]) == "größe"
+    assert wasm.compile_into(Artifact("tester", "a.wasm", files, room=room[:100])) == 0
+
+
 # ---- names
 
 
