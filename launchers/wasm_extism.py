@@ -57,9 +57,8 @@ class Kernel:
             BadValue: The output lies outside the memory.
         """
         _, _, address, length, error = _STATE.unpack(self._ledger.read(0, STATE_SIZE))
-        if error:
-            return b"", self._text(error)
-        return self.memory.read(address, length) if length else b"", ""
+        text = self._text(error) if error else ""
+        return self.memory.read(address, length) if length and not text else b"", text
 
     def error(self) -> str:
         """What the plugin left as its error; empty when there is none."""

@@ -9,7 +9,6 @@ Source: https://extism.org/docs/concepts/manifest and the Extism project's host 
 """
 
 from functools import partial
-from typing import Any
 
 from ..artifact import Artifact, Value
 from ..failures import BadArguments, BadArtifact, HostRefused, PluginRaised
@@ -87,9 +86,9 @@ class ExtismModule(Linked):
 
 def bind(guest: Guest) -> dict[str, Function]:
     """Bind every exported function that needs no parameter."""
-    module: Any = guest.module
-    extism: Extism = module.extism
-    session = extism.session  # that of this instance, now; a function is bound when it is first called
+    module = guest.module
+    assert isinstance(module, ExtismModule)
+    extism, session = module.extism, module.extism.session  # later calls may find another one's session
     return {
         name: Function(
             partial(_bind, extism, session, guest.instance, name, signature), '(input: bytes = b"") -> bytes'

@@ -416,6 +416,13 @@ def test_failures(function, message, lives):
     assert plugin("count", [])[0] == (2 if lives else 1)
 
 
+def test_an_error_that_is_no_block_is_none():
+    """As for Extism: without a text there is no error, and the output counts."""
+    plugin = load(build('(func (export "f") (call $error_set (i64.const 24)) (call $give (call $copy)))'))
+
+    assert plugin("f", [b"fine"]) == b"fine"
+
+
 # ---- starting
 
 
