@@ -7,15 +7,38 @@ warmed. A child compiles its own plugin, inside the jail.
 from collections.abc import Callable
 from functools import cache
 
+from . import wasm_inspect
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
-from .wasm_abi import Abi, Declined, Function, Guest, command, component, extism, foreign, frys_bytes, numeric
+from .wasm_abi import (
+    Abi,
+    Declined,
+    Function,
+    Guest,
+    assemblyscript,
+    bindgen,
+    command,
+    component,
+    extism,
+    foreign,
+    frys_bytes,
+    numeric,
+)
 from .wasm_engine import Engine, Instance, Module
 from .wasm_extism import Extism
+from .wasm_inspect import Inspector, facts
 from .wasm_link import Linked
-from .wasm_wasi import Program, Wasi
+from .wasm_wasi import Program, Wasi, surroundings
 
-_ABIS: tuple[Abi, ...] = (extism, command, frys_bytes, numeric)
+_EXTISM = "Extism plugin"
+_ABIS: dict[str, Abi] = {
+    _EXTISM: extism,
+    "WASI command": command,
+    "Frys bytes ABI": frys_bytes,
+    "wasm-bindgen": bindgen,
+    "AssemblyScript": assemblyscript,
+    "numeric functions": numeric,
+}
 _INITIALIZE = "_initialize"
 # A trap at ``unreachable`` with less than this part of the memory limit left is what a failed
 # allocation looks like: allocators ask for more than a page, and the compilers' runtimes abort so.
@@ -65,6 +88,7 @@ _WARM_UP_EXTISM = b"""(module
 @cache
 def _runtime() -> tuple[Engine, Wasi]:
     engine = Engine()
+    bindgen.glue(engine)
     return engine, Wasi(engine)
 
 
@@ -128,7 +152,7 @@ def compile_into(artifact: Artifact) -> int:
     return engine.compile(code).leave(artifact.room)
 
 
-def load(artifact: Artifact) -> "Plugin | component.Plugin":
+def load(artifact: Artifact) -> "Plugin | component.Plugin | Inspector":
     """Compile a module, start an instance of it, and bind what it exports.
 
     Raises:
@@ -141,15 +165,22 @@ def load(artifact: Artifact) -> "Plugin | component.Plugin":
         raise BadArtifact(f"the entry file {artifact.entry!r} is not among the plugin's files")
     foreign.refuse_header(code)
     engine, wasi = _runtime()
+    inspects = artifact.options.get(wasm_inspect.FUNCTION) is True
     if foreign.is_component(code):
+        if inspects:
+            return Inspector(component.facts(engine, code))
         return _started(lambda: component.load(artifact, engine, code))
     compiled = engine.revive(artifact.compiled) if artifact.compiled else engine.compile(code)
     foreign.refuse(compiled)
-    abi = extism if extism.OPTION in artifact.options else _recognise(compiled)
+    name = _EXTISM if extism.OPTION in artifact.options else _recognise(compiled)
+    abi = _ABIS.get(name)
+    if abi is not None and hasattr(abi, "offer"):
+        abi.offer(artifact, compiled)
+    if inspects:
+        return Inspector(facts(compiled, abi, name, _extism().offers() if abi is extism else {}))
+    module: Module | Linked = compiled
     if abi is extism:
-        module: Module | Linked = extism.ExtismModule(engine, _extism(), artifact, compiled)
-    else:
-        module = compiled
+        module = extism.ExtismModule(engine, _extism(), artifact, compiled)
     missing = module.missing_imports()
     if missing:
         raise BadArtifact(f"the module imports what Frys does not offer: {', '.join(missing)}")
@@ -171,8 +202,8 @@ def _started[T](start: Callable[[], T]) -> T:
         raise BadArtifact(f"start function trapped: {failure.message}", failure.detail) from None
 
 
-def _recognise(module: Module) -> Abi | None:
-    return next((abi for abi in _ABIS if abi.recognises(module)), None)
+def _recognise(module: Module) -> str:
+    return next((name for name, abi in _ABIS.items() if abi.recognises(module)), "")
 
 
 class Plugin:
@@ -185,7 +216,16 @@ class Plugin:
         deadline: Set by the serving loop, and kept by the host alone.
     """
 
-    __slots__ = ("_abi", "_artifact", "_functions", "_instance", "_module", "_wasi", "deadline")
+    __slots__ = (
+        "_abi",
+        "_artifact",
+        "_functions",
+        "_instance",
+        "_module",
+        "_surroundings",
+        "_wasi",
+        "deadline",
+    )
 
     def __init__(self, artifact: Artifact, abi: Abi, module: Module | Linked, wasi: Wasi) -> None:
         self.deadline = 0.0
@@ -195,6 +235,7 @@ class Plugin:
         self._wasi = wasi
         self._instance: Instance | None = None
         self._functions: dict[str, Function] = {}
+        self._surroundings = surroundings(artifact)
         self._start()
 
     def functions(self) -> dict[str, str]:
@@ -231,7 +272,10 @@ class Plugin:
         self._module.close()
 
     def _start(self) -> Instance:
-        self._wasi.program = Program([self._artifact.plugin_id.encode()])
+        arguments, environment, tree = self._surroundings
+        self._wasi.program = Program(arguments, environment=environment, tree=tree)
+        if hasattr(self._abi, "offer"):
+            self._abi.offer(self._artifact, self._module)
         instance = self._module.instantiate(self._artifact.memory_limit)
         try:
             if self._abi not in (command, extism) and self._module.exports.get(_INITIALIZE) == ((), ()):

@@ -162,6 +162,10 @@ class Extism:
         for name, (signature, function) in served.items():
             engine.define(ENV, name, signature, function)
 
+    def offers(self) -> dict[tuple[str, str], FunctionType | str]:
+        """What the kernel offers to plugins."""
+        return {(ENV, name): kind for name, kind in self.kernel.exports.items() if name not in HIDDEN}
+
     def _config_get(self, _caller: Caller, slots: Pointer) -> int:
         kernel = self.session.kernel
         key = _text(kernel.take(slots[0].u64, "a key of its config"))

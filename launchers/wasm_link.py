@@ -28,6 +28,9 @@ class Linked:
         hidden: Exports of shared modules that are for the host alone.
         functions: Host functions by namespace and name.
 
+    Attributes:
+        main: The main module.
+
     Raises:
         BadArtifact: An import that nobody provides, or modules that need each other in a circle.
     """
@@ -41,7 +44,7 @@ class Linked:
         hidden: frozenset[str],
         functions: dict[tuple[str, str], tuple[FunctionType, HostFunction]],
     ) -> None:
-        self._engine, self._main, self._own = engine, main, beside
+        self._engine, self.main, self._own = engine, main, beside
         self._beside = shared | beside
         self._offers = {
             (namespace, name): kind
@@ -64,7 +67,7 @@ class Linked:
 
     def functions(self) -> dict[str, FunctionType]:
         """Return the exported functions of the main module and their types."""
-        return self._main.functions()
+        return self.main.functions()
 
     def missing_imports(self) -> list[str]:
         """Describe nothing: what was missing has been refused."""
@@ -73,7 +76,7 @@ class Linked:
     def _missing(self) -> list[str]:
         offers = self._engine.host_types | self._offers
         found: dict[str, None] = {}
-        for module in (self._main, *self._beside.values()):
+        for module in (self.main, *self._beside.values()):
             for (namespace, name), kind in module.imports:
                 if offers.get((namespace, name)) != kind:
                     found[f"{namespace}.{name} ({describe(kind)})"] = None
@@ -125,7 +128,7 @@ class Linked:
                     )
                 if self._beside[name].exports.get(_INITIALIZE) == ((), ()):
                     beside[name].entry(_INITIALIZE, ((), ())).run()
-            instance = self._start(store, linker, self._main)
+            instance = self._start(store, linker, self.main)
         except BaseException:
             store.close()
             raise
@@ -148,5 +151,5 @@ class Linked:
     def close(self) -> None:
         """Free the linker and the modules."""
         self._engine.lib.wasmtime_linker_delete(self._linker)
-        for module in (self._main, *self._own.values()):
+        for module in (self.main, *self._own.values()):
             module.close()

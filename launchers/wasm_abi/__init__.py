@@ -49,22 +49,28 @@ class Guest:
 
     Attributes:
         artifact: The plugin it came from.
-        module: The compiled module, or several that are linked.
+        module: The compiled module.
+        linked: The same with modules beside it, where there are some.
         instance: The instance that the bound functions run in.
         wasi: The host functions of WASI preview 1.
     """
 
-    __slots__ = ("artifact", "instance", "module", "wasi")
+    __slots__ = ("artifact", "instance", "linked", "module", "wasi")
 
     def __init__(self, artifact: Artifact, module: Module | Linked, instance: Instance, wasi: Wasi) -> None:
         self.artifact = artifact
-        self.module = module
+        self.module = module.main if isinstance(module, Linked) else module
+        self.linked = module if isinstance(module, Linked) else None
         self.instance = instance
         self.wasi = wasi
 
 
 class Abi(Protocol):
     """What every module of this package offers.
+
+    ``offer(artifact, module)`` is there, too, where modules import more than WASI: it is called before each
+    start of an instance, and defines what they import. ``provides(module, name, type)`` then tells which of
+    these imports do more than fail with their name.
 
     Attributes:
         FRESH_INSTANCE: Whether every call gets an instance of its own.

@@ -53,6 +53,23 @@ def compile_into(engine: Engine, code: memoryview, room: memoryview) -> int:
     return Component(engine, code, memoryview(b"")).leave(room)
 
 
+def facts(engine: Engine, code: memoryview) -> dict[str, Value]:
+    """What a component is made of, for ``frys inspect``; the form is that of ``wasm_inspect.facts``.
+
+    Raises:
+        BadArtifact: It is none.
+    """
+    found = Component(engine, code, memoryview(b""))
+    imports: list[Value] = [
+        {"module": name, "name": "", "type": "component import", "provided": False} for name in found.imports
+    ]
+    exports: list[Value] = [
+        {"name": f"{interface}#{name}" if interface else name, "type": _text(signature)}
+        for (interface, name), signature in found.exports.items()
+    ]
+    return {"abi": "component", "imports": imports, "exports": exports, "memories": {}}
+
+
 class Plugin:
     """A loaded component; a trap ends its instance, and the next call starts afresh.
 

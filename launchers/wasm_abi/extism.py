@@ -86,7 +86,7 @@ class ExtismModule(Linked):
 
 def bind(guest: Guest) -> dict[str, Function]:
     """Bind every exported function that needs no parameter."""
-    module = guest.module
+    module = guest.linked
     assert isinstance(module, ExtismModule)
     extism, session = module.extism, module.extism.session  # later calls may find another one's session
     return {
