@@ -18,7 +18,7 @@ from .linux import memory_file
 from .linux.bpf import MACHINE
 from .metadata import MAX_BYTES as MAX_METADATA_BYTES, Format, Metadata, parse_metadata
 
-MAX_FILES: Final = 4096
+MAX_FILES: Final = 16384
 MAX_SIZE: Final = 256 << 20
 """Bytes of all files of one plugin."""
 
@@ -30,6 +30,7 @@ _SUFFIXES: Final = {
     ".wasm": Format.WASM,
     ".js": Format.JAVASCRIPT,
     ".mjs": Format.JAVASCRIPT,
+    ".cjs": Format.JAVASCRIPT,
     ".so": Format.NATIVE,
     ".py": Format.PYTHON,
 }
