@@ -39,6 +39,7 @@ _ABIS: dict[str, Abi] = {
     "AssemblyScript": assemblyscript,
     "numeric functions": numeric,
 }
+_OPTIONS = ("arguments", "environ", "functions", extism.OPTION, wasm_inspect.FUNCTION)
 _INITIALIZE = "_initialize"
 # A trap at ``unreachable`` with less than this part of the memory limit left is what a failed
 # allocation looks like: allocators ask for more than a page, and the compilers' runtimes abort so.
@@ -157,13 +158,14 @@ def load(artifact: Artifact) -> "Plugin | component.Plugin | Inspector":
 
     Raises:
         BadArtifact: It is no module, needs what Frys does not offer, follows an ABI that is not
-            supported yet, or its start function failed.
+            supported yet, or its start function failed; or ``plugin.json`` says what nobody understands.
         LimitReached: It asks for more memory than it may have.
     """
     code = artifact.files.get(artifact.entry)
     if code is None:
         raise BadArtifact(f"the entry file {artifact.entry!r} is not among the plugin's files")
     foreign.refuse_header(code)
+    _refuse_unknown(artifact.options)
     engine, wasi = _runtime()
     inspects = artifact.options.get(wasm_inspect.FUNCTION) is True
     if foreign.is_component(code):
@@ -200,6 +202,13 @@ def _started[T](start: Callable[[], T]) -> T:
         raise BadArtifact(f"start function trapped: {failure.message}") from None
     except PluginRaised as failure:
         raise BadArtifact(f"start function trapped: {failure.message}", failure.detail) from None
+
+
+def _refuse_unknown(options: dict[str, Value]) -> None:
+    unknown = min(options.keys() - set(_OPTIONS), default=None)
+    if unknown is not None:
+        known = ", ".join(key for key in _OPTIONS if key != wasm_inspect.FUNCTION)
+        raise BadArtifact(f'"wasm" in plugin.json has the unknown key {unknown!r}; it may have: {known}')
 
 
 def _recognise(module: Module) -> str:
