@@ -24,10 +24,12 @@ from .wasm_abi import (
     frys_bytes,
     numeric,
 )
-from .wasm_engine import Engine, Instance, Module
+from .wasm_engine import Engine
 from .wasm_extism import Extism
 from .wasm_inspect import Inspector, facts
+from .wasm_instance import Instance
 from .wasm_link import Linked
+from .wasm_module import Module
 from .wasm_wasi import Program, Wasi, surroundings
 
 _EXTISM = "Extism plugin"
@@ -133,7 +135,7 @@ def fingerprint() -> str:
 def park() -> None:
     """Touch in a waiting child the pages that compiling writes to; loading then takes half the time."""
     engine, _ = _runtime()
-    engine.compile(_warm_up()).close()
+    Module.compile(engine, _warm_up()).close()
 
 
 def compile_into(artifact: Artifact) -> int:
@@ -150,7 +152,7 @@ def compile_into(artifact: Artifact) -> int:
     engine, _ = _runtime()
     if foreign.is_component(code):
         return component.compile_into(engine, code, artifact.room)
-    return engine.compile(code).leave(artifact.room)
+    return Module.compile(engine, code).leave(artifact.room)
 
 
 def load(artifact: Artifact) -> "Plugin | component.Plugin | Inspector":
@@ -172,7 +174,7 @@ def load(artifact: Artifact) -> "Plugin | component.Plugin | Inspector":
         if inspects:
             return Inspector(component.facts(engine, code))
         return _started(lambda: component.load(artifact, engine, code))
-    compiled = engine.revive(artifact.compiled) if artifact.compiled else engine.compile(code)
+    compiled = Module.revive(engine, artifact.compiled) if artifact.compiled else Module.compile(engine, code)
     foreign.refuse(compiled)
     name = _EXTISM if extism.OPTION in artifact.options else _recognise(compiled)
     abi = _ABIS.get(name)

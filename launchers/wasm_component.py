@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .failures import BadArtifact, LimitReached, PluginRaised
-from .wasm_engine import Engine, Pointer, Store, ffi
+from .wasm_engine import Engine
+from .wasm_instance import Store
+from .wasm_library import Pointer, ffi
 
 _INSTANCE, _FUNCTION = 1, 3  # kinds of items
 _NO_STACK = "call stack exhausted"

@@ -12,9 +12,13 @@ from functools import partial
 from .failures import BadValue, HostRefused, LimitReached, PluginRaised
 from .host import Host
 from .values import Value
-from .wasm_engine import Caller, Engine, FunctionType, HostFunction, Instance, Module, Pointer
+from .wasm_engine import Engine, HostFunction
 from .wasm_extism_http import Http
 from .wasm_extism_kernel import KERNEL, STATE_SIZE
+from .wasm_instance import Instance
+from .wasm_library import FunctionType, Pointer
+from .wasm_memory import Caller
+from .wasm_module import Module
 
 ENV = "extism:host/env"
 HIDDEN = frozenset({"memory", "ledger", "begin"})
@@ -146,7 +150,7 @@ class Extism:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.kernel: Module = engine.compile(memoryview(engine.assemble(KERNEL)))
+        self.kernel: Module = Module.compile(engine, memoryview(engine.assemble(KERNEL)))
         self.session: Session
         served: dict[str, tuple[FunctionType, HostFunction]] = {
             "config_get": (_ALLOC, self._config_get),

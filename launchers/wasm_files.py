@@ -10,7 +10,7 @@ Specification: https://github.com/WebAssembly/WASI/blob/wasi-0.1/preview1/docs.m
 import struct
 from collections.abc import Callable, Mapping
 
-from .wasm_engine import Memory
+from .wasm_memory import Memory
 
 type FileCall = Callable[..., int]
 

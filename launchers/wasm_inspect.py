@@ -3,7 +3,8 @@
 from .artifact import Value
 from .failures import NoSuchFunction
 from .wasm_abi import Abi
-from .wasm_engine import FunctionType, Module, describe
+from .wasm_library import FunctionType
+from .wasm_module import Module, describe
 
 FUNCTION = "inspect"
 PAGE = 1 << 16

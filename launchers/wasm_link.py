@@ -1,16 +1,10 @@
 """Several modules that are linked to each other by name and live in one store."""
 
 from .failures import BadArtifact
-from .wasm_engine import (
-    Engine,
-    FunctionType,
-    HostFunction,
-    Instance,
-    Module,
-    Pointer,
-    Store,
-    describe,
-)
+from .wasm_engine import Engine, HostFunction
+from .wasm_instance import Instance, Store
+from .wasm_library import FunctionType, Pointer
+from .wasm_module import Module, describe
 
 _INITIALIZE = "_initialize"
 

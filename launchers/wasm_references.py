@@ -7,7 +7,8 @@ the reference gone, or its store is freed.
 import itertools
 
 from .failures import LimitReached
-from .wasm_engine import Engine, Pointer, ffi
+from .wasm_engine import Engine
+from .wasm_library import Pointer, ffi
 
 _MOST_VALUES = 1 << 15
 _EXTERNREF = 6  # WASMTIME_EXTERNREF of wasmtime/val.h

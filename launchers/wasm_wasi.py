@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from . import wasm_files
 from .artifact import Artifact
 from .failures import BadArtifact, BadValue, HostRefused, LimitReached, PluginRaised
-from .wasm_engine import Caller, Engine, HostFunction, Memory, Pointer
+from .wasm_engine import Engine, HostFunction
+from .wasm_library import Pointer
+from .wasm_memory import Caller, Memory
 
 type Call = Callable[..., int]
 type Environment = Callable[[], list[bytes]]

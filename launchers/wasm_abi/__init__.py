@@ -9,8 +9,9 @@ from typing import Protocol
 
 from ..artifact import Artifact, Value
 from ..failures import PluginRaised
-from ..wasm_engine import Instance, Module
+from ..wasm_instance import Instance
 from ..wasm_link import Linked
+from ..wasm_module import Module
 from ..wasm_wasi import Wasi
 
 type Call = Callable[[list[Value]], Value]

@@ -15,7 +15,10 @@ from functools import partial
 
 from ..artifact import Artifact, Value
 from ..failures import BadArguments, BadArtifact, BadValue, LimitReached, PluginRaised
-from ..wasm_engine import Caller, FunctionType, HostFunction, Memory, Module, Pointer, describe
+from ..wasm_engine import HostFunction
+from ..wasm_library import FunctionType, Pointer
+from ..wasm_memory import Caller, Memory
+from ..wasm_module import Module, describe
 from ..wasm_wasi import STDERR
 from . import Call, Function, Guest
 from .bindgen_values import lay_out, lift, list_of, lower, type_of

@@ -17,7 +17,9 @@ from functools import cache, partial
 
 from ..artifact import Artifact, Value
 from ..failures import BadArguments, BadValue, Failure, PluginRaised
-from ..wasm_engine import Engine, FunctionType, Module, describe
+from ..wasm_engine import Engine
+from ..wasm_library import FunctionType
+from ..wasm_module import Module, describe
 from . import Call, Declined, Function, Guest
 from .bindgen_describe import decode
 from .bindgen_glue import TABLE_START, Glue, belongs, choose

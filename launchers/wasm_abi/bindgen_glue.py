@@ -9,7 +9,10 @@ import re
 import struct
 
 from ..failures import LimitReached, PluginRaised
-from ..wasm_engine import Caller, Engine, FunctionType, HostFunction, Module, Pointer
+from ..wasm_engine import Engine, HostFunction
+from ..wasm_library import FunctionType, Pointer
+from ..wasm_memory import Caller
+from ..wasm_module import Module
 from ..wasm_references import References
 from .bindgen_imports import FUNCTIONS, Import
 from .bindgen_world import UNDEFINED, World

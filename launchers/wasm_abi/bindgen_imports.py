@@ -13,7 +13,7 @@ from typing import Any
 
 from ..artifact import Value
 from ..failures import BadValue, LimitReached, PluginRaised
-from ..wasm_engine import Caller
+from ..wasm_memory import Caller
 from .bindgen_world import UNDEFINED, Thrown, View, World
 
 type Import = tuple[str, str, Callable[..., Any]]

@@ -4,7 +4,8 @@ Source: crates/shared/src/lib.rs of https://github.com/wasm-bindgen/wasm-bindgen
 ``Name`` is exported as ``name_m``; ``__wbg_name_free`` tells that there is such a struct.
 """
 
-from ..wasm_engine import FunctionType, Module, describe
+from ..wasm_library import FunctionType
+from ..wasm_module import Module, describe
 from .bindgen_values import lay_out
 from .types import Signature, Types
 

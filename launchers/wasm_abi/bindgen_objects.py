@@ -2,11 +2,16 @@
 
 from ..artifact import Value
 from ..failures import BadArguments, LimitReached
-from ..wasm_engine import Entry, FunctionType, Memory
+from ..wasm_instance import Entry
 from . import Guest
 from .bindgen_glue import Glue
 from .bindgen_imports import as_object
 from .bindgen_results import UNTOUCHED
+
+TYPE_CHECKING = False  # only annotations need what follows
+if TYPE_CHECKING:
+    from ..wasm_library import FunctionType
+    from ..wasm_memory import Memory
 
 _STRIPPED = "__wbindgen_export"
 _MASK = 0xFFFFFFFF

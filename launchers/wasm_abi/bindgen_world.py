@@ -3,8 +3,12 @@
 from collections.abc import Callable
 
 from ..failures import LimitReached
-from ..wasm_engine import Memory, Pointer
+from ..wasm_memory import Memory
 from ..wasm_wasi import STDERR, Program
+
+TYPE_CHECKING = False  # only annotations need what follows
+if TYPE_CHECKING:
+    from ..wasm_library import Pointer
 
 type Allocate = Callable[[int, int], int]
 

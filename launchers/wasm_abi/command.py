@@ -8,7 +8,8 @@ program's exception; what it wrote to stderr goes to the plugin's log, and its e
 
 from ..artifact import Value
 from ..failures import BadArguments
-from ..wasm_engine import FunctionType, Module
+from ..wasm_library import FunctionType
+from ..wasm_module import Module
 from ..wasm_wasi import Exit, Program
 from . import Function, Guest
 

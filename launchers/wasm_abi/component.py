@@ -15,7 +15,8 @@ from functools import partial
 from ..artifact import Artifact, Value
 from ..failures import BadArguments, BadArtifact, Failure, NoSuchFunction
 from ..wasm_component import RESULT, Component, ComponentInstance, Signature
-from ..wasm_engine import Engine, Pointer, ffi
+from ..wasm_engine import Engine
+from ..wasm_library import Pointer, ffi
 from . import Call, Declined, Function
 from .component_lift import lifting
 from .component_lower import lowering

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ..artifact import Value
 from ..wasm_component import ENUM, FLAGS, LIST, OPTION, RECORD, RESULT, STRING, TUPLE, VARIANT, Type
-from ..wasm_engine import Pointer, ffi
+from ..wasm_library import Pointer, ffi
 from .component_types import CHAR, INSIDE, SCALARS, SLOT, is_bytes, refuse_handle, refuse_nested
 
 type Lift = Callable[[Pointer], Value]

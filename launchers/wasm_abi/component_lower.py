@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ..artifact import Value
 from ..failures import BadArguments
 from ..wasm_component import ENUM, FLAGS, LIST, OPTION, RECORD, RESULT, STRING, TUPLE, VARIANT, Type
-from ..wasm_engine import Pointer, ffi
+from ..wasm_library import Pointer, ffi
 from .component_types import (
     BOOL,
     CHAR,

@@ -13,7 +13,7 @@ Handles (own, borrow, stream, future, error-context) cannot leave a component: w
 """
 
 from ..wasm_component import ENUM, FLAGS, LIST, OPTION, RECORD, RESULT, STRING, TUPLE, VARIANT, Type
-from ..wasm_engine import ffi
+from ..wasm_library import ffi
 
 BOOL, U8, F32, F64, CHAR = 0, 5, 9, 10, 11
 # By the kind of a type: its name, the kind of its values, and their member. The two kinds differ below 12.

@@ -12,10 +12,13 @@ from functools import partial
 
 from ..artifact import Artifact, Value
 from ..failures import BadArguments, BadArtifact, HostRefused, PluginRaised
-from ..wasm_engine import Engine, FunctionType, HostFunction, Instance, Module
+from ..wasm_engine import Engine, HostFunction
 from ..wasm_extism import ENV, HIDDEN, Extism, Kernel, Session
 from ..wasm_extism_http import Http
+from ..wasm_instance import Instance
+from ..wasm_library import FunctionType
 from ..wasm_link import Linked
+from ..wasm_module import Module
 from ..wasm_wasi import MODULE as WASI, Exit
 from . import Call, Declined, Function, Guest, extism_options
 
@@ -55,7 +58,7 @@ class ExtismModule(Linked):
                 "returns an i32 or nothing"
             )
         self._options = extism_options.read(artifact)
-        beside = {name: engine.compile(code) for name, code in self._options.modules.items()}
+        beside = {name: Module.compile(engine, code) for name, code in self._options.modules.items()}
         imports = dict(pair for module in (main, *beside.values()) for pair in module.imports)
         self.extism, self._host = extism, artifact.host
         offers = _offers(extism, artifact, imports, {ENV, WASI, *beside})

@@ -4,7 +4,7 @@ They would fail anyway, at an unknown import or with wrong numbers; here the rea
 """
 
 from ..failures import BadArtifact
-from ..wasm_engine import Module
+from ..wasm_module import Module
 
 _MAGIC = b"\0asm"
 _CORE_MODULE, _COMPONENT = b"\x01\x00\x00\x00", b"\x0d\x00\x01\x00"

@@ -13,7 +13,8 @@ from functools import partial
 
 from ..artifact import Value
 from ..failures import BadArguments, LimitReached
-from ..wasm_engine import FunctionType, Module
+from ..wasm_library import FunctionType
+from ..wasm_module import Module
 from . import Call, Function, Guest, numeric
 
 FRESH_INSTANCE = False

@@ -9,7 +9,8 @@ from functools import partial
 
 from ..artifact import Value
 from ..failures import BadArguments
-from ..wasm_engine import FunctionType, Module, describe
+from ..wasm_library import FunctionType
+from ..wasm_module import Module, describe
 from . import Call, Function, Guest
 
 FRESH_INSTANCE = False

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import wasmtime
-from frys_runtime.launchers import wasm, wasm_engine
+from frys_runtime.launchers import wasm, wasm_library
 from frys_runtime.launchers.artifact import Artifact
 from frys_runtime.launchers.failures import (
     BadArguments,
@@ -737,7 +737,7 @@ def test_foreign_wasmtime_is_refused(tmp_path, monkeypatch, folders, reason):
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
 
     with pytest.raises(RuntimeError, match=reason):
-        wasm_engine.find_library()
+        wasm_library.find_library()
 
 
 def test_bindings_are_what_the_declarations_give(tmp_path):

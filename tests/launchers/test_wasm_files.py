@@ -255,7 +255,10 @@ def test_environment_and_arguments_of_plugin_json():
         ({"environ": {"A": 1}}, r"wasm\.environ\.A must be a string"),
         ({"environ": {"A=B": ""}}, "'A=B', which no variable can be called"),
         ({"environ": {"A": "\0"}}, "without NUL"),
-        ({"environment": {}}, "unknown key 'environment'; it may have: arguments, environ, functions, ext"),
+        (
+            {"environment": {}},
+            "unknown key 'environment'; it may have: arguments, environ, functions, extism",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(options, reason):
