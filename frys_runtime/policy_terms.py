@@ -225,6 +225,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
         }
         return frozenset(permission for permission, yes in given.items() if yes)
 
+    @property
+    def shown_while_serving(self) -> list[tuple[str, bool]]:
+        """The granted paths that it sees while it serves, each with whether it may write there."""
+        if self.after_load == "none":
+            return []
+        writable = {os.path.normpath(path): True for path in self.write}
+        return list(({os.path.normpath(path): False for path in self.read} | writable).items())
+
     def tightened(self, asked: Asked) -> "Policy":
         """The policy with a plugin's own limits where they are lower."""
         return self._limited(

@@ -381,6 +381,7 @@ class PluginSandbox:
             "size": bundle.size,
             "options": bundle.metadata.options,
             "exports": msgspec.to_builtins(bundle.metadata.exports),
+            "paths": self.confinement.policy.shown_while_serving,
             "memory": limits.memory,
             "stack": limits.stack,
             "compiled": offer.size,

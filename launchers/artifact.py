@@ -1,5 +1,7 @@
 """A verified plugin as its launcher sees it: bytes, never a path of the host."""
 
+from collections.abc import Sequence
+
 from .host import Host
 from .values import Value
 
@@ -25,14 +27,15 @@ class Artifact:
         memory_limit: Bytes that the plugin may use; the kernel enforces the same number.
         stack_limit: Bytes of C stack that an engine may use.
         exports: The types of its functions, as ``exports`` of ``plugin.json`` declares them.
+        paths: What its policy grants of the host's files while it serves, each with whether it may write.
         host: Whom the plugin may ask for services; by default one that refuses everything.
         compiled: What the engine made of the entry file in an earlier process; empty when there is nothing.
         room: Where that belongs, for a process that only makes it; else empty.
     """
 
     __slots__ = (
-        *("compiled", "entry", "exports", "files", "host", "memory_limit", "options", "plugin_id"),
-        *("room", "root", "stack_limit"),
+        *("compiled", "entry", "exports", "files", "host", "memory_limit", "options", "paths"),
+        *("plugin_id", "room", "root", "stack_limit"),
     )
 
     def __init__(
@@ -48,6 +51,7 @@ class Artifact:
         compiled: memoryview = _NOTHING,
         room: memoryview = _NOTHING,
         exports: dict[str, Value] | None = None,
+        paths: Sequence[tuple[str, bool]] = (),
     ) -> None:
         self.plugin_id = plugin_id
         self.entry = entry
@@ -57,6 +61,7 @@ class Artifact:
         self.memory_limit = memory_limit
         self.stack_limit = stack_limit
         self.exports = exports if exports is not None else {}
+        self.paths = paths
         self.host = host if host is not None else Host()
         self.compiled = compiled
         self.room = room

@@ -117,6 +117,7 @@ def _receive_plugin(lane: Lane, host: Host) -> Artifact:
         compiled,
         to_fill,
         details["exports"],
+        details["paths"],
     )
 
 

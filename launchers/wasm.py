@@ -30,7 +30,8 @@ from .wasm_inspect import Inspector, facts
 from .wasm_instance import Instance
 from .wasm_link import Linked
 from .wasm_module import Module
-from .wasm_wasi import Program, Wasi, surroundings
+from .wasm_program import Program, close, folders, surroundings
+from .wasm_wasi import Wasi
 
 _EXTISM = "Extism plugin"
 _ABIS: dict[str, Abi] = {
@@ -230,6 +231,7 @@ class Plugin:
     __slots__ = (
         "_abi",
         "_artifact",
+        "_folders",
         "_functions",
         "_instance",
         "_module",
@@ -247,7 +249,12 @@ class Plugin:
         self._instance: Instance | None = None
         self._functions: dict[str, Function] = {}
         self._surroundings = surroundings(artifact)
-        self._start()
+        self._folders = folders(artifact)
+        try:
+            self._start()
+        except BaseException:
+            close(self._folders)
+            raise
 
     def functions(self) -> dict[str, str]:
         """Return each callable function with its signature."""
@@ -281,10 +288,11 @@ class Plugin:
         """Free instance and module."""
         self._end()
         self._module.close()
+        close(self._folders)
 
     def _start(self) -> Instance:
-        arguments, environment, tree = self._surroundings
-        self._wasi.program = Program(arguments, environment=environment, tree=tree)
+        arguments, environment = self._surroundings
+        self._wasi.begin(Program(arguments, environment=environment, preopens=self._folders))
         if hasattr(self._abi, "offer"):
             self._abi.offer(self._artifact, self._module)
         instance = self._module.instantiate(self._artifact.memory_limit)
@@ -302,6 +310,7 @@ class Plugin:
         if self._instance is not None:
             self._instance.close()
             self._instance = None
+            self._wasi.program.files.close()
 
     def _explain(self, failure: Failure) -> Failure:
         if type(failure) is not PluginRaised:

@@ -2,7 +2,8 @@
 
 Not wasmtime's own WASI: that one starts a tokio runtime, hence threads, at the first sleep, and
 brings the machine's files and sockets. Here a call is one Python function that makes at most the system
-call it names. Files are those of the plugin (see ``wasm_files``); sockets and signals there are none.
+call it names, or a few for a path. Files are those of the plugin and those that its policy grants (see
+``wasm_files``); sockets and signals there are none.
 
 Specification: https://github.com/WebAssembly/WASI/blob/wasi-0.1/preview1/docs.md
 """
@@ -10,42 +11,39 @@ Specification: https://github.com/WebAssembly/WASI/blob/wasi-0.1/preview1/docs.m
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from . import wasm_files
-from .artifact import Artifact
-from .failures import BadArtifact, BadValue, HostRefused, LimitReached, PluginRaised
+from .failures import BadValue
 from .wasm_engine import Engine, HostFunction
+from .wasm_entry import (
+    BADF,
+    FAULT,
+    FDSTAT,
+    FILESTAT,
+    ILSEQ,
+    INVAL,
+    NOSYS,
+    NOTSOCK,
+    RIGHT_READ,
+    RIGHT_WRITE,
+    SPIPE,
+    SUCCESS,
+    WasiError,
+    error_number,
+)
+from .wasm_files import MAX_ITEMS, listed
 from .wasm_library import Pointer
 from .wasm_memory import Caller, Memory
+from .wasm_program import STDIN, Exit, Program
 
 type Call = Callable[..., int]
-type Environment = Callable[[], list[bytes]]
-type Buffers = Iterator[tuple[int, int]]
 
 MODULE = "wasi_snapshot_preview1"
-STDIN, STDOUT, STDERR = 0, 1, 2
-_SUCCESS, _AGAIN, _BADF, _FAULT, _INVAL, _IO, _ISDIR, _NOSYS, _NOTSOCK, _SPIPE = (
-    0,
-    6,
-    8,
-    21,
-    28,
-    29,
-    31,
-    52,
-    57,
-    70,
-)
-_MAX_ITEMS = 1024  # IOV_MAX of Linux; more buffers or subscriptions in one call are refused
 _LONGEST_SLEEP = 1e9  # seconds, because time.sleep() overflows; the deadline comes long before
-_STDERR_TAIL = 1 << 14
-_RIGHT_READ, _RIGHT_WRITE = 1 << 1, 1 << 6
 _CLOCKS = range(4)  # realtime, monotonic, CPU of process and of thread: the numbers of Linux, too
 _CLOCK_EVENT, _READ_EVENT = 0, 1
 _ABSOLUTE_TIME, _HANGUP = 1, 1
-_FDSTAT = struct.Struct("<BxHxxxxQQ")  # file type, flags, rights, rights of what it opens
-_FILESTAT = struct.Struct("<QQB7xQQQQQ")  # device, inode, file type, links, size, three times
 _SUBSCRIPTION = struct.Struct("<QB7xI4xQQH6x")  # user data, kind, clock or fd, timeout, precision, flags
 _EVENT = struct.Struct("<QHB5xQH6x")  # user data, error, kind, bytes, flags
 
@@ -80,68 +78,6 @@ _REFUSED = {
 }
 
 
-class Exit(PluginRaised):
-    """The program called ``proc_exit``.
-
-    Attributes:
-        code: Its exit code.
-    """
-
-    def __init__(self, code: int, detail: str = "") -> None:
-        super().__init__(f"exit code {code}", detail)
-        self.code = code
-
-
-class Program:
-    """What a running program has around it.
-
-    Attributes:
-        arguments: ``argv``, without the final NULs.
-        environment: ``NAME=value``, asked for when the program asks.
-        tree: The plugin's files, if the program may see them.
-        files: Those that it has open.
-        stdin: What it has not read yet.
-        stdout: What it wrote there, or ``None`` when that goes straight to file descriptor 1.
-        stderr_tail: The end of what it wrote there; all of it goes to file descriptor 2 at once.
-    """
-
-    def __init__(
-        self,
-        arguments: list[bytes],
-        stdin: bytes = b"",
-        stdout: bytearray | None = None,
-        max_stdout: int = 0,
-        environment: Environment | None = None,
-        tree: wasm_files.Tree | None = None,
-    ) -> None:
-        self.arguments = arguments
-        self.environment: Environment = environment if environment is not None else list
-        self.tree = tree
-        self.files = wasm_files.Descriptors(tree)
-        self.stdin = memoryview(stdin)
-        self.stdout = stdout
-        self.stderr_tail = b""
-        self.open_streams = {STDIN, STDOUT, STDERR}
-        self._max_stdout = max_stdout
-
-    def write(self, fd: int, data: bytes) -> int:
-        """Write to stdout or stderr and return how many bytes were taken.
-
-        Raises:
-            LimitReached: stdout is collected and has grown too large.
-            OSError: The real stream is closed or full.
-        """
-        if fd == STDOUT and self.stdout is not None:
-            if len(self.stdout) + len(data) > self._max_stdout:
-                size = len(self.stdout) + len(data)
-                raise LimitReached("output", "the program wrote too much to stdout", size)
-            self.stdout += data
-            return len(data)
-        if fd == STDERR:
-            self.stderr_tail = (self.stderr_tail + data)[-_STDERR_TAIL:]
-        return os.write(fd, data)
-
-
 class Wasi:
     """The host functions of preview 1, on behalf of one program.
 
@@ -159,13 +95,18 @@ class Wasi:
             parameters = tuple("i64" if kind == "I" else "i32" for kind in kinds)
             engine.define(MODULE, name, (parameters, () if name == "proc_exit" else ("i32",)), function)
 
+    def begin(self, program: Program) -> None:
+        """Let a program run, and close what the one before it left open."""
+        self.program.files.close()
+        self.program = program
+
     def _on_files(self, call: wasm_files.FileCall) -> Call:
         return lambda memory, *arguments: call(self.program.files, memory, *arguments)
 
     def _refuse(self, _memory: Memory, fd: int, *arguments: int) -> int:
         if not arguments:
-            return _NOSYS  # proc_raise, whose argument is a signal
-        return _NOTSOCK if fd in self.program.open_streams or fd in self.program.files.opened else _BADF
+            return NOSYS  # proc_raise, whose argument is a signal
+        return NOTSOCK if fd in self.program.open_streams or fd in self.program.files.opened else BADF
 
     def args_sizes_get(self, memory: Memory, count: int, size: int) -> int:
         """Store the number of arguments and the bytes that they need, NULs included."""
@@ -186,122 +127,107 @@ class Wasi:
     def clock_res_get(self, memory: Memory, clock: int, result: int) -> int:
         """Store the resolution of a clock: a nanosecond, as on Linux."""
         if clock not in _CLOCKS:
-            return _INVAL
+            return INVAL
         memory.write(result, _u64(1))
-        return _SUCCESS
+        return SUCCESS
 
     def clock_time_get(self, memory: Memory, clock: int, _precision: int, result: int) -> int:
         """Store the time of a clock in nanoseconds."""
         if clock not in _CLOCKS:
-            return _INVAL
+            return INVAL
         memory.write(result, _u64(time.clock_gettime_ns(clock)))
-        return _SUCCESS
+        return SUCCESS
 
     def fd_close(self, _memory: Memory, fd: int) -> int:
         """Close a stream for the program; the real one stays open."""
-        if self.program.files.opened.pop(fd, None) is not None:
-            return _SUCCESS
+        opened = self.program.files.opened.pop(fd, None)
+        if opened is not None:
+            opened.close()
+            return SUCCESS
         if fd not in self.program.open_streams:
-            return _BADF
+            return BADF
         self.program.open_streams.discard(fd)
-        return _SUCCESS
+        return SUCCESS
 
     def fd_fdstat_get(self, memory: Memory, fd: int, result: int) -> int:
         """Store what a stream can do. Its type is 0, unknown: no terminal, no file."""
         if fd in self.program.files.opened:
-            memory.write(result, wasm_files.fdstat(self.program.files, fd))
-            return _SUCCESS
+            memory.write(result, self.program.files.opened[fd].fdstat())
+            return SUCCESS
         if fd not in self.program.open_streams:
-            return _BADF
-        memory.write(result, _FDSTAT.pack(0, 0, _RIGHT_READ if fd == STDIN else _RIGHT_WRITE, 0))
-        return _SUCCESS
+            return BADF
+        memory.write(result, FDSTAT.pack(0, 0, RIGHT_READ if fd == STDIN else RIGHT_WRITE, 0))
+        return SUCCESS
 
-    def fd_fdstat_set_flags(self, _memory: Memory, fd: int, _flags: int) -> int:
+    def fd_fdstat_set_flags(self, memory: Memory, fd: int, flags: int) -> int:
         """Accept flags such as O_NONBLOCK, which change nothing here."""
-        known = fd in self.program.open_streams or fd in self.program.files.opened
-        return _SUCCESS if known else _BADF
+        if fd in self.program.open_streams:
+            return SUCCESS
+        return wasm_files.set_flags(self.program.files, memory, fd, flags)
 
     def fd_filestat_get(self, memory: Memory, fd: int, result: int) -> int:
         """Store the attributes of a stream: one link, everything else 0."""
         files = self.program.files
         if fd in files.opened:
-            memory.write(result, files.tree.attributes(files.opened[fd].path))
-            return _SUCCESS
+            memory.write(result, files.opened[fd].attributes())
+            return SUCCESS
         if fd not in self.program.open_streams:
-            return _BADF
-        memory.write(result, _FILESTAT.pack(0, 0, 0, 1, 0, 0, 0, 0))
-        return _SUCCESS
+            return BADF
+        memory.write(result, FILESTAT.pack(0, 0, 0, 1, 0, 0, 0, 0))
+        return SUCCESS
 
     def fd_seek(self, memory: Memory, fd: int, offset: int, whence: int, result: int) -> int:
         """Move the position of a file; a stream has none."""
         if fd in self.program.files.opened:
             return wasm_files.seek(self.program.files, memory, fd, offset, whence, result)
-        return _SPIPE if fd in self.program.open_streams else _BADF
+        return SPIPE if fd in self.program.open_streams else BADF
 
     def fd_tell(self, memory: Memory, fd: int, result: int) -> int:
         """Store the position of a file; a stream has none."""
         if fd in self.program.files.opened:
             return wasm_files.seek(self.program.files, memory, fd, 0, 1, result)
-        return _SPIPE if fd in self.program.open_streams else _BADF
+        return SPIPE if fd in self.program.open_streams else BADF
 
     def fd_read(self, memory: Memory, fd: int, buffers: int, count: int, result: int) -> int:
         """Read from stdin or a file into the listed buffers."""
         if fd in self.program.files.opened:
-            return self._read_file(memory, fd, buffers, count, None, result)
+            return wasm_files.read(self.program.files, memory, fd, buffers, count, None, result)
         if fd != STDIN or fd not in self.program.open_streams:
-            return _BADF
-        if count > _MAX_ITEMS:
-            return _INVAL
+            return BADF
         total = 0
-        for address, size in _buffers(memory, buffers, count):
+        for address, size in listed(memory, buffers, count):
             part = self.program.stdin[:size]
             memory.write(address, part)
             self.program.stdin = self.program.stdin[size:]
             total += len(part)
         memory.write(result, _u32(total))
-        return _SUCCESS
+        return SUCCESS
 
     def fd_pread(self, memory: Memory, fd: int, buffers: int, count: int, offset: int, result: int) -> int:
         """Read from a place in a file into the listed buffers."""
         if fd in self.program.files.opened:
-            return self._read_file(memory, fd, buffers, count, offset, result)
-        return _SPIPE if fd in self.program.open_streams else _BADF
-
-    def _read_file(
-        self, memory: Memory, fd: int, buffers: int, count: int, offset: int | None, result: int
-    ) -> int:
-        if count > _MAX_ITEMS:
-            return _INVAL
-        total = 0
-        for address, size in _buffers(memory, buffers, count):
-            place = None if offset is None else offset + total
-            part = self.program.files.read(fd, size, place)
-            if part is None:
-                return _ISDIR
-            memory.write(address, part)
-            total += len(part)
-        memory.write(result, _u32(total))
-        return _SUCCESS
+            return wasm_files.read(self.program.files, memory, fd, buffers, count, offset, result)
+        return SPIPE if fd in self.program.open_streams else BADF
 
     def fd_write(self, memory: Memory, fd: int, buffers: int, count: int, result: int) -> int:
-        """Write the listed buffers to stdout or stderr."""
+        """Write the listed buffers to stdout, stderr or a file."""
+        if fd in self.program.files.opened:
+            return wasm_files.write(self.program.files, memory, fd, buffers, count, None, result)
         if fd == STDIN or fd not in self.program.open_streams:
-            return _BADF
-        if count > _MAX_ITEMS:
-            return _INVAL
+            return BADF
         total = 0
-        for address, size in _buffers(memory, buffers, count):
+        for address, size in listed(memory, buffers, count):
             taken = self.program.write(fd, memory.read(address, size)) if size else 0
             total += taken
             if taken < size:
                 break
         memory.write(result, _u32(total))
-        return _SUCCESS
+        return SUCCESS
 
     def poll_oneoff(self, memory: Memory, subscriptions: int, events: int, count: int, result: int) -> int:
         """Wait for the first of several events. Streams are always ready, so only clocks wait."""
-        if not 0 < count <= _MAX_ITEMS:
-            return _INVAL
+        if not 0 < count <= MAX_ITEMS:
+            return INVAL
         ready: list[bytes] = []
         alarms: list[tuple[int, int]] = []
         for user_data, kind, subject, timeout, _, flags in _SUBSCRIPTION.iter_unpack(
@@ -311,22 +237,22 @@ class Wasi:
                 passed = time.clock_gettime_ns(subject) if flags & _ABSOLUTE_TIME else 0
                 alarms.append((max(timeout - passed, 0), user_data))
             elif kind == _CLOCK_EVENT:
-                ready.append(_EVENT.pack(user_data, _INVAL, kind, 0, 0))
+                ready.append(_EVENT.pack(user_data, INVAL, kind, 0, 0))
             elif subject in self.program.files.opened:
-                ready.append(_EVENT.pack(user_data, _SUCCESS, kind, 1, 0))
+                ready.append(_EVENT.pack(user_data, SUCCESS, kind, 1, 0))
             elif subject not in self.program.open_streams:
-                ready.append(_EVENT.pack(user_data, _BADF, kind, 0, 0))
+                ready.append(_EVENT.pack(user_data, BADF, kind, 0, 0))
             else:
                 left = len(self.program.stdin)
                 ended = _HANGUP if kind == _READ_EVENT and not left else 0
-                ready.append(_EVENT.pack(user_data, _SUCCESS, kind, left, ended))
+                ready.append(_EVENT.pack(user_data, SUCCESS, kind, left, ended))
         first = min(alarms)[0] if alarms and not ready else 0
         if first:
             time.sleep(min(first / 1e9, _LONGEST_SLEEP))
-        ready += [_EVENT.pack(data, _SUCCESS, _CLOCK_EVENT, 0, 0) for delay, data in alarms if delay <= first]
+        ready += [_EVENT.pack(data, SUCCESS, _CLOCK_EVENT, 0, 0) for delay, data in alarms if delay <= first]
         memory.write(events, b"".join(ready))
         memory.write(result, _u32(len(ready)))
-        return _SUCCESS
+        return SUCCESS
 
     def proc_exit(self, _memory: Memory, code: int) -> int:
         """End the program.
@@ -339,13 +265,13 @@ class Wasi:
     def random_get(self, memory: Memory, address: int, size: int) -> int:
         """Store random bytes from the kernel."""
         if address + size > len(memory):
-            return _FAULT
+            return FAULT
         memory.write(address, os.urandom(size))
-        return _SUCCESS
+        return SUCCESS
 
     def sched_yield(self, _memory: Memory) -> int:
         """Do nothing: nobody else runs in this process."""
-        return _SUCCESS
+        return SUCCESS
 
 
 def _adapt(function: Call, kinds: str) -> HostFunction:
@@ -355,12 +281,14 @@ def _adapt(function: Call, kinds: str) -> HostFunction:
         arguments = [slots[index].u64 if is_wide else slots[index].u32 for index, is_wide in enumerate(wide)]
         try:
             return function(caller.memory(), *arguments)
+        except WasiError as error:
+            return error.number
+        except OSError as error:
+            return error_number(error)
+        except UnicodeDecodeError:
+            return ILSEQ
         except BadValue:
-            return _FAULT
-        except BlockingIOError:
-            return _AGAIN
-        except OSError:
-            return _IO
+            return FAULT
 
     return adapted
 
@@ -368,7 +296,7 @@ def _adapt(function: Call, kinds: str) -> HostFunction:
 def _sizes(memory: Memory, texts: list[bytes], count: int, size: int) -> int:
     memory.write(count, _u32(len(texts)))
     memory.write(size, _u32(sum(map(len, texts)) + len(texts)))
-    return _SUCCESS
+    return SUCCESS
 
 
 def _texts(memory: Memory, texts: list[bytes], pointers: int, at: int) -> int:
@@ -376,63 +304,7 @@ def _texts(memory: Memory, texts: list[bytes], pointers: int, at: int) -> int:
         memory.write(pointers + 4 * index, _u32(at))
         memory.write(at, text + b"\0")
         at += len(text) + 1
-    return _SUCCESS
-
-
-def surroundings(artifact: Artifact) -> tuple[list[bytes], Environment, wasm_files.Tree | None]:
-    """What a program of this plugin has around it: its first arguments, its environment, its files.
-
-    ``plugin.json`` names arguments and variables (``"wasm": {"arguments": [...], "environ": {...}}``); the
-    values of the plugin's configuration are variables, too, and count more. A plugin that is a single
-    file has no folder.
-
-    Raises:
-        BadArtifact: plugin.json says something else there.
-    """
-    arguments, environ = artifact.options.get("arguments", []), artifact.options.get("environ", {})
-    if not isinstance(arguments, list) or not isinstance(environ, dict):
-        raise BadArtifact(
-            "plugin.json: wasm.arguments must be a list, and wasm.environ an object, of strings"
-        )
-    first = [artifact.plugin_id.encode(), *(_setting("wasm.arguments", value) for value in arguments)]
-    given = {name: _setting(f"wasm.environ.{name}", value) for name, value in environ.items()}
-    for name in given:
-        if not name or "=" in name or "\0" in name:
-            raise BadArtifact(f"plugin.json: wasm.environ has {name!r}, which no variable can be called")
-    found: list[list[bytes]] = []
-
-    def environment() -> list[bytes]:
-        if not found:
-            found.append(
-                [name.encode() + b"=" + value for name, value in (given | _configured(artifact)).items()]
-            )
-        return found[0]
-
-    return first, environment, wasm_files.Tree(artifact.files) if len(artifact.files) > 1 else None
-
-
-def _setting(where: str, value: object) -> bytes:
-    if not isinstance(value, str) or "\0" in value:
-        raise BadArtifact(f"plugin.json: {where} must be a string without NUL characters")
-    return value.encode()
-
-
-def _configured(artifact: Artifact) -> dict[str, bytes]:
-    try:
-        config = artifact.host.ask("config")
-    except HostRefused:
-        return {}
-    if not isinstance(config, dict):
-        return {}
-    return {
-        name: str(value).encode()
-        for name, value in config.items()
-        if isinstance(value, str | int | float) and "=" not in name and "\0" not in f"{name}{value}"
-    }
-
-
-def _buffers(memory: Memory, address: int, count: int) -> Buffers:
-    return struct.iter_unpack("<II", memory.read(address, 8 * count))
+    return SUCCESS
 
 
 def _u32(value: int) -> bytes:

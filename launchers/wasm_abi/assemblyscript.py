@@ -19,7 +19,7 @@ from ..wasm_engine import HostFunction
 from ..wasm_library import FunctionType, Pointer
 from ..wasm_memory import Caller, Memory
 from ..wasm_module import Module, describe
-from ..wasm_wasi import STDERR
+from ..wasm_program import STDERR
 from . import Call, Function, Guest
 from .bindgen_values import lay_out, lift, list_of, lower, type_of
 from .types import SIZES, Signature, Types, of_artifact

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ..failures import LimitReached
 from ..wasm_memory import Memory
-from ..wasm_wasi import STDERR, Program
+from ..wasm_program import STDERR, Program
 
 TYPE_CHECKING = False  # only annotations need what follows
 if TYPE_CHECKING:

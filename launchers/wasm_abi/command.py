@@ -10,7 +10,7 @@ from ..artifact import Value
 from ..failures import BadArguments
 from ..wasm_library import FunctionType
 from ..wasm_module import Module
-from ..wasm_wasi import Exit, Program
+from ..wasm_program import Exit, Program
 from . import Function, Guest
 
 FRESH_INSTANCE = True
@@ -38,7 +38,7 @@ def bind(guest: Guest) -> dict[str, Function]:
         arguments = [*before.arguments, *map(_argument, args)]
         output = bytearray()
         most = guest.artifact.memory_limit // _OUTPUT_SHARE
-        guest.wasi.program = Program(arguments, stdin, output, most, before.environment, before.tree)
+        guest.wasi.begin(Program(arguments, stdin, output, most, before.environment, before.preopens))
         try:
             start()
         except Exit as end:

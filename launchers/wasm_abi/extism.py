@@ -19,7 +19,8 @@ from ..wasm_instance import Instance
 from ..wasm_library import FunctionType
 from ..wasm_link import Linked
 from ..wasm_module import Module
-from ..wasm_wasi import MODULE as WASI, Exit
+from ..wasm_program import Exit
+from ..wasm_wasi import MODULE as WASI
 from . import Call, Declined, Function, Guest, extism_options
 
 FRESH_INSTANCE = False

