@@ -3,6 +3,7 @@
 import functools
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import wasmtime
@@ -19,6 +20,44 @@ def compile_fixture(name: str) -> bytes:
 def compile_text(text: str) -> bytes:
     """Assemble a module from its text."""
     return bytes(wasmtime.wat2wasm(text))
+
+
+def rename_imports(code: bytes, names: dict[tuple[str, str], tuple[str, str]]) -> bytes:
+    """Have a module import functions of the same types under other names (binary format, section 2)."""
+    start, size, body = next(section for section in _sections(code) if code[section[0]] == 2)
+    content = code[body : body + size]
+    for old, new in names.items():
+        assert content.count(_names(*old)) == 1
+        content = content.replace(_names(*old), _names(*new))
+    return code[: start + 1] + _leb(len(content)) + content + code[body + size :]
+
+
+def _sections(code: bytes) -> Iterator[tuple[int, int, int]]:
+    """Where each section starts, how long its content is, and where that starts."""
+    at = 8
+    while at < len(code):
+        size = shift = 0
+        start, at = at, at + 1
+        while True:
+            byte, at = code[at], at + 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        yield start, size, at
+        at += size
+
+
+def _names(*names: str) -> bytes:
+    return b"".join(_leb(len(name)) + name.encode() for name in names)
+
+
+def _leb(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
 
 
 def compile_c(name: str, directory: Path) -> Path | None:

@@ -166,7 +166,7 @@ def test_folders_are_made_moved_and_removed(program, folders):
 
 @pytest.mark.parametrize("room", [4096, 64, 40])
 def test_folder_is_listed(program, folders, room):
-    """All names with their kinds, however little room there is at a time; later ones, too, when asked again."""
+    """All names with their kinds, however little room there is; later ones, too, when asked again."""
     (folders / "shown" / "link").symlink_to("words")
     listed = [(b".", 3), (b"..", 3), (b"link", 7), (b"sub", 3), (b"words", 4)]
     assert program.names(SHOWN, room) == listed

@@ -4,6 +4,7 @@ import itertools
 import mmap
 import re
 
+import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
@@ -383,6 +384,18 @@ def test_grants_open_what_they_name():
     assert "network_namespace" not in network.require
     assert "socket" in names(network.syscalls["native"].serve)
     assert MAXIMUM.granted(SandboxConfig()) == MAXIMUM
+
+
+def test_shown_while_serving():
+    """What is granted, each once and writable if it is anywhere; nothing where serving shows no files."""
+    paths = ("/srv/in", "/srv/both", "/srv/both:rw", "/srv/out/:rw")
+
+    shown = HIGH.granted(SandboxConfig(allowed_paths=paths)).shown_while_serving
+
+    assert shown == [("/srv/in", False), ("/srv/both", True), ("/srv/out", True)]
+    assert HIGH.shown_while_serving == MAXIMUM.shown_while_serving == []
+    closed = msgspec.structs.replace(HIGH, after_load="none", read=("/srv/in",))
+    assert closed.shown_while_serving == []
 
 
 @pytest.mark.parametrize("path", ["srv", "/", "/srv/../etc", "/proc", "/sys/kernel:rw", "/plugin/x", ""])
