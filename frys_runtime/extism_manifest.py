@@ -185,9 +185,14 @@ def _permissions(manifest: _Manifest) -> frozenset[Permission]:
 
 
 def _options(manifest: _Manifest, sources: dict[str, Source]) -> dict[str, Any]:
-    """The section ``wasm.extism`` of a ``plugin.json``. Without ``allowed_hosts`` Extism allows none."""
+    """The section ``wasm.extism`` of a ``plugin.json``. What it does not allow by name, Extism does not."""
     numbers = {
         key: value for key, value in msgspec.structs.asdict(manifest.memory).items() if value is not None
     }
     modules = {name: source.file for name, source in sources.items() if name != _MAIN}
-    return {**numbers, "modules": modules, "allowed_hosts": list(manifest.allowed_hosts or ())}
+    return {
+        **numbers,
+        "modules": modules,
+        "allowed_hosts": list(manifest.allowed_hosts or ()),
+        "allowed_paths": manifest.allowed_paths or {},
+    }

@@ -249,7 +249,8 @@ class Plugin:
         self._instance: Instance | None = None
         self._functions: dict[str, Function] = {}
         self._surroundings = surroundings(artifact)
-        self._folders = folders(artifact)
+        wanted = module.paths if isinstance(module, extism.ExtismModule) else None
+        self._folders = folders(artifact, wanted)
         try:
             self._start()
         except BaseException:

@@ -44,21 +44,29 @@ _MOST_LINKS = 40  # as in Linux, path_resolution(7)
 _FLAGS = ((APPEND, os.O_APPEND), (DSYNC, os.O_DSYNC), (SYNC, os.O_SYNC))
 _KINDS = {stat.S_IFDIR: DIRECTORY, stat.S_IFREG: REGULAR, stat.S_IFLNK: LINK}
 _WORD = (1 << 64) - 1
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a pipe is not waited for
 
 
-def preopen(path: str, writable: bool) -> "Preopened | None":
-    """Open a granted folder; ``None`` for what is not there, or is no folder.
+def preopen(path: str, writable: bool, below: str = "") -> "Preopened | None":
+    """Open a granted folder, or one below it; ``None`` for what is not there, or is no folder.
 
     Raises:
         OSError: It cannot be opened for another reason.
+        WasiError: What is below it leads out of it.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        granted = Preopened(os.open(path, _LIST), writable)
+        if not below:
+            return granted
+        try:
+            with _Place(granted.fd, os.fsencode(below), True) as place:
+                return Preopened(os.open(place.name, _LIST | os.O_NOFOLLOW, dir_fd=place.fd), writable)
+        finally:
+            granted.end()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
-    return Preopened(fd, writable)
 
 
 class _Granted(Entry):

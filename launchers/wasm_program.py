@@ -6,13 +6,14 @@ from collections.abc import Callable
 from . import wasm_granted, wasm_tree
 from .artifact import Artifact
 from .failures import BadArtifact, HostRefused, LimitReached, PluginRaised
-from .wasm_entry import Entry
+from .wasm_entry import Entry, WasiError
 from .wasm_files import Descriptors, Preopens
 
 type Environment = Callable[[], list[bytes]]
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 _STDERR_TAIL = 1 << 14
+_READ_ONLY = "ro:"  # as in Extism's manifests
 
 
 class Exit(PluginRaised):
@@ -108,26 +109,59 @@ def surroundings(artifact: Artifact) -> tuple[list[bytes], Environment]:
     return first, environment
 
 
-def folders(artifact: Artifact) -> list[tuple[bytes, Entry]]:
+def folders(artifact: Artifact, names: dict[str, str] | None = None) -> list[tuple[bytes, Entry]]:
     """The folders that a program of this plugin finds open: its own, then those that its policy grants.
 
-    A plugin that is a single file has no folder of its own. What is granted and is not there is not found.
+    A plugin that is a single file has no folder of its own.
+
+    Args:
+        artifact: The plugin.
+        names: What the plugin wants of what is granted, ``ro:`` before what it only reads, each with the name
+            for it; ``None`` for everything that is there under its own name.
 
     Raises:
-        BadArtifact: A granted folder cannot be opened.
+        BadArtifact: It wants what is not granted, or a granted folder cannot be opened.
     """
     found: list[tuple[bytes, Entry]] = []
     if len(artifact.files) > 1:
         found.append((wasm_tree.ROOT, wasm_tree.Folder(wasm_tree.Tree(artifact.files))))
-    for path, writable in artifact.paths:
-        try:
-            folder = wasm_granted.preopen(path, writable)
-        except OSError as error:
-            close(found)
-            raise BadArtifact(f"the granted folder {path} cannot be opened: {error.strerror}") from None
-        if folder is not None:
-            found.append((os.fsencode(path), folder))
+    try:
+        for path, name in (names or {}).items():
+            found.append((name.encode(), _wanted(artifact, path)))
+        for path, writable in artifact.paths if names is None else ():
+            folder = _opened(path, writable)
+            if folder is not None:
+                found.append((os.fsencode(path), folder))
+    except BaseException:
+        close(found)
+        raise
     return found
+
+
+def _wanted(artifact: Artifact, path: str) -> wasm_granted.Preopened:
+    writes, path = not path.startswith(_READ_ONLY), os.path.normpath(path.removeprefix(_READ_ONLY))
+    around = [
+        granted
+        for granted, writable in artifact.paths
+        if f"{path}/".startswith(f"{granted}/") and writable >= writes
+    ]
+    if not around:
+        use = "written" if writes else "read"
+        raise BadArtifact(f"it wants the folder {path}, which its policy does not grant to be {use}")
+    granted = max(around, key=len)
+    folder = _opened(granted, writes, path[len(granted) + 1 :])
+    if folder is None:
+        raise BadArtifact(f"it wants the folder {path}, which is not there, or is no folder")
+    return folder
+
+
+def _opened(path: str, writable: bool, below: str = "") -> wasm_granted.Preopened | None:
+    try:
+        return wasm_granted.preopen(path, writable, below)
+    except OSError as error:
+        raise BadArtifact(f"the granted folder {path} cannot be opened: {error.strerror}") from None
+    except WasiError:
+        raise BadArtifact(f"{below} leads out of the granted folder {path}") from None
 
 
 def close(preopens: Preopens) -> None:

@@ -47,6 +47,7 @@ class ExtismModule(Linked):
 
     Attributes:
         extism: What every plugin may import.
+        paths: What it wants of the host's folders, as ``wasm_program.folders`` takes it.
 
     Raises:
         BadArtifact: The manifest is wrong, or an import is one that nobody provides.
@@ -59,6 +60,7 @@ class ExtismModule(Linked):
                 "returns an i32 or nothing"
             )
         self._options = extism_options.read(artifact)
+        self.paths = self._options.paths
         beside = {name: Module.compile(engine, code) for name, code in self._options.modules.items()}
         imports = dict(pair for module in (main, *beside.values()) for pair in module.imports)
         self.extism, self._host = extism, artifact.host

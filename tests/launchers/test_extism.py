@@ -821,7 +821,12 @@ def test_modules_are_linked_by_their_names():
         ({"max_pages": -1}, "wasm.extism.max_pages"),
         ({"max_pages": True}, "wasm.extism.max_pages"),
         ({"allowed_hosts": "*"}, "wasm.extism.allowed_hosts"),
-        ({"hosts": []}, "known are modules, allowed_hosts, max_pages"),
+        ({"allowed_paths": {"/srv": ""}}, "wasm.extism.allowed_paths"),
+        (
+            {"modules": {"lib": "b.wasm"}, "allowed_paths": {"/srv": "/data"}},
+            "it wants the folder /srv, which its policy does not grant to be written",
+        ),
+        ({"hosts": []}, "known are modules, allowed_hosts, allowed_paths, max_pages"),
         (7, "wasm.extism must be an object"),
     ],
 )

@@ -6,8 +6,10 @@ import struct
 import pytest
 from frys_runtime.launchers import wasm
 from frys_runtime.launchers.artifact import Artifact
+from frys_runtime.launchers.failures import BadArtifact
 from frys_runtime.launchers.wasm_entry import WasiError
 from frys_runtime.launchers.wasm_granted import preopen
+from frys_runtime.launchers.wasm_program import close, folders as open_folders
 from hypothesis import HealthCheck, given, settings, strategies as st
 from wasm_build import compile_fixture
 
@@ -321,4 +323,49 @@ def test_open_files_are_bounded_and_closed(program):
     assert errors[0] == SUCCESS
     assert errors[-1] == MFILE
     program.plugin._end()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_folders_under_names_of_their_own(folders):
+    """A plugin may name what it wants of what is granted: less of it, and only to read."""
+    granted = [(f"{folders}/shown", False), (f"{folders}/open", True)]
+    wanted = {
+        f"ro:{folders}/open/sub/": "/",
+        f"{folders}/open/sub/deep": "/deep",
+        f"ro:{folders}/shown": "in",
+    }
+
+    found = open_folders(Artifact("tester", "a", {"a": memoryview(b"")}, paths=granted), wanted)
+
+    assert [(name, folder.writable) for name, folder in found] == [(b"/", 0), (b"/deep", 1), (b"in", 0)]
+    assert struct.unpack_from("<QQ", found[0][1].attributes_at(b"file", True))[1] == (
+        (folders / "open" / "sub" / "file").stat().st_ino
+    )
+    close(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("ro:{}", "does not grant to be read"),
+        ("ro:{}/shown/../secret", "does not grant to be read"),
+        ("ro:{}/shownother", "does not grant to be read"),
+        ("{}/shown", "does not grant to be written"),
+        ("ro:open", "does not grant to be read"),
+        ("ro:{}/shown/words", "not there, or is no folder"),
+        ("ro:{}/shown/missing", "not there, or is no folder"),
+        ("ro:{}/shown/out", "leads out of the granted folder"),
+    ],
+)
+def test_what_is_not_granted_is_not_named(folders, path, reason):
+    """A plugin that wants more than its policy grants is refused with its name, and nothing stays open."""
+    (folders / "shown" / "out").symlink_to("..")
+    granted = [(f"{folders}/shown", False), (f"{folders}/open", True)]
+    before = len(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(BadArtifact, match=reason):
+        open_folders(
+            Artifact("t", "a", {}, paths=granted), {f"{folders}/open": "/", path.format(folders): "/x"}
+        )
+
     assert len(os.listdir("/proc/self/fd")) == before

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from support import live
 from wasm_build import compile_fixture, compile_text
 from web import HELLO, serve
 
-from frys_runtime import ExecutionFailed, InvalidFormat, LoadFailed, PluginManager, Timeout
+from frys_runtime import ExecutionFailed, InvalidFormat, LoadFailed, PluginManager, SandboxConfig, Timeout
 
 GRANTED = """
 extends: maximum
@@ -95,6 +96,44 @@ async def test_a_manifest_asks_and_only_a_policy_grants(tmp_path: Path) -> None:
         plugin = await manager.load_plugin(write_manifest(tmp_path))
         assert await manager.execute_plugin(plugin, "setting", "greeting") == b""
         assert await manager.execute_plugin(plugin, "say", "to nobody") == b""
+
+
+OPENER = """(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "words")
+  (data (i32.const 16) "\\60\\00\\00\\00\\01\\00\\00\\00")
+  (func (export "first") (result i32)
+    (drop (call $open (i32.const 3) (i32.const 1) (i32.const 0) (i32.const 5) (i32.const 0) (i64.const 2)
+      (i64.const 0) (i32.const 0) (i32.const 64)))
+    (drop (call $read (i32.load (i32.const 64)) (i32.const 16) (i32.const 1) (i32.const 68)))
+    (i32.load8_u (i32.const 96))))"""
+
+
+@pytest.mark.needs_root
+@live
+async def test_paths_of_a_manifest(tmp_path: Path) -> None:
+    """What the policy grants is there under the manifest's name; what it does not grant is not loaded."""
+    (tmp_path / "granted" / "data").mkdir(parents=True)
+    (tmp_path / "granted" / "data" / "words").write_text("one")
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    (tmp_path / "main.wasm").write_bytes(compile_text(OPENER))
+    manifest, wanted = tmp_path / "m.json", f"{tmp_path}/granted/data"
+    modules = [{"path": "main.wasm"}]
+    grants = SandboxConfig(allowed_paths=(f"{tmp_path}/granted",))
+    async with PluginManager(isolation="high", resource_limits=grants) as manager:
+        manifest.write_text(json.dumps({"wasm": modules, "allowed_paths": {f"ro:{wanted}": "/data"}}))
+        plugin = await manager.load_plugin(manifest)
+        with pytest.raises(ExecutionFailed, match=f"first returned the code {ord('o')}"):
+            await manager.execute_plugin(plugin, "first")
+        await manager.unload_plugin(plugin)
+        manifest.write_text(json.dumps({"wasm": modules, "allowed_paths": {wanted: "/data"}}))
+        with pytest.raises(InvalidFormat, match="does not grant to be written"):
+            await manager.load_plugin(manifest)
 
 
 @live

@@ -77,18 +77,19 @@ def test_everything_that_a_manifest_says():
             "max_var_bytes": 0,
             "modules": {"lib": "lib.wasm"},
             "allowed_hosts": ["*.example.com"],
+            "allowed_paths": {"ro:/srv/data": "/data"},
         }
     }
 
 
 def test_what_it_does_not_say():
-    """Nothing is asked for, and no host is allowed, as for Extism."""
+    """Nothing is asked for, and no host or path is allowed, as for Extism."""
     metadata, _ = parse({"wasm": [{"path": "./a.wasm"}]})
 
     assert metadata.entry == "a.wasm"
     assert not metadata.permissions
     assert metadata.config == {}
-    assert metadata.options == {"extism": {"modules": {}, "allowed_hosts": []}}
+    assert metadata.options == {"extism": {"modules": {}, "allowed_hosts": [], "allowed_paths": {}}}
 
 
 def test_a_writable_path_asks_for_both():
