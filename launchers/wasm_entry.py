@@ -21,9 +21,12 @@ APPEND, DSYNC, _NONBLOCK, _RSYNC, SYNC = 1, 2, 4, 8, 16
 RIGHT_READ, RIGHT_WRITE, RIGHT_LIST = 1 << 1, 1 << 6, 1 << 14
 # read, seek, tell, advise, open, list, read links, attributes by path and by descriptor, wait.
 READING = sum(1 << bit for bit in (1, 2, 5, 7, 13, 14, 15, 18, 21, 27))
-# sync data, flags, sync, write, make folders and files, rename from and to, size by path and by
+# sync data, flags, sync, write, make folders and files, rename from and to, size and times by path and by
 # descriptor, remove folders and files.
-WRITING = sum(1 << bit for bit in (0, 3, 4, 6, 9, 10, 16, 17, 19, 22, 25, 26))
+WRITING = sum(1 << bit for bit in (0, 3, 4, 6, 9, 10, 16, 17, 19, 20, 22, 23, 25, 26))
+
+type Times = tuple[int | None, int | None]
+"""When something was last read and changed, in nanoseconds since 1970; ``None`` to leave that as it is."""
 
 FDSTAT = struct.Struct("<BxHxxxxQQ")  # file type, flags, rights, rights of what it opens
 FILESTAT = struct.Struct("<QQB7xQQQQQ")  # device, inode, file type, links, size, three times
@@ -121,6 +124,10 @@ class Entry:
         """Cut it off, or fill it with zeros."""
         raise WasiError(BADF)
 
+    def set_times(self, _times: Times) -> None:
+        """Set when it was last read and changed."""
+        raise WasiError(BADF)
+
     def sync(self) -> None:
         """Wait until what was written is kept."""
 
@@ -134,6 +141,10 @@ class Entry:
 
     def attributes_at(self, _path: bytes, _follow: bool) -> bytes:
         """What ``path_filestat_get`` stores."""
+        raise WasiError(NOTDIR)
+
+    def set_times_at(self, _path: bytes, _follow: bool, _times: Times) -> None:
+        """Set when what is below it was last read and changed."""
         raise WasiError(NOTDIR)
 
     def link_at(self, _path: bytes) -> bytes:
@@ -156,6 +167,6 @@ class Entry:
         """Move what is below it to below another."""
         raise WasiError(NOTDIR)
 
-    def refuse_at(self) -> NoReturn:
-        """Say why something that this module has no method for is not done below it."""
+    def refuse_link(self) -> NoReturn:
+        """Say why no links are made below it."""
         raise WasiError(NOTDIR)

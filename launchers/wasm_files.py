@@ -6,6 +6,7 @@ Specification: https://github.com/WebAssembly/WASI/blob/wasi-0.1/preview1/docs.m
 """
 
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from .wasm_entry import (
@@ -16,6 +17,7 @@ from .wasm_entry import (
     NOTSUP,
     SUCCESS,
     Entry,
+    Times,
     WasiError,
 )
 from .wasm_memory import Memory
@@ -30,6 +32,7 @@ FIRST = 3
 MAX_ITEMS = 1024  # IOV_MAX of Linux; more buffers or subscriptions in one call are refused
 _MOST_OPEN = 1024
 _MAX_PATH = 4096
+_SET_IT, _SET_NOW = 1, 2  # bits for the last access; two further for the last change
 _DIRENT = struct.Struct("<QQIB3x")  # where the next begins, inode, length of the name, file type
 
 
@@ -246,6 +249,32 @@ def set_flags(files: Descriptors, _memory: Memory, fd: int, flags: int) -> int:
     return NOTSUP if (files.get(fd).flags ^ flags) & APPEND else SUCCESS
 
 
+def _set_times(files: Descriptors, _memory: Memory, fd: int, access: int, change: int, how: int) -> int:
+    files.get(fd).set_times(_times(access, change, how))
+    return SUCCESS
+
+
+def path_filestat_set_times(
+    files: Descriptors, memory: Memory, fd: int, follow: int, address: int, size: int,
+    access: int, change: int, how: int,
+) -> int:  # fmt: skip
+    """Set when what is at a path was last read and changed."""
+    path = _path(memory, address, size)
+    files.get(fd).set_times_at(path, bool(follow & 1), _times(access, change, how))
+    return SUCCESS
+
+
+def _times(access: int, change: int, how: int) -> Times:
+    now = time.time_ns()
+    return _moment(access, how, now), _moment(change, how >> 2, now)
+
+
+def _moment(given: int, how: int, now: int) -> int | None:
+    if how & 3 == _SET_IT | _SET_NOW or given >> 63:
+        raise WasiError(INVAL)
+    return given if how & _SET_IT else now if how & _SET_NOW else None
+
+
 def _nothing_to_do(files: Descriptors, _memory: Memory, fd: int, *_arguments: int) -> int:
     files.get(fd)
     return SUCCESS
@@ -256,14 +285,12 @@ def _not_done(files: Descriptors, _memory: Memory, fd: int, *_arguments: int) ->
     return NOTSUP
 
 
-def _refused(files: Descriptors, _memory: Memory, fd: int, *_arguments: int) -> int:
-    files.get(fd).refuse_at()
+def _no_links(files: Descriptors, _memory: Memory, fd: int, *_arguments: int) -> int:
+    files.get(fd).refuse_link()
 
 
-def _refused_second(
-    files: Descriptors, memory: Memory, _address: int, _size: int, fd: int, *_more: int
-) -> int:
-    return _refused(files, memory, fd)
+def _no_symlinks(files: Descriptors, memory: Memory, _address: int, _size: int, fd: int, *_more: int) -> int:
+    return _no_links(files, memory, fd)
 
 
 def _path(memory: Memory, address: int, size: int) -> bytes:
@@ -283,7 +310,7 @@ FUNCTIONS: dict[str, tuple[str, FileCall]] = {
     "fd_datasync": ("i", _sync),
     "fd_fdstat_set_rights": ("iII", _nothing_to_do),
     "fd_filestat_set_size": ("iI", _set_size),
-    "fd_filestat_set_times": ("iIIi", _not_done),
+    "fd_filestat_set_times": ("iIIi", _set_times),
     "fd_prestat_dir_name": ("iii", prestat_dir_name),
     "fd_prestat_get": ("ii", prestat_get),
     "fd_pwrite": ("iiiIi", _pwrite),
@@ -292,12 +319,12 @@ FUNCTIONS: dict[str, tuple[str, FileCall]] = {
     "fd_sync": ("i", _sync),
     "path_create_directory": ("iii", path_create_directory),
     "path_filestat_get": ("iiiii", path_filestat_get),
-    "path_filestat_set_times": ("iiiiIIi", _refused),
-    "path_link": ("iiiiiii", _refused),
+    "path_filestat_set_times": ("iiiiIIi", path_filestat_set_times),
+    "path_link": ("iiiiiii", _no_links),
     "path_open": ("iiiiiIIii", path_open),
     "path_readlink": ("iiiiii", path_readlink),
     "path_remove_directory": ("iii", path_remove_directory),
     "path_rename": ("iiiiii", path_rename),
-    "path_symlink": ("iiiii", _refused_second),
+    "path_symlink": ("iiiii", _no_symlinks),
     "path_unlink_file": ("iii", path_unlink_file),
 }

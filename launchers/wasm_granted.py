@@ -13,6 +13,7 @@ from typing import NoReturn, Self, override
 
 from .wasm_entry import (
     APPEND,
+    BADF,
     CREATE,
     DIRECTORY,
     DSYNC,
@@ -24,6 +25,7 @@ from .wasm_entry import (
     LINK,
     NOENT,
     NOTCAPABLE,
+    NOTDIR,
     NOTSUP,
     READING,
     REGULAR,
@@ -36,6 +38,7 @@ from .wasm_entry import (
     UNKNOWN,
     WRITING,
     Entry,
+    Times,
     WasiError,
 )
 
@@ -87,6 +90,12 @@ class _Granted(Entry):
     @override
     def attributes(self) -> bytes:
         return _attributes(os.fstat(self.fd))
+
+    @override
+    def set_times(self, times: Times) -> None:
+        if not self.writable:
+            raise WasiError(BADF)
+        os.utime(self.fd, ns=_both(times, os.fstat(self.fd)))
 
 
 class File(_Granted):
@@ -169,6 +178,14 @@ class Folder(_Granted):
             return _attributes(os.stat(place.name, dir_fd=place.fd, follow_symlinks=False))
 
     @override
+    def set_times_at(self, path: bytes, follow: bool, times: Times) -> None:
+        if not self.writable:
+            raise WasiError(ROFS)
+        with _Place(self.fd, path, follow) as place:
+            found = os.stat(place.name, dir_fd=place.fd, follow_symlinks=False)
+            os.utime(place.name, ns=_both(times, found), dir_fd=place.fd, follow_symlinks=False)
+
+    @override
     def link_at(self, path: bytes) -> bytes:
         with _Place(self.fd, path, False) as place:
             return os.readlink(place.name, dir_fd=place.fd)
@@ -193,12 +210,12 @@ class Folder(_Granted):
     @override
     def rename_at(self, path: bytes, folder: Entry, new_path: bytes) -> None:
         if not isinstance(folder, Folder):
-            folder.refuse_at()
+            raise WasiError(ROFS if folder.kind == DIRECTORY else NOTDIR)
         with self._changing(path) as place, folder._changing(new_path) as other:
             os.rename(place.name, other.name, src_dir_fd=place.fd, dst_dir_fd=other.fd)
 
     @override
-    def refuse_at(self) -> NoReturn:
+    def refuse_link(self) -> NoReturn:
         # A link that a plugin leaves behind leads others who look at the folder, and not the plugin.
         raise WasiError(NOTSUP if self.writable else ROFS)
 
@@ -308,6 +325,14 @@ def _offset(number: int) -> int:
     if number >> 63:
         raise WasiError(INVAL)
     return number
+
+
+def _both(times: Times, found: os.stat_result) -> tuple[int, int]:
+    access, change = times
+    return (
+        found.st_atime_ns if access is None else access,
+        found.st_mtime_ns if change is None else change,
+    )
 
 
 def _kind_of(item: "os.DirEntry[str]") -> int:

@@ -24,6 +24,7 @@ from .wasm_entry import (
     SUCCESS,
     TRUNCATE,
     Entry,
+    Times,
     WasiError,
 )
 
@@ -119,6 +120,10 @@ class Folder(Entry):
         return self._tree.attributes(self._find(path))
 
     @override
+    def set_times_at(self, _path: bytes, _follow: bool, _times: Times) -> None:
+        raise WasiError(ROFS)
+
+    @override
     def link_at(self, path: bytes) -> bytes:
         self._find(path)
         raise WasiError(INVAL)
@@ -140,7 +145,7 @@ class Folder(Entry):
         raise WasiError(ROFS)
 
     @override
-    def refuse_at(self) -> NoReturn:
+    def refuse_link(self) -> NoReturn:
         raise WasiError(ROFS)
 
     def _find(self, path: bytes) -> str:

@@ -166,6 +166,18 @@ def test_folders_are_made_moved_and_removed(program, folders):
     assert not (folders / "open" / "new").exists()
 
 
+def test_own_folder_stays_read_only_beside_a_granted_one(folders):
+    """Nothing is moved into the plugin's own folder, or out of it, or to below a file."""
+    program = Program((f"{folders}/open", True), files=["more.txt"])
+    file = program.open_path(4, b"words")
+
+    assert program.rename(4, b"words", 3, b"words") == ROFS
+    assert program.rename(3, b"more.txt", 4, b"more.txt") == ROFS
+    assert program.rename(4, b"words", file, b"words") == NOTDIR
+    assert (folders / "open" / "words").exists()
+    program.plugin.close()
+
+
 @pytest.mark.parametrize("room", [4096, 64, 40])
 def test_folder_is_listed(program, folders, room):
     """All names with their kinds, however little room there is; later ones, too, when asked again."""
@@ -188,6 +200,24 @@ def test_attributes(program, folders):
     assert program.filestat(program.open_path(SHOWN, b"words")) == SUCCESS
     assert (program.long(4096 + 32), program.long(4096 + 48)) == (13, 2_000_000_001)
     assert (program.filestat(SHOWN), program.peek(4096 + 16)) == (SUCCESS, 3)
+
+
+def test_times_are_set(program, folders):
+    """One, both, or now, by path and by descriptor; not both at once, and not before 1970."""
+    path = folders / "open" / "words"
+    os.utime(path, ns=(1, 2))
+    fd = program.open_path(OPEN, b"words", 0, WRITE)
+
+    assert program.at("touch", OPEN, b"words", 30, 40, 4) == SUCCESS
+    assert (path.stat().st_atime_ns, path.stat().st_mtime_ns) == (1, 40)
+    assert program.set_times(fd, 30, 50, 1 | 4) == SUCCESS
+    assert (path.stat().st_atime_ns, path.stat().st_mtime_ns) == (30, 50)
+    assert program.set_times(fd, 0, 0, 8) == SUCCESS
+    assert path.stat().st_atime_ns == 30
+    assert path.stat().st_mtime_ns > 10**18
+    assert (program.set_times(fd, 0, 0, 3), program.set_times(fd, -1, 0, 1)) == (INVAL, INVAL)
+    assert program.at("touch", SHOWN, b"words", 30, 40, 5) == ROFS
+    assert program.set_times(program.open_path(SHOWN, b"words"), 30, 40, 5) == BADF
 
 
 def test_what_may_only_be_read_stays_as_it_is(program, folders):

@@ -172,10 +172,13 @@ async def test_program_copies_a_granted_file(level: IsolationLevel, tmp_path: Pa
         assert await files.call("copy", source, target) == 0
         assert await files.call("sync", target) == 0
         assert await files.call("resize", target, 7) == 0
+        assert await files.call("set_times", target, 1, 2, 5) == 0
         assert await files.call("filestat", target) == 0
         assert await files.call("long", 4096 + 32) == 7
         assert await files.path("mkdir", 4, b"sub") == 0
+        assert await files.path("touch", 4, b"copy", 1, 2, 5) == 0
         assert await files.path("rename", 4, b"copy") == 0
+        assert await files.path("readlink", 3, b"beside") == 0
         assert await files.path("unlink", 4, b"words") == 0
         assert await files.path("rmdir", 4, b"sub") == 0
         assert await files.call("readdir", 4, 4096, 0) == 0
