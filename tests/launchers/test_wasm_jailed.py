@@ -152,6 +152,11 @@ class _Files:
             await self.call("poke", 1024 + index, byte)
         return await self.call(function, fd, len(path), *args)
 
+    async def move(self, fd: int, path: bytes, new: bytes) -> int:
+        for index, byte in enumerate(new):
+            await self.call("poke", 2048 + index, byte)
+        return await self.path("move", fd, path, fd, len(new))
+
     async def open(self, fd: int, path: bytes, how: int = 0, rights: int = 2) -> int:
         assert await self.path("open", fd, path, how, rights) == 0
         return await self.call("word", 64)
@@ -177,7 +182,8 @@ async def test_program_copies_a_granted_file(level: IsolationLevel, tmp_path: Pa
         assert await files.call("long", 4096 + 32) == 7
         assert await files.path("mkdir", 4, b"sub") == 0
         assert await files.path("touch", 4, b"copy", 1, 2, 5) == 0
-        assert await files.path("rename", 4, b"copy") == 0
+        assert await files.move(4, b"copy", b"sub/copy") == 0
+        assert await files.move(4, b"sub/copy", b"copy") == 0
         assert await files.path("readlink", 3, b"beside") == 0
         assert await files.path("unlink", 4, b"words") == 0
         assert await files.path("rmdir", 4, b"sub") == 0
