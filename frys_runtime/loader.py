@@ -17,7 +17,7 @@ from .errors import ConfigError, InvalidFormat, LoadFailed
 from .linux.bpf import MACHINE
 from .metadata import MAX_BYTES as MAX_METADATA_BYTES, Format, Metadata, parse_metadata
 
-MAX_FILES: Final = 4096
+MAX_FILES: Final = 16384
 MAX_SIZE: Final = 256 << 20
 """Bytes of all files of one plugin."""
 

@@ -1,43 +1,46 @@
-"""JavaScript plugins: scripts and ES modules in the quickjs-ng engine.
+"""JavaScript plugins: scripts, ES modules, CommonJS files and npm packages in the quickjs-ng engine.
 
-A function is a top-level function of a script or an export of a module; what it returns may be a
-promise. Relative imports reach the plugin's own files, every other import is refused. The engine is
+A function is a top-level function of a script, an export of a module, or what a CommonJS file puts into
+``module.exports``; what it returns may be a promise, and timers run while it is pending. The engine is
 taken as escapable: the jail around this process is the boundary, and the limits here only make failures
 kind, so that a plugin which runs out of memory or time gets an exception instead of a death.
 """
 
+import _thread
 import time
 from typing import Any
 
 from ._quickjs_abi import ffi
 from .artifact import Artifact, Value
-from .failures import BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
-from .javascript_engine import (
-    EVAL_COMPILE_ONLY,
+from .failures import BadArtifact, Failure, NoSuchFunction, PluginRaised
+from .javascript_api import (
     EVAL_MODULE,
     EVAL_SCRIPT,
     EXCEPTION,
-    NULL,
     OBJECT,
-    STRING,
-    STRING_ROPE,
     UNDEFINED,
-    UNINITIALIZED,
-    Engine,
     JSValue,
     lib,
     text_of,
 )
+from .javascript_engine import Engine
+from .javascript_errors import describe, drop_exception, out_of_time, pending
+from .javascript_exports import looks_like_commonjs
+from .javascript_modules import Modules, on_load_module, on_normalize
+from .javascript_resolve import COMMONJS, ESM, JSON, UNKNOWN
 from .javascript_source import bad_source, further, parameters, top_level_constants
 from .javascript_values import Converter
 
 _PENDING, _REJECTED, _NO_PROMISE = 0, 2, -1  # JSPromiseStateEnum
-_MAX_MESSAGE = 4096
-_MAX_STACK_TEXT = 32768
 _MAX_ARGUMENTS = 64
-_MAX_NESTED_IMPORTS = 100
+_LONGEST_SLEEP = 3600.0
 
 _ready: Engine | None = None
+
+# Waiting for a lock that nobody releases is a sleep that needs no system call but futex(2), which every
+# plugin process may use anyway.
+_bed = _thread.allocate_lock()
+_bed.acquire()
 
 
 def prepare() -> None:
@@ -52,10 +55,15 @@ def prepare() -> None:
         b"export async function warm(data, more) {\n"
         b"  try { null.x } catch (error) { more.error = String(error) }\n"
         b"  more.local = new Date().getTimezoneOffset() !== undefined && /a+b/.test('aab');\n"
+        b"  await new Promise((resolve) => setTimeout(resolve));\n"
         b"  return [await twice(data), more, JSON.parse('[1.5]'), new TextDecoder().decode(data)] }\n"
         b"export function fail() { throw new Error('warm') }\n"
     )
-    files = {"warm.mjs": memoryview(source), "twice.js": memoryview(b"export const twice = (data) => data")}
+    files = {
+        "warm.mjs": memoryview(source),
+        "twice.js": memoryview(b"const same = require('./same.js'); exports.twice = (data) => same(data)"),
+        "same.js": memoryview(b"module.exports = (data) => data"),
+    }
     plugin = load(Artifact("warm", "warm.mjs", files))
     plugin.functions()
     for _ in range(3):
@@ -95,46 +103,60 @@ class JavaScriptPlugin:
 
     Attributes:
         deadline: ``time.monotonic()`` seconds at which the engine interrupts the call; 0.0 for never.
+        modules: Its files.
+        values: The converter between its values and Python's.
     """
 
     def __init__(self, engine: Engine, artifact: Artifact) -> None:
         self.deadline = 0.0
+        self.values = Converter(engine, self._failure)
+        self.modules = Modules(engine, artifact.files, self.values)
         self._engine = engine
         self._context = engine.context
-        self._files = artifact.files
+        self._host = artifact.host
         self._interrupted = False
-        self._refused = ""
-        self._nested_imports = 0
         self._functions: dict[str, JSValue] = {}
         self._argv = ffi.new("JSValue[]", _MAX_ARGUMENTS)
         self._job_context = ffi.new("JSContext **")
-        self._values = Converter(engine, self._failure)
         # The callbacks find their plugin by this handle, which must live as long as the runtime.
         self._handle = ffi.new_handle(self)
         engine.start(artifact.memory_limit, artifact.stack_limit)
+        lib.JS_SetContextOpaque(self._context, self._handle)
         lib.JS_SetInterruptHandler(engine.runtime, _on_interrupt, self._handle)
-        lib.JS_SetModuleLoaderFunc(engine.runtime, _on_normalize, _on_load_module, self._handle)
-        self._source = self._read(artifact.entry)
-        self._namespace = self._run(artifact.entry)
+        lib.JS_SetModuleLoaderFunc(engine.runtime, on_normalize, on_load_module, ffi.NULL)
+        self._source = self.modules.read(artifact.entry)
+        # What holds the functions: the namespace of a module, module.exports, or None: the global object.
+        self._receiver: JSValue = (0, UNDEFINED)
+        self._holder = self._run(artifact.entry)
 
     # loading
 
-    def _read(self, name: str) -> bytes:
-        source = bytes(self._files[name]).removeprefix(b"\xef\xbb\xbf")
-        if not source.strip():
-            raise BadArtifact(f"{name} is empty; a JavaScript plugin defines at least one function")
-        try:
-            source.decode()
-        except UnicodeDecodeError as error:
-            line = source.count(b"\n", 0, error.start) + 1
-            raise BadArtifact(f"{name}:{line}: not UTF-8 text, so not JavaScript") from None
-        return source
-
     def _run(self, entry: str) -> JSValue | None:
+        if not self._source.strip():
+            raise BadArtifact(f"{entry} is empty; a JavaScript plugin defines at least one function")
+        kind = self.modules.declared_kind(entry)
+        if kind == UNKNOWN and looks_like_commonjs(self._source):
+            kind = self.modules.kind(entry)
+            kind = COMMONJS if kind == COMMONJS else UNKNOWN
+        if kind == COMMONJS:
+            return self._run_commonjs(entry)
+        if kind == JSON:
+            raise BadArtifact(f"{entry} is data; a JavaScript plugin begins with a file of code")
+        return self._run_script_or_module(entry, is_module=kind == ESM)
+
+    def _run_commonjs(self, entry: str) -> JSValue:
+        exports = self.modules.run(entry)
+        if exports.tag == EXCEPTION:
+            failure = self._failure()
+            raise bad_source(entry, failure) if failure.message.startswith("SyntaxError") else failure
+        self._run_jobs()
+        self._receiver = exports
+        return exports
+
+    def _run_script_or_module(self, entry: str, *, is_module: bool) -> JSValue | None:
         """Run the entry file; the answer is the module's namespace, or None for a script."""
-        compiled, is_module = self._compile_entry(entry)
-        # SAFETY: the payload of a MODULE value is the module itself, which lives as long as its context.
-        module = ffi.cast("JSModuleDef *", compiled.u)
+        compiled, is_module = self._compile_entry(entry, is_module=is_module)
+        module = self.modules.adopt(entry, compiled) if is_module else ffi.NULL
         # SAFETY: the engine takes over `compiled`.
         result = lib.JS_EvalFunction(self._context, compiled)
         if result.tag == EXCEPTION:
@@ -145,74 +167,24 @@ class JavaScriptPlugin:
         lib.JS_FreeValue(self._context, settled)
         return lib.JS_GetModuleNamespace(self._context, module) if is_module else None
 
-    def _compile_entry(self, entry: str) -> tuple[JSValue, bool]:
+    def _compile_entry(self, entry: str, *, is_module: bool) -> tuple[JSValue, bool]:
         """Compile as a script and, where that fails, as a module.
 
         When both fail, the parse that came further through the file says what the author meant.
         """
         first: Failure | None = None
-        if not entry.endswith(".mjs"):
-            compiled = self._compile(entry, self._source, EVAL_SCRIPT)
+        if not is_module:
+            compiled = self.modules.compile(entry, self._source, EVAL_SCRIPT)
             if compiled.tag != EXCEPTION:
                 return compiled, False
             first = self._failure()
-        compiled = self._compile(entry, self._source, EVAL_MODULE)
+        compiled = self.modules.compile(entry, self._source, EVAL_MODULE)
         if compiled.tag != EXCEPTION:
             return compiled, True
         second = self._failure()
-        if self._refused:
-            raise BadArtifact(self._refused)
+        if self.modules.refused:
+            raise BadArtifact(self.modules.refused)
         raise bad_source(entry, second if first is None else further(first, second, entry))
-
-    def _compile(self, name: str, source: bytes, kind: int) -> JSValue:
-        # SAFETY: `bytes` end with a zero byte, as the parser demands; the engine keeps no pointer to them.
-        return lib.JS_Eval(self._context, source, len(source), name.encode(), kind | EVAL_COMPILE_ONLY)
-
-    def load_module(self, name: str) -> Any:
-        """Compile an imported file; NULL with an exception pending when that fails."""
-        try:
-            source = self._read(name)
-        except BadArtifact as problem:
-            return self.refuse(problem.message)
-        # The engine compiles what a file imports before it has finished the file itself.
-        if self._nested_imports == _MAX_NESTED_IMPORTS:
-            return self.refuse(f"{name} is imported through more than {_MAX_NESTED_IMPORTS} other files")
-        self._nested_imports += 1
-        try:
-            compiled = self._compile(name, source, EVAL_MODULE)
-        finally:
-            self._nested_imports -= 1
-        if compiled.tag == EXCEPTION:
-            return ffi.NULL
-        # SAFETY: the context's list of modules keeps the module; the value's own reference is given back.
-        lib.JS_FreeValue(self._context, compiled)
-        return ffi.cast("JSModuleDef *", compiled.u)
-
-    def refuse(self, reason: str) -> Any:
-        """Throw a TypeError in the engine, which shortens its text, and return NULL."""
-        self._refused = reason
-        lib.JS_ThrowTypeError(self._context, b"%s", ffi.new("char[]", reason.encode()))
-        return ffi.NULL
-
-    def resolve_import(self, base: str, name: str) -> str:
-        """Turn the text of an import into the name of one of the plugin's files.
-
-        Raises:
-            LookupError: There is no such file, or the import does not name a file at all.
-        """
-        if not name.startswith(("./", "../")):
-            raise LookupError(f"{base} imports {name!r}; a plugin imports its own files only, as './name.js'")
-        path: list[str] = base.split("/")[:-1]
-        for part in name.split("/"):
-            if part == ".." and path:
-                path.pop()
-            elif part == "..":
-                raise LookupError(f"{base} imports {name!r}, which lies outside of the plugin")
-            elif part not in ("", "."):
-                path.append(part)
-        if "/".join(path) not in self._files:
-            raise LookupError(f"{base} imports {name!r}, but the plugin has no file {'/'.join(path)!r}")
-        return "/".join(path)
 
     # calling
 
@@ -233,12 +205,12 @@ class JavaScriptPlugin:
         made: list[JSValue] = []
         try:
             for index, arg in enumerate(args):
-                value = self._values.to_engine(arg)
+                value = self.values.to_engine(arg)
                 argv[index] = value
                 if type(value) is not tuple:
                     made.append(value)
             # SAFETY: argv holds `count` values, owned by `made` until the call is over.
-            result = lib.JS_Call(self._context, target, (0, UNDEFINED), count, argv)
+            result = lib.JS_Call(self._context, target, self._receiver, count, argv)
         finally:
             for value in made:
                 lib.JS_FreeValue(self._context, value)
@@ -246,32 +218,36 @@ class JavaScriptPlugin:
             raise self._failure()
         settled = self._await(result, f"{function}()")
         try:
-            return self._values.from_engine(settled)
+            return self.values.from_engine(settled)
         finally:
             lib.JS_FreeValue(self._context, settled)
+
+    def ask(self, service: str, args: list[Value]) -> Value:
+        """Ask the host for a service, and wait for its answer.
+
+        Raises:
+            Failure: The host refused.
+        """
+        return self._host.ask(service, *args)
 
     def _await(self, result: JSValue, name: str) -> JSValue:
         """Run what is queued; where ``result`` is a promise, exchange it for what it was settled with."""
         try:
-            if lib.JS_IsJobPending(self._engine.runtime):
-                self._run_jobs()
+            self._run_jobs()
             state = lib.JS_PromiseState(self._context, result) if result.tag == OBJECT else _NO_PROMISE
             if state == _NO_PROMISE:
                 # SAFETY: a reference for the caller; that of `result` goes below.
                 return lib.JS_DupValue(self._context, result)
-            if state == _PENDING:
-                if lib.JS_HasException(self._context):
-                    raise self._failure()  # there was no memory to reject it
-                raise PluginRaised(
-                    f"{name} waits for a promise that nothing can settle any more: "
-                    "no work is left to run, and there are no timers"
-                )
+            while state == _PENDING:
+                self._run_timer(name)
+                self._run_jobs()
+                state = lib.JS_PromiseState(self._context, result)
             settled = lib.JS_PromiseResult(self._context, result)
         finally:
             lib.JS_FreeValue(self._context, result)
         if state == _REJECTED:
             try:
-                raise self._describe(settled)
+                raise describe(self._context, settled, self._was_interrupted)
             finally:
                 lib.JS_FreeValue(self._context, settled)
         return settled
@@ -282,13 +258,42 @@ class JavaScriptPlugin:
             if lib.JS_ExecutePendingJob(runtime, self._job_context) < 0:
                 raise self._failure()
             if self._late():
-                raise self._out_of_time()
+                raise out_of_time()
+        self.modules.settle()
+
+    def _run_timer(self, name: str) -> None:
+        """Run the next timer if it is due, else sleep until it is."""
+        if lib.JS_HasException(self._context):
+            raise self._failure()  # there was no memory to reject a promise
+        answer = lib.JS_Call(self._context, self._engine.fire, (0, UNDEFINED), 0, ffi.NULL)
+        if answer.tag == EXCEPTION:
+            raise self._failure()
+        wait: Any = self.values.from_engine(answer)
+        if wait < 0:
+            raise PluginRaised(
+                f"{name} waits for a promise that nothing can settle any more: "
+                "no work is left to run, and no timer"
+            )
+        if wait:
+            seconds = min(wait / 1000, _LONGEST_SLEEP)
+            if self.deadline:
+                seconds = min(seconds, max(self.deadline - time.monotonic(), 0))
+            _bed.acquire(timeout=seconds)
+        if self._late():
+            raise out_of_time()
 
     def _late(self) -> bool:
         """Say whether the engine has to stop; it asks every few thousand steps."""
         if self.deadline and time.monotonic() > self.deadline:
             self._interrupted = True
         return self._interrupted
+
+    def _was_interrupted(self) -> bool:
+        return self._interrupted
+
+    def _failure(self) -> Failure:
+        """Take the engine's pending exception."""
+        return pending(self._context, self._was_interrupted)
 
     # functions
 
@@ -302,8 +307,11 @@ class JavaScriptPlugin:
 
     def _look_up(self, name: str) -> JSValue | None:
         """Find a function of the plugin, never one of the engine's own; the caller owns it."""
-        if self._namespace is not None:
-            return self._property(self._namespace, name)
+        if self._holder is not None:
+            if name == "default" and lib.JS_IsFunction(self._context, self._holder):
+                return lib.JS_DupValue(self._context, self._holder)  # module.exports itself
+            # A namespace has nothing but exports; module.exports inherits from Object.
+            return self._property(self._holder, name) if name in self._names(self._holder) else None
         own = self._property(self._engine.global_object, name)
         if own is not None and name in self._names(self._engine.global_object):
             return own
@@ -319,7 +327,7 @@ class JavaScriptPlugin:
 
     def _names(self, value: JSValue) -> list[str]:
         try:
-            return self._values.names(value)
+            return self.values.names(value)
         except Failure:
             return []
 
@@ -344,9 +352,11 @@ class JavaScriptPlugin:
 
     def functions(self) -> dict[str, str]:
         """Name the plugin's functions with their parameters as they stand in the source."""
-        holder = self._engine.global_object if self._namespace is None else self._namespace
+        holder = self._engine.global_object if self._holder is None else self._holder
         found = {name: self._signature(name, self._property(holder, name)) for name in self._names(holder)}
-        if self._namespace is None:
+        if lib.JS_IsFunction(self._context, holder):
+            found["default"] = self._signature("default", self._look_up("default"))
+        if self._holder is None:
             for name in top_level_constants(self._source.decode()):
                 found[name] = self._signature(name, self._look_up(name))
         return {name: signature for name, signature in found.items() if signature}
@@ -356,96 +366,23 @@ class JavaScriptPlugin:
         if function is None:
             return ""
         source = text_of(self._context, function) or ""
-        self._drop_exception()
+        drop_exception(self._context)
         prefix = "async " if lib.JS_IsAsyncFunction(function) else ""
         lib.JS_FreeValue(self._context, function)
         return "" if source.startswith("class") else f"{prefix}{name}({parameters(source)})"
 
-    # failures
-
-    def _failure(self) -> Failure:
-        """Take the engine's pending exception."""
-        exception = lib.JS_GetException(self._context)
-        try:
-            return self._describe(exception)
-        finally:
-            lib.JS_FreeValue(self._context, exception)
-
-    def _describe(self, thrown: JSValue) -> Failure:
-        """Say what was thrown. Reading it may run the plugin's code, which may throw again or hang."""
-        is_error = lib.JS_IsError(thrown)
-        message = self._thrown_text(thrown, is_error)
-        if self._interrupted:
-            return self._out_of_time()
-        # Without the memory for an exception the engine throws null, or nothing at all.
-        if thrown.tag in (NULL, UNINITIALIZED) or (is_error and message == "InternalError: out of memory"):
-            return self._out_of_memory()
-        if not is_error:
-            return PluginRaised(message)
-        stack = lib.JS_GetPropertyStr(self._context, thrown, b"stack")
-        trace = text_of(self._context, stack) if stack.tag in (STRING, STRING_ROPE) else ""
-        lib.JS_FreeValue(self._context, stack)
-        self._drop_exception()
-        return PluginRaised(message, f"{message}\n{trace}"[:_MAX_STACK_TEXT].rstrip())
-
-    def _thrown_text(self, thrown: JSValue, is_error: bool) -> str:
-        text = None
-        if thrown.tag == OBJECT and not is_error:
-            json = lib.JS_JSONStringify(self._context, thrown, (0, UNDEFINED), (0, UNDEFINED))
-            text = text_of(self._context, json) if json.tag in (STRING, STRING_ROPE) else None
-            lib.JS_FreeValue(self._context, json)
-        elif thrown.tag != UNINITIALIZED:
-            text = text_of(self._context, thrown)
-        self._drop_exception()
-        return (text or "a thrown value that cannot be shown as text")[:_MAX_MESSAGE]
-
-    def _drop_exception(self) -> None:
-        lib.JS_FreeValue(self._context, lib.JS_GetException(self._context))
-
-    def _out_of_time(self) -> LimitReached:
-        return LimitReached("time", "the plugin was interrupted at its deadline")
-
-    def _out_of_memory(self) -> LimitReached:
-        return LimitReached("memory", "the plugin used up the memory of its JavaScript engine")
-
     def close(self) -> None:
         """Free the engine. A plugin process just ends instead; warming up and the tests use this."""
-        if self._namespace is not None:
-            lib.JS_FreeValue(self._context, self._namespace)
+        if self._holder is not None:
+            lib.JS_FreeValue(self._context, self._holder)
         for value in self._functions.values():
             lib.JS_FreeValue(self._context, value)
         self._functions.clear()
+        self.modules.close()
         self._engine.close()
-
-
-# Callbacks of the engine. What cffi allocates for them exists before any fork (see javascript_engine).
 
 
 @ffi.callback("JSInterruptHandler", error=1)
 def _on_interrupt(_runtime: Any, handle: Any) -> int:
     # SAFETY: the handle belongs to the plugin whose runtime asks; the plugin keeps it alive.
     return ffi.from_handle(handle)._late()  # type: ignore[no-any-return]
-
-
-@ffi.callback("JSModuleNormalizeFunc", error=ffi.NULL)
-def _on_normalize(context: Any, base: Any, name: Any, handle: Any) -> Any:
-    # SAFETY: as in _on_interrupt; the engine frees the copy that js_strdup makes.
-    plugin: JavaScriptPlugin = ffi.from_handle(handle)
-    try:
-        found = plugin.resolve_import(_c_text(base), _c_text(name))
-    except LookupError as problem:
-        return plugin.refuse(str(problem))
-    return lib.js_strdup(context, found.encode())
-
-
-@ffi.callback("JSModuleLoaderFunc", error=ffi.NULL)
-def _on_load_module(_context: Any, name: Any, handle: Any) -> Any:
-    # SAFETY: as in _on_interrupt.
-    plugin: JavaScriptPlugin = ffi.from_handle(handle)
-    return plugin.load_module(_c_text(name))
-
-
-def _c_text(pointer: Any) -> str:
-    # SAFETY: the engine passes a string that ends with a zero byte.
-    text: Any = ffi.string(pointer)
-    return str(text, "utf-8", "replace")

@@ -21,7 +21,7 @@ from typing import Any
 from ._quickjs_abi import ffi
 from .artifact import Value
 from .failures import BadArguments, BadValue
-from .javascript_engine import (
+from .javascript_api import (
     BIG_INT,
     BOOL,
     EXCEPTION,
@@ -35,13 +35,13 @@ from .javascript_engine import (
     STRING_ROPE,
     SYMBOL,
     UNDEFINED,
-    Engine,
     JSValue,
     from_float,
     lib,
     text_from_utf8,
     to_float,
 )
+from .javascript_engine import Engine
 
 MAX_DEPTH = 64
 """Lists and objects within each other, as everywhere on the lane."""
@@ -179,12 +179,15 @@ class Converter:
             BadValue: It, or something inside it, cannot travel; the message names the path.
             Failure: A getter in it threw, or reading it ran out of time or memory.
         """
-        self._room = MAX_ITEMS
+        # A getter in the value may ask the host, and what it asks is read in between.
+        room, self._room = self._room, MAX_ITEMS
         try:
             return self._read(value, ())
         except _CannotTravelError as problem:
             path = "".join(reversed(problem.path))
             raise BadValue(f"{name}{path[:200]} {problem.reason}") from None
+        finally:
+            self._room = room
 
     def _read(self, value: JSValue, around: tuple[int, ...]) -> Value:
         tag = value.tag

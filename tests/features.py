@@ -165,6 +165,12 @@ def pip() -> Reason:
         return _run([*command, "tomlkit"])
 
 
+def npm() -> Reason:
+    """The npm command fetches packages from its registry."""
+    with tempfile.TemporaryDirectory(prefix="frys-npm-") as folder:
+        return _run(["npm", "pack", "--silent", "--pack-destination", folder, "lz4-wasm-nodejs@0.9.2"])
+
+
 PROBES: dict[str, Callable[[], Reason]] = {
     probe.__name__: functools.cache(probe)
     for probe in (
@@ -181,6 +187,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         gcc,
         bwrap,
         pip,
+        npm,
     )
 }
 
