@@ -52,7 +52,7 @@ def command(
     """
     values = [argument(word) for word in args or ()]
     limits = SandboxConfig(max_memory=parse_size(memory)) if memory else None
-    _show_log()
+    show_log()
     result = asyncio.run(_run(plugin, function, values, isolation, policy, timeout, limits, stats=stats))
     print_value(result)
 
@@ -88,8 +88,8 @@ def _print_stats(plugin: Plugin, load_ms: float, call_ms: float) -> None:
     print(figures, file=sys.stderr)
 
 
-def _show_log() -> None:
-    """What the plugin prints goes to stderr, with its name."""
+def show_log() -> None:
+    """Print what a plugin prints and logs to stderr, with its name."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Harmless("%(message)s"))
     log = logging.getLogger("frys.plugin")
@@ -105,16 +105,20 @@ class _Harmless(logging.Formatter):
 def print_value(value: MessageValue) -> None:
     """Print a function's result: raw for a program, harmless on a terminal."""
     on_terminal = sys.stdout.isatty()
+    if isinstance(value, bytes) and not on_terminal:
+        sys.stdout.buffer.write(value)
+        sys.stdout.buffer.flush()
+    else:
+        print(as_text(value, harmless=on_terminal), flush=True)
+
+
+def as_text(value: MessageValue, *, harmless: bool = True) -> str:
+    """A function's result for a person: bytes as text, what is not text as JSON."""
     if isinstance(value, bytes):
-        if not on_terminal:
-            sys.stdout.buffer.write(value)
-            sys.stdout.buffer.flush()
-            return
         value = value.decode("utf-8", "backslashreplace")
     if isinstance(value, str):
-        print(printable(value) if on_terminal else value)
-    else:
-        print(json.dumps(value, indent=2, default=_bytes, ensure_ascii=on_terminal))
+        return printable(value) if harmless else value
+    return json.dumps(value, indent=2, default=_bytes, ensure_ascii=harmless)
 
 
 def _bytes(value: object) -> object:
