@@ -23,7 +23,9 @@ MAX_BYTES: Final = 1 << 20
 """The longest ``plugin.json``."""
 
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
-ID_RULE: Final = "must be 1 to 128 letters, digits, dots, dashes or underscores, the first a letter or a digit"
+ID_RULE: Final = (
+    "must be 1 to 128 letters, digits, dots, dashes or underscores, the first a letter or a digit"
+)
 # https://semver.org/#is-there-a-suggested-regular-expression-regex-to-check-a-semver-string
 _SEMVER = (
     r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"

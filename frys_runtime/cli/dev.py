@@ -233,7 +233,7 @@ class _Workshop:
         assert plugin is not None
         if call.function is None:
             for name, signature in sorted(plugin.functions.items()):
-                print(printable(f"  {name}{signature}"), flush=True)
+                print(printable(f"  {name}  {signature}"), flush=True)
             return
         began = time.perf_counter()
         try:

@@ -77,8 +77,9 @@ def test_wheel_claims_one_name(wheel):
 
 
 def test_wheel_contains_every_module_and_policy(wheel):
-    """Each Python file and policy of the repository is in the wheel, as is the marker of type information."""
-    expected = {"frys_runtime/py.typed"}
+    """Each Python file, policy and template is in the wheel, as is the marker of type information."""
+    templates = [path for path in (ROOT / "frys_runtime" / "templates").rglob("*") if path.is_file()]
+    expected = {"frys_runtime/py.typed", *(str(path.relative_to(ROOT)) for path in templates)}
     for package, path in _packages_on_disk().items():
         shipped = [*path.glob("*.py"), *path.glob("*.yaml")]
         expected |= {f"{package.replace('.', '/')}/{file.name}" for file in shipped}
