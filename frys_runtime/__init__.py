@@ -14,7 +14,7 @@ Imports only go down these layers (``make check`` holds it):
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
-    keyvalue, http_broker                                 what plugins keep; HTTP for those who may
+    keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit                                                 the log of what happened

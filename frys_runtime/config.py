@@ -113,6 +113,9 @@ class ResourceUsage:
         calls: Calls that were answered or failed.
         message_bytes_in: Bytes that came from the plugin on its lane.
         message_bytes_out: Bytes that went to the plugin on its lane.
+        http_requests: Requests that it asked its host to make, the refused ones too.
+        http_bytes_in: Bytes that came from servers for it, without what TLS adds.
+        http_bytes_out: Bytes that went to servers for it.
         violations: Things it tried that its policy forbids.
         restarts: Times that a fresh instance replaced a dead one.
     """
@@ -135,5 +138,8 @@ class ResourceUsage:
     calls: int = 0
     message_bytes_in: int = 0
     message_bytes_out: int = 0
+    http_requests: int = 0
+    http_bytes_in: int = 0
+    http_bytes_out: int = 0
     violations: int = 0
     restarts: int = 0

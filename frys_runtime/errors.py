@@ -186,8 +186,8 @@ class ResourceLimitExceeded(PluginError):
 
     Attributes:
         plugin_id: The plugin.
-        resource: ``memory``, ``cpu``, ``processes``, ``open_files``, ``file_size``, ``output``,
-            ``log`` or ``stack``.
+        resource: ``memory``, ``compile_memory``, ``cpu``, ``processes``, ``open_files``, ``file_size``,
+            ``output``, ``log`` or ``stack``.
         limit: What was granted (bytes, milliseconds or a count).
         actual: What was measured when it was stopped, in the same unit.
     """
@@ -201,7 +201,14 @@ class ResourceLimitExceeded(PluginError):
         )
 
 
-_UNITS = {"memory": " bytes", "cpu": " ms", "file_size": " bytes", "output": " bytes", "log": " bytes"}
+_UNITS = {
+    "memory": " bytes",
+    "compile_memory": " bytes",
+    "cpu": " ms",
+    "file_size": " bytes",
+    "output": " bytes",
+    "log": " bytes",
+}
 
 
 class SecurityViolation(PluginError):

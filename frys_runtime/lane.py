@@ -110,9 +110,9 @@ class Lane:
         fd, self._descriptor = self._descriptor, -1
         return frame, fd
 
-    def send_descriptor(self, buffers: Sequence[bytes], fd: int) -> None:
-        """Send a frame with a descriptor; the frame is small enough for the socket's empty buffer."""
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+    def send_descriptors(self, buffers: Sequence[bytes], fds: Sequence[int]) -> None:
+        """Send a frame with descriptors; the frame is small enough for the socket's empty buffer."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         data = b"".join(buffers)
         try:
             sent = self._socket.sendmsg([data], rights)

@@ -156,6 +156,7 @@ class Launcher:
     Attributes:
         paths: What the format's engine needs to see while it loads a plugin.
         needs_files: The format needs a plugin's files as files.
+        engine: What decides the compiled form of a plugin besides its code; empty for no such form.
         lacks: The layers of the jail that this machine does not give to this user.
         dead: Resolved with a sentence when the fork server has ended; its children have then, too.
     """
@@ -165,6 +166,7 @@ class Launcher:
         self.format = kind.format
         self.paths: list[str] = []
         self.needs_files = False
+        self.engine = ""
         self.lacks: tuple[str, ...] = ()
         self._refusal = ""
         self._loop = asyncio.get_running_loop()
@@ -213,6 +215,7 @@ class Launcher:
             answer = self._ready.result()
             if answer["op"] == "ready":
                 self.paths, self.needs_files = answer["paths"], answer["files"]
+                self.engine = answer["engine"]
                 self.lacks, self._refusal = tuple(answer["lacks"]), answer["why"]
                 return
             reason = str(answer["reason"])

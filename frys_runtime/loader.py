@@ -4,7 +4,6 @@ What was checked is what runs: nothing can change a sealed memory file, and nobo
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import stat
@@ -14,6 +13,7 @@ from typing import Final, NamedTuple, Self
 import msgspec
 
 from .errors import ConfigError, InvalidFormat, LoadFailed
+from .linux import memory_file
 from .linux.bpf import MACHINE
 from .metadata import MAX_BYTES as MAX_METADATA_BYTES, Format, Metadata, parse_metadata
 
@@ -24,8 +24,6 @@ MAX_SIZE: Final = 256 << 20
 _MAX_DEPTH: Final = 32
 _CHUNK: Final = 1 << 20
 _HEAD: Final = 64
-_MFD_NOEXEC_SEAL: Final = 8
-_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 _SUFFIXES: Final = {
     ".wasm": Format.WASM,
@@ -287,7 +285,7 @@ class _Collector:
     def __init__(self, name: str, *, folder: bool) -> None:
         self._name = name
         self._folder = folder
-        self._fd = _memory_file()
+        self._fd = memory_file.create("frys-plugin")
         self._files: list[BundleFile] = []
         self._digests: dict[str, str] = {}
         self._end = 0
@@ -312,7 +310,7 @@ class _Collector:
         try:
             for chunk in _chunks(fd, MAX_SIZE - start + 1):
                 digest.update(chunk)
-                self._end += _write(self._fd, chunk)
+                self._end += memory_file.write(self._fd, chunk)
         except OSError as error:
             raise LoadFailed(self._where(path), _reason(error)) from None
         if self._end > MAX_SIZE:
@@ -322,7 +320,7 @@ class _Collector:
 
     def seal(self, metadata: Metadata) -> Bundle:
         """Hand over the memory file, unchangeable from here on, once the entry is what it should be."""
-        fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, _SEALS)
+        memory_file.seal(self._fd)
         if metadata.entry:
             self._check_entry(metadata)
         bundle = Bundle(metadata, self._name, self._fd, tuple(self._files), self._digests)
@@ -341,23 +339,6 @@ class _Collector:
         found = check(os.pread(self._fd, file.size if whole else min(file.size, _HEAD), file.offset))
         if found:
             raise InvalidFormat(self._where(metadata.entry), _NAMES[metadata.format], found)
-
-
-def _memory_file() -> int:
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        return os.memfd_create("frys-plugin", flags | _MFD_NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return os.memfd_create("frys-plugin", flags)  # before Linux 6.3
-
-
-def _write(fd: int, data: bytes) -> int:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-    return len(data)
 
 
 # Each check says what stands there instead, or nothing when all is well.

@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 
 from .audit import AuditLog
 from .communicator import HostFunction, PluginCommunicator, line_of_calls
+from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .errors import (
     AlreadyLoaded,
@@ -167,8 +168,8 @@ class PluginManager:
         audit: A file for the audit log (docs/audit.md), or a log with settings of its own, which the manager
             closes at its end.
         audit_required: No plugin is loaded unless its record is on the disk before its code runs.
-        state_dir: A folder for what plugins keep in their key-value stores; without one it lasts as long as
-            the manager. Made when it is not there.
+        state_dir: A folder for what plugins keep in their key-value stores, and for the compiled forms of
+            their code; without one they last as long as the manager. Made when it is not there.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -212,8 +213,9 @@ class PluginManager:
         self._tree: CgroupTree | None = None
         self._events = Events()
         self._communicator = PluginCommunicator(self._events)
-        self._state_dir = state_dir
+        self._state_dir = os.fspath(state_dir) if state_dir is not None else None
         self._store: KeyValueStore | None = None
+        self._shared: Shared | None = None
         self._audit_file = audit
         self._audit_required = audit_required
         self._audit: AuditLog | None = None
@@ -246,6 +248,8 @@ class PluginManager:
                     if self._audit is not None:
                         self._audit.close()
                     raise InitializationFailed("the manager", str(error)) from error
+            folder = os.path.join(self._state_dir, "compiled") if self._state_dir is not None else None
+            self._shared = Shared(self._communicator, self._open_store, CompiledCode(folder))
             self._nursery = Nursery(self._tree, self._spares)
         return self._nursery
 
@@ -369,8 +373,7 @@ class PluginManager:
             )
             self._events.publish("granted", name, **_grant(bundle, confinement))
             await self._must_be_recorded(bundle.path)
-            shared = Shared(self._communicator, self._open_store)
-            live = PluginSandbox(name, bundle, confinement, nursery, self._events, shared=shared)
+            live = PluginSandbox(name, bundle, confinement, nursery, self._events, shared=self._shared)
             await live.start()
             self._check_open()
             self._sandboxes[name] = live
@@ -534,6 +537,8 @@ class PluginManager:
         if self._tree is not None:
             await asyncio.to_thread(self._tree.close)
         self._communicator.close()
+        if self._shared is not None:
+            await self._shared.compiled.close()
         if self._store is not None:
             await asyncio.to_thread(self._store.close)
         if self._audit is not None:
@@ -595,7 +600,7 @@ class PluginManagerBuilder:
         return self._with(audit=log, audit_required=required)
 
     def with_state_dir(self, folder: str | os.PathLike[str]) -> Self:
-        """A folder for what plugins keep in their key-value stores."""
+        """A folder for what plugins keep in their key-value stores, and for compiled code."""
         return self._with(state_dir=folder)
 
     def resource_limits(self, limits: SandboxConfig) -> Self:

@@ -64,6 +64,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         stack: Bytes.
         tmp: Bytes of a private ``/tmp``; 0 for none.
         messages: How often a second it may ask the host for something.
+        compile_memory: Bytes for the process that compiles its code, which runs nothing of it; the format
+            wasm needs it for code of more than 4 KiB. Where ``memory`` is more, that holds.
         kv: Bytes of its key-value store; 0 for none.
     """
 
@@ -82,6 +84,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stack: int
     tmp: int
     messages: int
+    compile_memory: int
     kv: int
 
 
@@ -101,6 +104,7 @@ LIMITS: Final[dict[str, Mapping[str, int]]] = {
     "stack": BYTES,
     "tmp": BYTES,
     "messages": RATE,
+    "compile_memory": BYTES,
     "kv": BYTES,
 }
 """The limits with their units."""

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from . import explanation, monitor, wire
+from .compiled import Offer
 from .config import ResourceUsage
 from .errors import (
     CommunicationError,
@@ -26,9 +27,9 @@ from .errors import (
 from .events import Events
 from .isolation import Confinement
 from .lane import LaneClosed
-from .launcher import Child, LauncherKind
+from .launcher import Child, Launcher, LauncherKind
 from .linux import process
-from .linux.cgroup import Cgroup, CgroupError
+from .linux.cgroup import Cgroup, CgroupError, CgroupLimits
 from .loader import Bundle
 from .messages import MessageValue, Refused, check_value
 from .nursery import Nursery
@@ -109,6 +110,7 @@ class PluginSandbox:
         self._violations = violations or Violations(
             plugin_id, policy.on_violation, policy.max_violations, self._events
         )
+        self._shared = shared
         self._services = Services(shared, self, policy, confinement.config) if shared is not None else None
         self._condemned: Child | None = None
         self._child: Child | None = None
@@ -265,8 +267,9 @@ class PluginSandbox:
         began = time.perf_counter()
         self.state = PluginState.LOADING
         try:
-            child = await self._spawn()
-            self.functions = await self._load(child)
+            offer = await self._compiled()
+            child = await self._spawn(self.confinement.cgroup)
+            self.functions, _ = await self._load(child, offer)
         except BaseException:
             if self.state is PluginState.LOADING:
                 self.state = PluginState.STOPPED
@@ -279,19 +282,48 @@ class PluginSandbox:
             self._events.publish("restarted", self.plugin_id, restarts=self.starts - 1, ms=self.load_ms)
         return child
 
-    async def _spawn(self) -> Child:
+    async def _compiled(self) -> Offer:
+        """The compiled form of the plugin's code, made now if there is none; nothing where none is needed."""
+        bundle, limits = self._bundle, self.confinement.limits
+        code = next((file.size for file in bundle.files if file.path == bundle.metadata.entry), 0)
+        if self._shared is None or not code:
+            return Offer()
+        cache, engine = self._shared.compiled, (await self._launcher()).engine
+        offer = await cache.offer(bundle.digests[bundle.metadata.entry], code, engine)
+        if not offer.room:
+            return offer
+        memory = max(limits.memory, limits.compile_memory)
+        room = self.confinement.cgroup
+        try:
+            child = await self._spawn(room._replace(memory=memory) if room.memory is not None else room)
+            _, size = await self._load(child, offer)
+        except ResourceLimitExceeded as error:
+            offer.close()
+            if error.resource != "memory":
+                raise
+            raise ResourceLimitExceeded(self.plugin_id, "compile_memory", memory, error.actual) from None
+        except BaseException:
+            offer.close()
+            raise
+        await self._stop()
+        return await cache.keep(offer, size)
+
+    async def _launcher(self) -> Launcher:
         room = self.confinement
-        kind = LauncherKind(room.format, room.variant, room.policy.network)
-        launcher = await self._nursery.launcher(kind)
+        return await self._nursery.launcher(LauncherKind(room.format, room.variant, room.policy.network))
+
+    async def _spawn(self, limits: CgroupLimits) -> Child:
+        room = self.confinement
+        launcher = await self._launcher()
         plan = room.plan(launcher.paths, needs_files=launcher.needs_files, lacks=launcher.lacks)
         try:
-            child = await self._nursery.take(launcher, plan, room.cgroup, room.policy.require)
+            child = await self._nursery.take(launcher, plan, limits, room.policy.require)
         except SandboxError:
             if not launcher.dead.done():
                 raise
             # It died under our hands; the one that replaces it gets one try.
-            launcher = await self._nursery.launcher(kind)
-            child = await self._nursery.take(launcher, plan, room.cgroup, room.policy.require)
+            launcher = await self._launcher()
+            child = await self._nursery.take(launcher, plan, limits, room.policy.require)
         self._child = child
         child.on_end = self._lane_ended
         child.on_violation = lambda call: self._violated(child, call)
@@ -332,7 +364,12 @@ class PluginSandbox:
         peak = cgroup.usage().memory_peak or limit
         self._accuse(child, ResourceLimitExceeded(self.plugin_id, "memory", limit, peak))
 
-    async def _load(self, child: Child) -> dict[str, str]:
+    async def _load(self, child: Child, offer: Offer) -> tuple[dict[str, str], int]:
+        """Have a process load the plugin, or only compile it where the offer has room for that.
+
+        Returns:
+            The functions, and how many bytes of compiled code it has left.
+        """
         limits, bundle = self.confinement.limits, self._bundle
         request = {
             "id": self.plugin_id,
@@ -342,17 +379,19 @@ class PluginSandbox:
             "options": bundle.metadata.options,
             "memory": limits.memory,
             "stack": limits.stack,
+            "compiled": offer.size,
+            "room": offer.room,
         }
         watch = self._begin(child, limits.load_time, limits.load_time)
         try:
             answer = child.lane.expect(0)
-            child.lane.send_descriptor(wire.encode([wire.LOAD, request]), bundle.fd)
+            child.lane.send_descriptors(wire.encode([wire.LOAD, request]), [bundle.fd, *offer.files])
             frame = await answer
             if watch.verdict is not None:
                 raise LaneClosed("it was stopped with its answer on the way")
             match frame:
-                case [wire.LOADED, dict(functions)]:
-                    return {str(name): str(text) for name, text in functions.items()}
+                case [wire.LOADED, dict(functions), int(kept)]:
+                    return {str(name): str(text) for name, text in functions.items()}, max(kept, 0)
                 case [wire.FAILURE, 0, *_]:
                     raise explanation.of_failed_load(bundle, wire.failure(frame))
             raise wire.ProtocolError("its answer to the load is not an answer")
@@ -564,6 +603,7 @@ class PluginSandbox:
             calls=self.calls,
             message_bytes_in=self._bytes_in + (child.lane.bytes_in if child else 0),
             message_bytes_out=self._bytes_out + (child.lane.bytes_out if child else 0),
+            **(self._services.http_usage() if self._services is not None else {}),
             violations=self.violations,
             restarts=max(self.starts - 1, 0),
         )

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from .communicator import Peer, PluginCommunicator
+from .compiled import CompiledCode
 from .http_broker import HttpBroker
 from .keyvalue import KeyValueStore
 from .messages import MessageValue, Refused
@@ -36,6 +37,7 @@ class Shared(NamedTuple):
 
     communicator: PluginCommunicator
     store: Callable[[], KeyValueStore]
+    compiled: CompiledCode
 
 
 class Services:
@@ -88,6 +90,17 @@ class Services:
         self._next = max(self._next, now - 1.0) + self._interval
         if self._next > now:
             await asyncio.sleep(self._next - now)
+
+    def http_usage(self) -> dict[str, int]:
+        """What its requests took, by the names of :class:`frys_runtime.config.ResourceUsage`."""
+        broker = self._broker
+        if broker is None:
+            return {}
+        return {
+            "http_requests": broker.requests,
+            "http_bytes_in": broker.bytes_in,
+            "http_bytes_out": broker.bytes_out,
+        }
 
     async def close(self) -> None:
         """End what is under way."""

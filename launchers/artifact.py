@@ -5,6 +5,8 @@ from .values import Value
 
 __all__ = ["Artifact", "Value"]
 
+_NOTHING = memoryview(b"")
+
 
 class Artifact:
     """The files and settings of one plugin.
@@ -23,9 +25,14 @@ class Artifact:
         memory_limit: Bytes that the plugin may use; the kernel enforces the same number.
         stack_limit: Bytes of C stack that an engine may use.
         host: Whom the plugin may ask for services; by default one that refuses everything.
+        compiled: What the engine made of the entry file in an earlier process; empty when there is nothing.
+        room: Where that belongs, for a process that only makes it; else empty.
     """
 
-    __slots__ = ("entry", "files", "host", "memory_limit", "options", "plugin_id", "root", "stack_limit")
+    __slots__ = (
+        *("compiled", "entry", "files", "host", "memory_limit", "options", "plugin_id", "room"),
+        *("root", "stack_limit"),
+    )
 
     def __init__(
         self,
@@ -37,6 +44,8 @@ class Artifact:
         memory_limit: int = 64 << 20,
         stack_limit: int = 1 << 20,
         host: Host | None = None,
+        compiled: memoryview = _NOTHING,
+        room: memoryview = _NOTHING,
     ) -> None:
         self.plugin_id = plugin_id
         self.entry = entry
@@ -46,3 +55,9 @@ class Artifact:
         self.memory_limit = memory_limit
         self.stack_limit = stack_limit
         self.host = host if host is not None else Host()
+        self.compiled = compiled
+        self.room = room
+
+    def forget_compiled(self) -> None:
+        """Give the memory of the compiled form back."""
+        self.compiled = _NOTHING

@@ -1,6 +1,7 @@
 """What a forked child does: enter the jail, wait for its plugin, load it, seal, serve."""
 
 import _socket
+import errno
 import gc
 import mmap
 import os
@@ -44,26 +45,41 @@ def _live(engine: ModuleType, room: jail.Jail) -> None:
     if hasattr(engine, "park"):
         engine.park()
     host = Host(lane)
-    artifact = _receive_plugin(lane, engine, room, host)
-    host.begin()
+    artifact = _receive_plugin(lane, host)
     try:
-        plugin = engine.load(artifact)
-        functions = plugin.functions()
+        if artifact.room:
+            # For others that will run it; nothing of the plugin runs here.
+            loaded, plugin = [LOADED, {}, engine.compile_into(artifact)], None
+        else:
+            plugin = _load(engine, room, artifact)
+            loaded = [LOADED, plugin.functions(), 0]
     except Failure as failure:
         lane.send_failure(0, failure)
         return
     except BaseException as error:
         lane.send_failure(0, PluginRaised(f"{type(error).__name__}: {error}"))
         return
-    host.end()
     gc.enable()
     jail.seal(room.plan)
-    lane.send(pack([LOADED, functions]))
-    own_loop = getattr(plugin, "serve", None)
-    if own_loop is None:
-        serve(lane, plugin, host)
+    lane.send(pack(loaded))
+    if plugin is None:
+        lane.receive()  # until the host has what it wants and closes
+    elif hasattr(plugin, "serve"):
+        plugin.serve()
     else:
-        own_loop()
+        serve(lane, plugin, host)
+
+
+def _load(engine: ModuleType, room: jail.Jail, artifact: Artifact) -> Any:
+    artifact.host.begin()
+    if hasattr(engine, "NEEDS_FILES"):
+        artifact.root = room.folder
+        _write_files(artifact.files, artifact.root)
+        jail.protect_files(room)
+    plugin = engine.load(artifact)
+    artifact.host.end()
+    artifact.forget_compiled()
+    return plugin
 
 
 def _introduce(lane: Lane, room: jail.Jail) -> None:
@@ -79,40 +95,51 @@ def _introduce(lane: Lane, room: jail.Jail) -> None:
     lane.send(pack([HELLO, room.layers, jail.verify(room)]))
 
 
-def _receive_plugin(lane: Lane, engine: ModuleType, room: jail.Jail, host: Host) -> Artifact:
-    frame, fd = lane.receive_with_descriptor()
+def _receive_plugin(lane: Lane, host: Host) -> Artifact:
+    frame, fds = lane.receive_with_descriptors()
     request: Any = unpack(frame)
     details = request[1]
-    content = memoryview(b"")
-    if details["size"]:
-        content = memoryview(mmap.mmap(fd, details["size"], prot=mmap.PROT_READ, trackfd=False))
-    os.close(fd)
+    content = _map(fds[0], details["size"], mmap.PROT_READ)
+    compiled = _map(fds[-1], details["compiled"], mmap.PROT_READ)
+    to_fill = _map(fds[-1], details["room"], mmap.PROT_READ | mmap.PROT_WRITE)
+    for fd in fds:
+        os.close(fd)
     files = {path: content[at : at + size] for path, at, size in details["files"]}
-    root = ""
-    if hasattr(engine, "NEEDS_FILES"):
-        root = room.folder
-        _write_files(files, root)
-        jail.protect_files(room)
     return Artifact(
         details["id"],
         details["entry"],
         files,
-        root,
+        "",
         details["options"],
         details["memory"],
         details["stack"],
         host,
+        compiled,
+        to_fill,
     )
 
 
+def _map(fd: int, size: int, protection: int) -> memoryview:
+    return memoryview(mmap.mmap(fd, size, prot=protection, trackfd=False) if size else b"")
+
+
 def _write_files(files: dict[str, memoryview], root: str) -> None:
-    for path, content in files.items():
-        target = f"{root}/{path}"
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        fd = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o500)
-        try:
-            rest = content
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-        finally:
-            os.close(fd)
+    try:
+        for path, content in files.items():
+            _write_file(f"{root}/{path}", content)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EFBIG}:
+            raise
+        raise PluginRaised(
+            "its files need more room than its policy gives them (limits.files, file_size and inodes)"
+        ) from None
+
+
+def _write_file(target: str, content: memoryview) -> None:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    fd = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o500)
+    try:
+        while content:
+            content = content[os.write(fd, content) :]
+    finally:
+        os.close(fd)

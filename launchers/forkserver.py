@@ -9,8 +9,8 @@ Requests of the host, each one packet of a SEQPACKET socket holding one MessageP
 
 Answers:
 
-- ``{"op": "ready", "paths": [...], "files": f, "lacks": [...], "why": w}`` once, when the engine is warm;
-  ``lacks`` are the layers that the machine does not give, ``why`` what the kernel said.
+- ``{"op": "ready", "paths": [...], "files": f, "engine": e, "lacks": [...], "why": w}`` once, when the
+  engine is warm; ``lacks`` are the layers that the machine does not give, ``why`` what the kernel said.
 - ``{"op": "spawned", "child": k}`` with the child's pidfd.
 - ``{"op": "exited", "child": k, "code": c, "status": s}`` in the terms of waitid(2).
 """
@@ -65,9 +65,18 @@ def run(format_name: str, variant: str, control: int, ground: Ground) -> NoRetur
         engine.share()
     cpython.immortalise()
     gc.freeze()
-    ready = {"op": "ready", "paths": paths, "files": needs_files}
+    ready = {"op": "ready", "paths": paths, "files": needs_files, "engine": _fingerprint(engine)}
     socket.send(pack({**ready, "lacks": list(ground.lacks), "why": ground.why}))
     os._exit(ORDERLY if server.serve() else 1)
+
+
+def _fingerprint(engine: ModuleType) -> str:
+    """What decides the compiled form of a plugin besides its code; empty where nothing is compiled ahead."""
+    if not hasattr(engine, "fingerprint"):
+        return ""
+    with open("/proc/cpuinfo", encoding="ascii") as file:
+        features = {line for line in file if line.startswith(("flags", "Features", "model name"))}
+    return " ".join((str(engine.fingerprint()), *sorted(features)))
 
 
 def _check_threads() -> None:

@@ -134,13 +134,13 @@ class Response:
 
     Attributes:
         status: The status code; one that stands for an error raises nothing.
-        headers: By their names in lower case.
+        headers: By their names in lower case; ``set-cookie`` is a list.
         body: The content.
     """
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def __init__(self, status: int, headers: "dict[str, Any]", body: bytes) -> None:
         self.status = status
         self.headers = headers
         self.body = body

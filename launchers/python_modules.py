@@ -44,6 +44,7 @@ def index(
         above: The package that the modules of the first base belong to.
     """
     found: dict[str, tuple[tuple[bool, int, bool, int], str]] = {}
+    foreign = sys.stdlib_module_names | RESERVED
 
     def offer(name: str, rank: tuple[bool, int, bool, int], path: str) -> None:
         if name not in found or rank < found[name][0]:
@@ -56,7 +57,7 @@ def index(
             continue
         inner = path.removeprefix(base).removesuffix(suffixes[kind])
         number = bases.index(base)
-        if "." in inner or (number and inner.partition("/")[0] in sys.stdlib_module_names | RESERVED):
+        if "." in inner or (number and inner.partition("/")[0] in foreign):
             continue
         start = f"{above}." if above and not number else ""
         package = inner.rpartition("/")[2] == "__init__"

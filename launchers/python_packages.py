@@ -6,6 +6,7 @@ Loaded when ``importlib.resources`` or ``importlib.metadata`` is used, not befor
 import errno
 import io
 import posixpath
+import sys
 from importlib.metadata import Distribution, DistributionFinder
 from importlib.resources.abc import Traversable, TraversableResources
 from typing import IO, Any
@@ -133,6 +134,8 @@ def find_distributions(sources: Sources, context: DistributionFinder.Context) ->
         folder, _, last = path.rpartition("/")
         base, name = f"{posixpath.dirname(folder)}/".lstrip("/"), posixpath.basename(folder)
         if last != "METADATA" or not name.endswith(".dist-info") or base not in sources.bases:
+            continue
+        if context.path is not sys.path and (sources.root + base).rstrip("/") not in context.path:
             continue
         # https://packaging.python.org/en/latest/specifications/binary-distribution-format/: name-version
         if context.name is None or _normal(name.partition("-")[0]) == _normal(context.name):

@@ -57,9 +57,9 @@ class Sources(Loader):
         vendored: Any = artifact.options.get("paths", [])
         own = own_base(artifact.entry, artifact.files)
         self.bases = [own, *(f"{path}/" for path in vendored)]
+        *above, last = artifact.entry.removeprefix(own).removesuffix(".py").replace(".", "_").split("/")
+        self.entry = ".".join(above if last == "__init__" else [*above, last])
         # A plugin json.py may well import the real json; a folder with an __init__.py has no name.
-        self.entry = artifact.entry.removeprefix(own).removesuffix(".py").removesuffix("__init__")
-        self.entry = self.entry.strip("/").replace(".", "_").replace("/", ".")
         if self.entry in sys.stdlib_module_names | RESERVED or not self.entry:
             self.entry = "plugin"
         self._above = "plugin" if artifact.entry == "__init__.py" else ""

@@ -7,7 +7,6 @@ runs inside a Python subinterpreter, so it imports only what loads there.
 
 import _socket
 import struct
-import sys
 import time
 
 from .codec import pack, unpack
@@ -86,18 +85,18 @@ class Lane:
             return self._take(end)
         return self._receive_large(size)
 
-    def receive_with_descriptor(self) -> tuple[memoryview, int]:
-        """Wait for the frame that carries the plugin, and for the descriptor that comes with it.
+    def receive_with_descriptors(self) -> tuple[memoryview, list[int]]:
+        """Wait for the frame that carries the plugin, and for the one or two descriptors that come with it.
 
         Raises:
             EOFError: The host closed the lane; a parked spare ends so.
         """
-        space = _socket.CMSG_SPACE(4)
+        space = _socket.CMSG_SPACE(8)
         count, messages, _, _ = self.socket.recvmsg_into([self._view], space, _socket.MSG_CMSG_CLOEXEC)
         if not count or not messages:
             raise EOFError
         self._filled = count
-        return self.receive(), int.from_bytes(messages[0][2][:4], sys.byteorder)
+        return self.receive(), list(memoryview(messages[0][2]).cast("i"))
 
     def _fill(self, into: memoryview) -> None:
         count = self.socket.recv_into(into)

@@ -69,10 +69,31 @@ def prepare() -> None:
     plugin.close()
 
 
+def fingerprint() -> str:
+    """What decides the compiled form of a module, besides the module and the processor."""
+    engine, _ = _runtime()
+    return engine.fingerprint
+
+
 def park() -> None:
     """Touch in a waiting child the pages that compiling writes to; loading then takes half the time."""
     engine, _ = _runtime()
     engine.compile(_warm_up()).close()
+
+
+def compile_into(artifact: Artifact) -> int:
+    """Compile a module into the artifact's room, and run nothing of it.
+
+    Returns:
+        Bytes of the compiled form; 0 when it has no room there.
+
+    Raises:
+        BadArtifact: It is no module.
+    """
+    code = artifact.files[artifact.entry]
+    foreign.refuse_header(code)
+    engine, _ = _runtime()
+    return engine.compile(code).leave(artifact.room)
 
 
 def load(artifact: Artifact) -> "Plugin":
@@ -88,7 +109,7 @@ def load(artifact: Artifact) -> "Plugin":
         raise BadArtifact(f"the entry file {artifact.entry!r} is not among the plugin's files")
     foreign.refuse_header(code)
     engine, wasi = _runtime()
-    module = engine.compile(code)
+    module = engine.revive(artifact.compiled) if artifact.compiled else engine.compile(code)
     foreign.refuse(module)
     missing = module.missing_imports()
     if missing:

@@ -25,6 +25,7 @@ VERSION = "50.0"
 _EXTERN_KINDS = ("function", "global", "table", "memory", "tag")
 _EXTERN_FUNCTION, _EXTERN_MEMORY = 0, 3
 _OPT_LEVEL_SPEED = 1
+_SETTINGS = "speed, no parallel compilation, no images, no unwind info"  # of Engine, for its fingerprint
 _POINTER_SIZE = 8
 _TRAP_STACK_OVERFLOW = 0
 _CALLBACK = "wasm_trap_t *(void *, wasmtime_caller_t *, wasmtime_val_raw_t *, size_t)"
@@ -132,11 +133,13 @@ class Engine:
 
     Attributes:
         lib: The shared library.
+        fingerprint: What decides the compiled form of a module besides the module and the processor.
         host_types: What modules may import: (module, name) to the type of the host function.
     """
 
     def __init__(self) -> None:
-        self.lib: Pointer = ffi.dlopen(find_library())
+        library = find_library()
+        self.lib: Pointer = ffi.dlopen(library)
         lib = self.lib
         config = lib.wasm_config_new()
         # Compiling in parallel starts a thread pool, and a fork would lose its threads.
@@ -150,6 +153,7 @@ class Engine:
         # SAFETY: the engine takes the config over. Engine, linker, callback and value types live
         # as long as the process.
         self.engine: Pointer = lib.wasm_engine_new_with_config(config)
+        self.fingerprint = f"{library} {os.stat(library).st_mtime_ns} {_SETTINGS}"
         self.linker: Pointer = lib.wasmtime_linker_new(self.engine)
         self._callback: Pointer = ffi.callback(_CALLBACK, self._call_host)
         numbers = {"i32": 0, "i64": 1, "f32": 2, "f64": 3, "externref": 128, "funcref": 129}
@@ -216,6 +220,22 @@ class Engine:
         error = self.lib.wasmtime_module_new(self.engine, start, len(code), module)
         if error:
             raise BadArtifact(f"this is no valid WebAssembly module: {self.take_error(error)}")
+        return Module(self, module[0])
+
+    def revive(self, compiled: memoryview) -> "Module":
+        """Make a module of what :meth:`Module.leave` left in another process.
+
+        wasmtime trusts it as its own machine code. So may this process: the host keeps it by the digest of
+        the module, and whatever that module made of the compiler, it could have made of this process, too.
+
+        Raises:
+            RuntimeError: This engine cannot use it, which the fingerprint should have prevented.
+        """
+        module, start = ffi.new("wasmtime_module_t **"), ffi.from_buffer("uint8_t[]", compiled)
+        # SAFETY: wasmtime reads len(compiled) bytes, of a sealed file, and keeps no reference to them.
+        error = self.lib.wasmtime_module_deserialize(self.engine, start, len(compiled), module)
+        if error:
+            raise RuntimeError(f"the compiled form cannot be used: {self.take_error(error)}")
         return Module(self, module[0])
 
     def assemble(self, text: bytes) -> bytes:
@@ -321,6 +341,22 @@ class Module:
             item = exports.data[index]
             self.exports[_name(lib.wasm_exporttype_name(item))] = self._type(lib.wasm_exporttype_type(item))
         lib.wasm_exporttype_vec_delete(exports)
+
+    def leave(self, room: memoryview) -> int:
+        """Leave the compiled form for :meth:`Engine.revive`, if there is room; how many bytes it has."""
+        if not room:
+            return 0
+        compiled = ffi.new("wasm_byte_vec_t *")
+        error = self._engine.lib.wasmtime_module_serialize(self._module, compiled)
+        if error:
+            self._engine.take_error(error)
+            return 0
+        size: int = compiled.size
+        if size <= len(room):
+            # SAFETY: wasmtime filled size bytes at data, and room is writable and has as many.
+            ffi.memmove(ffi.from_buffer("char[]", room, require_writable=True), compiled.data, size)
+        self._engine.lib.wasm_byte_vec_delete(compiled)
+        return size if size <= len(room) else 0
 
     def _type(self, extern: Pointer) -> FunctionType | str:
         lib = self._engine.lib

@@ -112,15 +112,15 @@ def _listed(address: Address) -> bool:
     return any(address in network for network in _NOT_PUBLIC_EITHER)
 
 
-def is_own(endpoint: Endpoint) -> bool:
+def is_own(there: Endpoint) -> bool:
     """Whether this machine would talk to itself there, behind its own firewall. No packet is sent."""
     try:
-        with socket.socket(endpoint.family, socket.SOCK_DGRAM) as probe:
-            probe.connect(endpoint.sockaddr)
+        with socket.socket(there.family, socket.SOCK_DGRAM) as probe:
+            probe.connect(there.sockaddr)
             ours = probe.getsockname()[0]
     except OSError:
         return False  # no way there, which connecting will say
-    return meant(ipaddress.ip_address(ours.partition("%")[0])) == endpoint.address
+    return meant(ipaddress.ip_address(ours.partition("%")[0])) == there.address
 
 
 def endpoint(address: Address, port: int) -> Endpoint:

@@ -106,7 +106,7 @@ async def connect(
             last = error
             continue
         reader, writer = await asyncio.open_connection(
-            sock=opened, ssl=tls, server_hostname=host if tls else None, limit=_CHUNK
+            sock=opened, ssl=tls, server_hostname=host if tls else None, limit=pace.step
         )
         return Connection(reader, writer, pace)
     raise last

@@ -1,6 +1,7 @@
 """One HTTP/1.1 exchange (RFC 9112) with a server that is as untrusted as the plugin that asked."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -40,15 +41,21 @@ async def exchange(connection: Connection, request: Request, limit: int) -> dict
     if request.body:
         http.send(h11.Data(data=request.body))  # of a known length it goes as it is
     http.send(h11.EndOfMessage())
-    try:
-        await connection.send(head)
-        await connection.send(request.body)
-    except ConnectionError:
-        pass  # a server may refuse a body before it has read it; what it said is to be read
+    # At the same time: a server may refuse a body before it has read it, and hang up.
+    sending = asyncio.create_task(_send(connection, head, request.body))
     try:
         return await _receive(connection, http, limit)
     except h11.RemoteProtocolError as error:
         raise Refused("failed", f"{request.host} does not answer in HTTP: {str(error)[:200]}") from None
+    finally:
+        sending.cancel()
+        await asyncio.wait((sending,))
+
+
+async def _send(connection: Connection, *parts: bytes) -> None:
+    with contextlib.suppress(OSError):  # who receives is told, after what had come
+        for part in parts:
+            await connection.send(part)
 
 
 async def _receive(connection: Connection, http: h11.Connection, limit: int) -> dict[str, MessageValue]:

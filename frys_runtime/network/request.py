@@ -8,6 +8,7 @@ import re
 from typing import Final, NamedTuple
 
 from ..messages import MessageValue, Refused
+from ..policy_grants import METHOD
 from .addresses import Address, read_host
 
 MAX_URL: Final = 8192
@@ -16,7 +17,6 @@ MAX_HEADER_BYTES: Final = 16384
 """Of all names and values together."""
 
 _KEYS: Final = frozenset(("method", "url", "headers", "body", "timeout_ms"))
-_METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
 _URL: Final = re.compile(r"(https?)://([^/?#]*)([^#]*)(?:#.*)?", re.ASCII | re.IGNORECASE)
 _AUTHORITY: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
 _FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f\\]")
@@ -61,10 +61,11 @@ def read_request(value: MessageValue) -> Request:
     """
     if not isinstance(value, dict):
         raise _invalid("the request must be a map with the key url")
-    for key in value.keys() - _KEYS:
-        raise _invalid(f"a request has no key {key[:40]!r}; it has {', '.join(sorted(_KEYS))}")
+    if unknown := value.keys() - _KEYS:
+        known = ", ".join(sorted(_KEYS))
+        raise _invalid(f"a request has no key {min(unknown)[:40]!r}; it may have {known}")
     method = value.get("method", "GET")
-    if not isinstance(method, str) or not _METHOD.fullmatch(method):
+    if not isinstance(method, str) or not METHOD.fullmatch(method):
         raise _invalid("method must be the name of a method in capitals, such as GET")
     if method == "CONNECT":
         raise _invalid("method: CONNECT opens a tunnel, which a plugin cannot have")

@@ -53,11 +53,11 @@ class Response:
     """An answer over HTTP; a status that stands for an error raises nothing."""
 
     status: int
-    headers: dict[str, str]
-    """By their names in lower case."""
+    headers: dict[str, Any]
+    """By their names in lower case; ``set-cookie`` is a list, everything else a str."""
     body: bytes
 
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None: ...
+    def __init__(self, status: int, headers: dict[str, Any], body: bytes) -> None: ...
     @property
     def text(self) -> str: ...
     def json(self) -> Any: ...

@@ -194,6 +194,36 @@ def test_wrong_options(
     done.stderr.fnmatch_lines([message])
 
 
+TALK = """
+import logging
+import pytest
+
+def test_talk(frys_plugin, frys_manager, caplog):
+    @frys_manager.manager.host_function("price", ["string"], "float")
+    def price(article):
+        return len(article) / 2
+
+    with caplog.at_level(logging.INFO, "frys.plugin"):
+        assert frys_plugin("talk.py").call("total", ["apple", "pear"]) == 4.5
+    assert [record.getMessage() for record in caplog.records] == ["talk: asking", "talk: printed"]
+"""
+
+
+def test_what_a_plugin_asks_and_prints(suite: pytest.Pytester) -> None:
+    """The test is the host program: it offers functions, and sees the log."""
+    suite.makepyfile(
+        TALK,
+        talk="import frys\n"
+        "def total(articles):\n"
+        "    frys.log.info('asking')\n"
+        "    print('printed')\n"
+        "    return sum(frys.host('price', article) for article in articles)\n",
+    )
+    (suite.path / "policy.yaml").write_text("extends: maximum\nhost_functions: [log, price]\n")
+
+    _run(suite, "--frys-policy", "policy.yaml").assert_outcomes(passed=1)
+
+
 def test_settings_of_a_suite(suite: pytest.Pytester) -> None:
     """A conftest.py adds settings to those of the command line; a name is looked up in the plugin paths."""
     suite.makeconftest(

@@ -77,9 +77,13 @@ def test_wheel_claims_one_name(wheel):
 
 
 def test_wheel_contains_every_module_and_policy(wheel):
-    """Each Python file, policy and template is in the wheel, as is the marker of type information."""
-    templates = [path for path in (ROOT / "frys_runtime" / "templates").rglob("*") if path.is_file()]
-    expected = {"frys_runtime/py.typed", *(str(path.relative_to(ROOT)) for path in templates)}
+    """Each Python file, policy, template and file of type information is in the wheel."""
+    folders = (ROOT / "frys_runtime" / "templates", ROOT / "launchers" / "types")
+    expected = {"frys_runtime/py.typed"}
+    for package, path in [(folder.parent.name, file) for folder in folders for file in folder.rglob("*")]:
+        if path.is_file():
+            top = "frys_runtime" if package == "frys_runtime" else "frys_runtime/launchers"
+            expected.add(f"{top}/{path.relative_to(ROOT / package)}")
     for package, path in _packages_on_disk().items():
         shipped = [*path.glob("*.py"), *path.glob("*.yaml")]
         expected |= {f"{package.replace('.', '/')}/{file.name}" for file in shipped}
@@ -106,6 +110,20 @@ def test_installed_package_is_complete(installed):
 def test_installed_command_runs(installed):
     """The command `frys` is there and knows its version."""
     assert _version() in _run([installed / "bin" / "frys", "--version"], cwd="/")
+
+
+@pytest.mark.needs_userns
+@pytest.mark.needs_landlock
+@pytest.mark.needs_seccomp_notify
+def test_pytest_finds_its_plugin(installed, tmp_path):
+    """Its fixtures are there without a line of configuration, and run a plugin with what is installed."""
+    (tmp_path / "plugin.py").write_text("def f(): return 1\n")
+    (tmp_path / "test_it.py").write_text(
+        "def test(frys_plugin): assert frys_plugin('plugin.py').call('f') == 1\n"
+    )
+    command = [installed / "bin" / "python", "-m", "pytest", "-W", "error", "--frys-isolation", "high"]
+
+    assert "1 passed" in _run(command, cwd=tmp_path)
 
 
 def test_repository_root_is_not_importable():

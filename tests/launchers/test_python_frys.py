@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,69 @@ class TestJailed:
             plugin = manager.plugin(await manager.load_plugin(folder))
 
             assert await plugin.call("f") == 3
+
+
+class _Echo(BaseHTTPRequestHandler):
+    """Says what it was asked."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(201)
+        self.send_header("content-type", "text/plain; charset=latin-1")
+        self.send_header("set-cookie", "a=b")
+        self.end_headers()
+        self.wfile.write(body.decode().upper().encode("latin-1") + self.headers["x-name"].encode())
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    """The port of a server on this machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+HTTP = """
+import frys
+
+def post(url):
+    answer = frys.http("POST", url, headers={"x-name": "me"}, body="gr\u00fc\u00df", timeout=10)
+    kind = answer.headers["content-type"], answer.headers["set-cookie"]
+    return [answer.status, answer.text, *kind]
+
+def refused(url):
+    try:
+        frys.http("GET", url)
+    except frys.Refused as refusal:
+        return refusal.reason
+"""
+
+
+class TestHttp:
+    """A server on this machine, which the policy grants."""
+
+    pytestmark = jailed
+
+    @live
+    async def test_a_request(self, interpreter: str, tmp_path: Path, echo: int) -> None:
+        """It goes by the host's hand; what is not granted is refused."""
+        plugin = _write(tmp_path / "asker", HTTP, interpreter)
+        grant = f"[{{hosts: [127.0.0.1], ports: [{echo}], methods: [POST], plain: true, private: true}}]"
+        (tmp_path / "policy.yaml").write_text(f"extends: maximum\nnetwork: {grant}\n")
+        async with PluginManager(policy=tmp_path / "policy.yaml") as manager:
+            asker = manager.plugin(await manager.load_plugin(plugin))
+
+            assert await asker.call("post", f"http://127.0.0.1:{echo}/") == [
+                *(201, "GRÜSSme", "text/plain; charset=latin-1", ["a=b"])
+            ]
+            assert await asker.call("refused", f"http://127.0.0.1:{echo}/") == "permission"
+            assert await asker.call("refused", "nonsense") == "invalid"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pip_packages
 import pytest
 from support import live
 
-from frys_runtime import ExecutionFailed, InvalidFormat, PluginManager
+from frys_runtime import ExecutionFailed, InvalidFormat, LoadFailed, PluginManager
 
 pytestmark = [
     pytest.mark.needs_userns,
@@ -234,7 +234,8 @@ import shop, shop.goods, spread.left, spread.right
 
 def versions():
     found = metadata.distribution("The.Shop")
-    names = sorted(dist.name for dist in metadata.distributions())
+    names = [[dist.name for dist in metadata.distributions(**where)]
+             for where in ({}, {"path": ["/elsewhere"]}, {"path": [shop.__path__[0].rpartition("/")[0]]})]
     entry, = metadata.entry_points(group="shop.goods")
     files = {str(file): file.locate().exists() for file in found.files}
     return [metadata.version("the_shop"), names, entry.name, entry.load()(), files]
@@ -297,7 +298,9 @@ async def test_what_packages_ask_about_themselves(make: Make) -> None:
         async def call(function: str) -> Any:
             return await manager.execute_plugin(plugin, function)
 
-        assert await call("versions") == ["2.1", ["The-Shop"], "pear", "a pear", {"shop/__init__.py": True}]
+        assert await call("versions") == [
+            *("2.1", [["The-Shop"], [], ["The-Shop"]], "pear", "a pear", {"shop/__init__.py": True})
+        ]
         assert await call("data") == [
             *("apple 1\n", b"apple 1\n", ["places.txt", "prices.txt"], "an apple", b"apple 1\n"),
             *(True, False, True),
@@ -399,6 +402,20 @@ async def test_what_to_do_about_a_plugin_that_does_not_load(make: Make) -> None:
                 await manager.load_plugin(folder)
 
             assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("limits", ["{inodes: 20}", "{file_size: 1MiB}", "{files: 1MiB}"])
+@live
+async def test_more_files_than_the_policy_allows(limits: str, make: Make, tmp_path: Path) -> None:
+    """The plugin is refused with the limits' names, before any of its code runs."""
+    many = {f"vendor/part{number}.py": "" for number in range(20)}
+    folder = make(
+        {"main.py": "def f(): pass\n", **many, "vendor/data.txt": "x" * (2 << 20)}, paths=["vendor"]
+    )
+    (tmp_path / "policy.yaml").write_text(f"extends: maximum\nlimits: {limits}\n")
+    async with PluginManager(policy=tmp_path / "policy.yaml") as manager:
+        with pytest.raises(LoadFailed, match=r"its files need more room than its policy gives them \(limits"):
+            await manager.load_plugin(folder)
 
 
 @live

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable
 from pathlib import Path
@@ -34,7 +35,7 @@ def forever(begin: bytes, again: bytes) -> Answer:
     return answer
 
 
-def broker(*sites: Site, **settings: object) -> HttpBroker:
+def broker(*sites: Site, tls: ssl.SSLContext | None = None, **settings: object) -> HttpBroker:
     wide = NetworkGrant(
         hosts=("*",),
         ports=tuple(site.port for site in sites),
@@ -44,7 +45,7 @@ def broker(*sites: Site, **settings: object) -> HttpBroker:
         max_request=64 << 20,
         max_response=LIMIT,
     )
-    return HttpBroker((msgspec.structs.replace(wide, **settings),))
+    return HttpBroker((msgspec.structs.replace(wide, **settings),), tls)
 
 
 async def ask(broker: HttpBroker, site: Site, **request: MessageValue) -> dict[str, MessageValue]:
@@ -237,13 +238,33 @@ async def test_a_server_that_does_not_read_ends_in_time() -> None:
     await server.wait_closed()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
 @live
-async def test_an_answer_before_the_body_is_read() -> None:
-    """A server that refuses a body before it has read it is heard."""
-    answer = b"HTTP/1.1 413 Too large\r\nContent-Length: 0\r\n\r\n"
-    async with serve(answer) as site:
+async def test_an_answer_before_the_body_is_read(tmp_path: Path, scheme: str) -> None:
+    """A server that refuses a body without reading it, and hangs up, is heard."""
+    server, client = authority(tmp_path, "127.0.0.1")
+
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 413 Too large\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+
+    async with serve(refuse, tls=server if scheme == "https" else None) as site:
         site.rash = True
-        assert (await ask(broker(site), site, method="PUT", body=bytes(8 << 20)))["status"] == 413
+        plugin = broker(site, tls=client)
+        asked = {"url": f"{scheme}://127.0.0.1:{site.port}/", "method": "PUT", "body": bytes(32 << 20)}
+        got = await plugin.request(asked, asyncio.get_running_loop().time() + 60)
+        assert got["status"] == 413
+        assert plugin.bytes_out < 32 << 20
+        await site.abandoned()
+
+
+@live
+async def test_silence_is_called_so() -> None:
+    """A server that hangs up without a word is a failure of its own."""
+    async with serve(then_close(b"")) as site:
+        reason, message = await refusal(ask(broker(site), site))
+    assert (reason, "before it answered" in message) == ("failed", True)
 
 
 @live

@@ -40,6 +40,10 @@ async def test_a_granted_host_is_reached(tmp_path: Path) -> None:
         assert (refusal[0], "`methods`" in str(refusal[1])) == ("permission", True)
         assert talk.manager.communicator.stats().refused == {"a": before + 1}
         assert len(site.requests) == 2
+        usage = talk.manager.resource_usage("a")
+        assert usage.http_requests == 3
+        assert usage.http_bytes_in > len(large)
+        assert usage.http_bytes_out > 0
 
 
 @live
