@@ -27,7 +27,7 @@ from .javascript_engine import Engine
 from .javascript_errors import describe, drop_exception, out_of_time, pending
 from .javascript_exports import looks_like_commonjs
 from .javascript_modules import Modules, on_load_module, on_normalize
-from .javascript_resolve import COMMONJS, ESM, JSON, UNKNOWN
+from .javascript_resolve import COMMONJS, CONDITIONS, ESM, JSON, UNKNOWN
 from .javascript_source import bad_source, further, parameters, top_level_constants
 from .javascript_values import Converter
 
@@ -39,8 +39,8 @@ _ready: Engine | None = None
 
 # Waiting for a lock that nobody releases is a sleep that needs no system call but futex(2), which every
 # plugin process may use anyway.
-_bed = _thread.allocate_lock()
-_bed.acquire()
+_sleep_lock = _thread.allocate_lock()
+_sleep_lock.acquire()
 
 
 def prepare() -> None:
@@ -89,13 +89,23 @@ def load(artifact: Artifact) -> "JavaScriptPlugin":
         LimitReached: It ran out of memory.
     """
     global _ready
-    if artifact.options:
-        raise BadArtifact(
-            f'"javascript" in plugin.json has the unknown key {min(artifact.options)!r}; it has none'
-        )
+    conditions = _conditions(artifact.options)
     # Used up: no two plugins share a context.
     engine, _ready = _ready or Engine(), None
-    return JavaScriptPlugin(engine, artifact)
+    return JavaScriptPlugin(engine, artifact, conditions)
+
+
+def _conditions(options: dict[str, Value]) -> list[str]:
+    """The one option: which builds of packages fit."""
+    unknown = min(options.keys() - {"conditions"}, default=None)
+    if unknown is not None:
+        raise BadArtifact(
+            f'"javascript" in plugin.json has the unknown key {unknown!r}; it may have "conditions"'
+        )
+    conditions = options.get("conditions", [*CONDITIONS])
+    if isinstance(conditions, list) and all(isinstance(condition, str) for condition in conditions):
+        return [str(condition) for condition in conditions]
+    raise BadArtifact('"javascript.conditions" in plugin.json must be a list of words, like ["browser"]')
 
 
 class JavaScriptPlugin:
@@ -107,10 +117,10 @@ class JavaScriptPlugin:
         values: The converter between its values and Python's.
     """
 
-    def __init__(self, engine: Engine, artifact: Artifact) -> None:
+    def __init__(self, engine: Engine, artifact: Artifact, conditions: list[str]) -> None:
         self.deadline = 0.0
         self.values = Converter(engine, self._failure)
-        self.modules = Modules(engine, artifact.files, self.values)
+        self.modules = Modules(engine, artifact.files, self.values, conditions)
         self._engine = engine
         self._context = engine.context
         self._host = artifact.host
@@ -135,20 +145,21 @@ class JavaScriptPlugin:
         if not self._source.strip():
             raise BadArtifact(f"{entry} is empty; a JavaScript plugin defines at least one function")
         kind = self.modules.declared_kind(entry)
-        if kind == UNKNOWN and looks_like_commonjs(self._source):
-            kind = self.modules.kind(entry)
-            kind = COMMONJS if kind == COMMONJS else UNKNOWN
-        if kind == COMMONJS:
-            return self._run_commonjs(entry)
         if kind == JSON:
             raise BadArtifact(f"{entry} is data; a JavaScript plugin begins with a file of code")
+        if kind == UNKNOWN and looks_like_commonjs(self._source):
+            # What does not parse as CommonJS may still be a module with such code in it.
+            kind = COMMONJS if self.modules.kind(entry) == COMMONJS else UNKNOWN
+        elif kind == COMMONJS and not self.modules.compile_commonjs(entry):
+            raise bad_source(entry, self._failure())
+        if kind == COMMONJS:
+            return self._run_commonjs(entry)
         return self._run_script_or_module(entry, is_module=kind == ESM)
 
     def _run_commonjs(self, entry: str) -> JSValue:
         exports = self.modules.run(entry)
         if exports.tag == EXCEPTION:
-            failure = self._failure()
-            raise bad_source(entry, failure) if failure.message.startswith("SyntaxError") else failure
+            raise self._failure()
         self._run_jobs()
         self._receiver = exports
         return exports
@@ -278,7 +289,7 @@ class JavaScriptPlugin:
             seconds = min(wait / 1000, _LONGEST_SLEEP)
             if self.deadline:
                 seconds = min(seconds, max(self.deadline - time.monotonic(), 0))
-            _bed.acquire(timeout=seconds)
+            _sleep_lock.acquire(timeout=seconds)
         if self._late():
             raise out_of_time()
 

@@ -116,6 +116,8 @@ def _whole(source: bytes, at: int, names: dict[str, None], again: dict[str, None
         found = _required(source, at, within=0)
         if found:
             again[found] = None
+        elif not names:
+            names |= dict.fromkeys(_members(source, _name(source, at)[0]))
         return
     at = _skip(source, at + 1)
     end = at + _MAX_DISTANCE
@@ -125,7 +127,8 @@ def _whole(source: bytes, at: int, names: dict[str, None], again: dict[str, None
             if not found:
                 return
             again[found] = None
-            at = _skip(source, source.index(b")", at) + 1)
+            close = source.find(b")", at)
+            at = _skip(source, close + 1 if close >= 0 else len(source))
         else:
             name, at = _quoted(source, at) if source[at : at + 1] in (b"'", b'"') else _name(source, at)
             if not name:
@@ -141,6 +144,19 @@ def _whole(source: bytes, at: int, names: dict[str, None], again: dict[str, None
         if source[at : at + 1] != b",":
             return
         at = _skip(source, at + 1)
+
+
+def _members(source: bytes, name: str) -> list[str]:
+    """What is assigned to the members of a name; modules that stand in for Node's are mostly made so."""
+    found: list[str] = []
+    key = name.encode() + b"."
+    at = source.find(key) if name else -1
+    while at >= 0 and len(found) < MAX_NAMES:
+        member, end = _name(source, at + len(key))
+        if (at == 0 or source[at - 1] not in _WORD) and member and _is_assignment(source, end):
+            found.append(member)
+        at = source.find(key, at + len(key))
+    return found
 
 
 def _required(source: bytes, at: int, within: int) -> str:

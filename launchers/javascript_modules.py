@@ -5,7 +5,7 @@ JSON file that is imported, given to the engine as a module made by hand, which 
 comes and then hands out ``module.exports`` as ``default`` and the names that its text promised.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ._quickjs_abi import ffi
@@ -27,12 +27,13 @@ from .javascript_engine import Engine
 from .javascript_errors import drop_exception
 from .javascript_exports import MAX_NAMES, scan
 from .javascript_natives import make_string, plugin_of, throw
-from .javascript_resolve import COMMONJS, ESM, JSON, UNKNOWN, Package, Resolver
+from .javascript_resolve import COMMONJS, ESM, JSON, NOTHING, UNKNOWN, Package, Resolver
 from .javascript_values import Converter
 
 _MAX_NESTED_IMPORTS = 100
 _MAX_PACKAGE_JSON = 1 << 20
 _PENDING, _REJECTED = 0, 2  # JSPromiseStateEnum
+_BROKEN = "imports in a circle what could not be loaded"
 _BOM = b"\xef\xbb\xbf"
 _UNESCAPED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/@!$&'()*+,;=:"
 
@@ -40,17 +41,29 @@ _UNESCAPED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._
 class Modules:
     """All files of one plugin.
 
+    Args:
+        engine: What compiles them.
+        files: Their content by name.
+        values: The engine's converter.
+        conditions: Which conditions of a package's exports hold.
+
     Attributes:
         refused: Why the last import was refused; empty when none was.
     """
 
-    def __init__(self, engine: Engine, files: Mapping[str, memoryview], values: Converter) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        files: Mapping[str, memoryview],
+        values: Converter,
+        conditions: Iterable[str],
+    ) -> None:
         self.refused = ""
         self._engine = engine
         self._context = engine.context
         self._files = files
         self._values = values
-        self._resolver = Resolver(files, self._read_json)
+        self._resolver = Resolver(files, self._read_json, conditions)
         self._nested_imports = 0
         self._kinds: dict[str, str] = {}
         self._compiled: dict[str, JSValue] = {}
@@ -58,6 +71,8 @@ class Modules:
         self._loaded: dict[str, Any] = {}
         self._running: set[str] = set()
         self._forbidden: frozenset[str] = frozenset()
+        self._importers: dict[str, set[str]] = {}
+        self._broken: set[str] = set()
 
     # reading
 
@@ -67,6 +82,8 @@ class Modules:
         Raises:
             BadArtifact: It is not UTF-8.
         """
+        if name == NOTHING:
+            return b""
         source = bytes(self._files[name]).removeprefix(_BOM)
         try:
             source.decode()
@@ -111,15 +128,22 @@ class Modules:
         return self._resolver.kind(name)
 
     def _tried(self, name: str) -> str:
+        if self.compile_commonjs(name):
+            return COMMONJS
+        drop_exception(self._context)
+        return ESM
+
+    def compile_commonjs(self, name: str) -> bool:
+        """Compile a CommonJS file and keep the code until it runs; False with an exception pending."""
         try:
             compiled = self._compile_function(name)
-        except BadArtifact:
-            return ESM
+        except BadArtifact as problem:
+            throw(self._context, problem.message)
+            return False
         if compiled.tag == EXCEPTION:
-            drop_exception(self._context)
-            return ESM
+            return False
         self._compiled[name] = compiled
-        return COMMONJS
+        return True
 
     def _compile_function(self, name: str) -> JSValue:
         """Compile a CommonJS file: a function around it, beginning in its first line, so that lines stay."""
@@ -138,6 +162,10 @@ class Modules:
             LookupError: There is none.
         """
         name = self._resolver.resolve(base, specifier, ESM)
+        if self._nested_imports:
+            self._importers.setdefault(name, set()).add(base)
+        if name in self._broken:
+            raise LookupError(f"{base} imports {specifier!r}, which {_BROKEN}")
         if name in self._forbidden:
             raise LookupError(
                 f"{base} imports {specifier!r}, which waits for it: one of them needs the other by import, "
@@ -149,6 +177,8 @@ class Modules:
         """Make the module of an imported file; NULL with an exception pending when that fails."""
         if self.kind(name) != ESM:
             return self._make_module(name)
+        if name in self._broken:
+            return self.refuse(f"{name} {_BROKEN}")
         # The engine compiles what a file imports before it has finished the file itself.
         if self._nested_imports == _MAX_NESTED_IMPORTS:
             return self.refuse(f"{name} is imported through more than {_MAX_NESTED_IMPORTS} other files")
@@ -162,10 +192,26 @@ class Modules:
         finally:
             self._nested_imports -= 1
         if compiled.tag == EXCEPTION:
+            self._break(name)
+        if not self._nested_imports:
+            self._importers.clear()
+        if compiled.tag == EXCEPTION:
             return ffi.NULL
         # SAFETY: the context's list of modules keeps the module; the value's own reference is given back.
         lib.JS_FreeValue(self._context, compiled)
         return self.adopt(name, compiled)
+
+    def _break(self, name: str) -> None:
+        """Never use again what imports a file that failed: the engine frees that one and still points to it.
+
+        Only a file in a circle can have been compiled before one that it imports.
+        """
+        waiting = [name]
+        while waiting:
+            for importer in self._importers.pop(waiting.pop(), ()):
+                waiting.append(importer)
+                if self._loaded.pop(importer, None):
+                    self._broken.add(importer)
 
     def adopt(self, name: str, compiled: JSValue) -> Any:
         """Note a compiled module, and tell it its address."""
@@ -297,12 +343,19 @@ class Modules:
 
     def _require_module(self, name: str) -> JSValue:
         """Run an ES module at once, as Node does since version 22, and return its namespace."""
-        module = self._loaded.get(name)
-        if module is not None and name in self._running:
+        if name in self._loaded and name in self._running:
             # The engine aborts when a module that is being run is run again.
             return throw(self._context, f"{name} cannot be required while it is still being imported")
+        before = frozenset(self._running)
+        try:
+            return self._run_module(name, before)
+        finally:
+            self._running &= before
+
+    def _run_module(self, name: str, running: frozenset[str]) -> JSValue:
+        module = self._loaded.get(name)
         if module is None:
-            self._forbidden = frozenset(self._running)
+            self._forbidden = running
             module = self.load(name)
             self._forbidden = frozenset()
         if not module:
@@ -320,7 +373,6 @@ class Modules:
         lib.JS_FreeValue(self._context, result)
         if state == _PENDING:
             return throw(self._context, f"{name} has a top-level await, so it can be imported, not required")
-        self._running.discard(name)
         return lib.JS_GetModuleNamespace(self._context, module)
 
     def settle(self) -> None:

@@ -5,8 +5,12 @@ https://nodejs.org/api/modules.html. The plugin's folder is the root of everythi
 ``package.json`` is hostile: a value of the wrong type counts as absent, and the answer is always the name of
 a file that came with the plugin, so no path can lead out of it.
 
-The conditions of ``exports`` and ``imports`` are ``import`` or ``require``, ``worker``, ``browser`` and
-``default``: a package's build for Node needs Node, and its build for a worker has no document either.
+A package's build for Node needs Node, so what bundlers for browsers do with packages is done beside it. The
+conditions of ``exports`` and ``imports`` are ``import`` or ``require``, ``default``, and those that the
+plugin names: ``worker`` and ``browser`` unless it says otherwise. With ``browser`` the field of that name
+goes before ``main`` and replaces or takes away files
+(https://github.com/defunctzombie/package-browser-field-spec). A file in ``node_modules`` may leave out the
+extension of what it imports.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,11 +20,13 @@ from .artifact import Value
 ESM, COMMONJS, JSON, UNKNOWN = "e", "c", "j", "?"
 """The kinds of file. ``UNKNOWN`` is a ``.js`` that no ``package.json`` explains: its text decides."""
 
+NOTHING = "<nothing>"
+"""The name of a file that a package's ``browser`` field takes away: an empty one."""
+
 _EXTENSIONS = (".js", ".json")
-_CONDITIONS = {
-    ESM: frozenset(("import", "worker", "browser", "default")),
-    COMMONJS: frozenset(("require", "worker", "browser", "default")),
-}
+CONDITIONS = ("worker", "browser")
+"""The conditions beside ``import``, ``require`` and ``default``."""
+
 # fmt: off
 _MODULES_OF_NODE = frozenset((
     "assert", "async_hooks", "buffer", "child_process", "cluster", "console", "constants", "crypto",
@@ -40,12 +46,21 @@ class Resolver:
     Args:
         files: The names of the plugin's files.
         read_json: Reads one of them as a JSON object; ``None`` when it is none.
+        conditions: Which conditions hold beside the usual ones.
     """
 
-    def __init__(self, files: Mapping[str, object], read_json: Callable[[str], Package | None]) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, object],
+        read_json: Callable[[str], Package | None],
+        conditions: Iterable[str] = CONDITIONS,
+    ) -> None:
         self._files = files
         self._read_json = read_json
         self._packages: dict[str, Package | None] = {}
+        both = frozenset((*conditions, "default"))
+        self._conditions = {ESM: both | {"import"}, COMMONJS: both | {"require"}}
+        self._mains = ("browser", "main", "module") if "browser" in both else ("main", "module")
 
     def resolve(self, base: str, specifier: str, how: str) -> str:
         """Find the file that ``specifier`` means in the file ``base``.
@@ -60,12 +75,14 @@ class Resolver:
         """
         verb = "imports" if how == ESM else "requires"
         try:
-            return self._resolve(base, specifier, how)
+            return self._replaced(self._resolve(base, specifier, how))
         except _NotFoundError as problem:
             raise LookupError(f"{base} {verb} {specifier[:200]!r}, {problem}") from None
 
     def kind(self, name: str) -> str:
         """Say how a file is to be read: by its extension, and for ``.js`` by the nearest package.json."""
+        if name == NOTHING:
+            return COMMONJS
         for suffix, kind in ((".mjs", ESM), (".cjs", COMMONJS), (".json", JSON)):
             if name.endswith(suffix):
                 return kind
@@ -77,11 +94,12 @@ class Resolver:
 
     def _resolve(self, base: str, specifier: str, how: str) -> str:
         if specifier.startswith("file:///"):
-            specifier = specifier.removeprefix("file://")
+            specifier = _unescape(specifier.removeprefix("file://"))
         if specifier.startswith(("/", "./", "../")) or specifier in (".", ".."):
             path = _join("" if specifier.startswith("/") else base, specifier)
             folder = specifier in (".", "..") or specifier.endswith(("/", "/.", "/.."))
-            found = self._file(path, how, folder=folder)
+            guess = how == COMMONJS or "node_modules" in base.split("/")
+            found = self._file(path, guess=guess, folder=folder)
             if found is None:
                 raise _NotFoundError(f"but the plugin has no file {path!r}{self._hint(path)}")
             return found
@@ -94,11 +112,11 @@ class Resolver:
         there = next((path + end for end in ends if path + end in self._files), "")
         return f"; there is {there!r}" if there else ""
 
-    def _file(self, path: str, how: str, *, folder: bool = False) -> str | None:
-        """The file of a path: for ``require()`` also with an extension, or what stands for a folder."""
+    def _file(self, path: str, *, guess: bool, folder: bool = False) -> str | None:
+        """The file of a path; by a guess also with an extension, or what stands for a folder."""
         if path in self._files and not folder:
             return path
-        if how == ESM:
+        if not guess:
             return None
         if not folder and path:
             for end in _EXTENSIONS:
@@ -107,9 +125,9 @@ class Resolver:
         return self._main(path)
 
     def _main(self, folder: str) -> str | None:
-        """The file that a folder stands for: ``main`` of its package.json, else index.js."""
+        """The file that a folder stands for: what its package.json names, else index.js."""
         package = self._package(folder) or {}
-        for key in ("main", "module"):
+        for key in self._mains:
             main = package.get(key)
             if isinstance(main, str) and main:
                 try:
@@ -138,11 +156,37 @@ class Resolver:
     def _scope(self, name: str) -> str | None:
         """The folder of the package.json that speaks for a file."""
         for folder in _folders_up(name):
-            if folder.endswith("node_modules"):
+            if _holds_packages(folder):
                 return None
             if _inside(folder, "package.json") in self._files:
                 return folder
         return None
+
+    def _replaced(self, name: str) -> str:
+        """Look a file up in the ``browser`` table of its package."""
+        scope = self._scope(name)
+        table = self._table(self._package(scope))
+        if scope is None or not table:
+            return name
+        own = f"./{name[len(scope) :].lstrip('/')}"
+        for key in (own, own.removesuffix(".js"), own.removesuffix("/index.js")):
+            if key in table:
+                return self._instead(scope, table[key]) or name
+        return name
+
+    def _table(self, package: Package | None) -> dict[str, Value]:
+        """What a package wants to have replaced."""
+        table = package.get("browser") if package and "browser" in self._mains else None
+        return table if isinstance(table, dict) else {}
+
+    def _instead(self, scope: str, target: Value) -> str | None:
+        """What a ``browser`` table has in the place of a file or package; ``None`` when it makes no sense."""
+        if target is False:
+            return NOTHING
+        if not isinstance(target, str):
+            return None
+        path = _join(_inside(scope, "package.json"), target)
+        return self._file(path, guess=True) if target.startswith("./") else None
 
     def _private(self, base: str, specifier: str, how: str) -> str:
         """A name that begins with #: "imports" of the package's own package.json."""
@@ -163,8 +207,13 @@ class Resolver:
         package = self._package(own) or {}
         if own is not None and package.get("name") == name and package.get("exports") is not None:
             return self._exported(own, package["exports"], subpath, how)
+        table = self._table(package)
+        if own is not None and specifier in table:
+            found = self._instead(own, table[specifier])
+            if found is not None:
+                return found
         for folder in _folders_up(base):
-            if not folder.endswith("node_modules"):
+            if not _holds_packages(folder):
                 found = self._installed(_inside(folder, f"node_modules/{name}"), subpath, how)
                 if found is not None:
                     return found
@@ -183,9 +232,9 @@ class Resolver:
             return self._exported(folder, exports, subpath, how)
         if subpath == ".":
             return self._main(folder)
-        found = self._file(_inside(folder, subpath[2:]), how, folder=subpath.endswith("/"))
+        path = _inside(folder, subpath[2:])
+        found = self._file(path, guess=how == COMMONJS, folder=subpath.endswith("/"))
         if found is None and package is not None:
-            path = _inside(folder, subpath[2:])
             raise _NotFoundError(f"but the plugin has no file {path!r}{self._hint(path)}")
         return found
 
@@ -214,7 +263,7 @@ class Resolver:
 
     def _target(self, folder: str, target: Value, middle: str, how: str, base: str) -> str | None:
         """PACKAGE_TARGET_RESOLVE: the first file that holds under our conditions; ``base`` for imports."""
-        for path in _targets(target, _CONDITIONS[how]):
+        for path in _targets(target, self._conditions[how]):
             if path is None:
                 return None
             filled = path.replace("*", middle)
@@ -249,6 +298,21 @@ def _targets(target: Value, conditions: frozenset[str]) -> Iterator[str | None]:
 
 def _inside(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
+
+
+def _holds_packages(folder: str) -> bool:
+    return folder.rpartition("/")[2] == "node_modules"
+
+
+def _unescape(path: str) -> str:
+    """Undo the percent-encoding of an address."""
+    first, *rest = path.encode("utf-8", "replace").split(b"%")
+    made = first
+    for part in rest:
+        digits = part[:2].decode("ascii", "replace")
+        is_escape = len(digits) == 2 and set(digits) <= set("0123456789ABCDEFabcdef")
+        made += bytes.fromhex(digits) + part[2:] if is_escape else b"%" + part
+    return made.decode("utf-8", "replace")
 
 
 def _folders_up(name: str) -> Iterator[str]:

@@ -177,17 +177,17 @@ def bwrap() -> Reason:
     return _run(["bwrap", "--ro-bind", "/", "/", "true"])
 
 
+def npm() -> Reason:
+    """The npm command fetches packages from its registry."""
+    with tempfile.TemporaryDirectory(prefix="frys-npm-") as folder:
+        return _run(["npm", "pack", "--silent", "--pack-destination", folder, "lz4-wasm-nodejs@0.9.2"])
+
+
 def pip() -> Reason:
     """A package index answers pip."""
     with tempfile.TemporaryDirectory(prefix="frys-pip-") as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
         return _run([*command, "tomlkit"])
-
-
-def npm() -> Reason:
-    """The npm command fetches packages from its registry."""
-    with tempfile.TemporaryDirectory(prefix="frys-npm-") as folder:
-        return _run(["npm", "pack", "--silent", "--pack-destination", folder, "lz4-wasm-nodejs@0.9.2"])
 
 
 PROBES: dict[str, Callable[[], Reason]] = {
@@ -207,8 +207,8 @@ PROBES: dict[str, Callable[[], Reason]] = {
         cargo,
         rust_wasm,
         bwrap,
-        pip,
         npm,
+        pip,
     )
 }
 

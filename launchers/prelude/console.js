@@ -167,6 +167,8 @@
     return text;
   }
 
+  internal.format = format;
+
   function formatOne(kind, value) {
     switch (kind) {
       case "s": return inspect(value, 0);

@@ -125,5 +125,43 @@
     abort(reason) { this.#signal[abort](reason); }
   }
 
+  class MessageEvent extends Event {
+    #data;
+    constructor(type, options = {}) { super(type, options); this.#data = options.data ?? null; }
+    get data() { return this.#data; }
+  }
+
+  const peer = Symbol("peer");
+
+  // Both ends are in this plugin: what packages use to let other work go first.
+  class MessagePort extends EventTarget {
+    [peer] = null; onmessage = null;
+
+    postMessage(message, transfer) {
+      const other = this[peer];
+      if (!other) return;
+      const data = structuredClone(message, Array.isArray(transfer) ? { transfer } : transfer);
+      setImmediate(() => {
+        const event = new MessageEvent("message", { data });
+        if (typeof other.onmessage === "function") other.onmessage(event);
+        other.dispatchEvent(event);
+      });
+    }
+    start() {}
+    close() {
+      if (this[peer]) this[peer][peer] = null;
+      this[peer] = null;
+    }
+  }
+
+  class MessageChannel {
+    port1 = new MessagePort(); port2 = new MessagePort();
+    constructor() {
+      this.port1[peer] = this.port2;
+      this.port2[peer] = this.port1;
+    }
+  }
+
+  for (const type of [MessageEvent, MessagePort, MessageChannel]) define(type.name, type);
   for (const type of [Event, CustomEvent, EventTarget, AbortSignal, AbortController]) define(type.name, type);
 })

@@ -2,7 +2,7 @@
 (function (native, internal) {
   "use strict";
   const { ask, decode, encode } = native;
-  const { define, bind } = internal;
+  const { define, bind, format } = internal;
   const { Error, Promise, TypeError, Uint8Array } = globalThis;
   const { parse } = JSON;
   const { freeze, defineProperty } = Object;
@@ -30,7 +30,7 @@
   // The host works while the plugin waits; a promise is what its authors expect of a request.
   const later = (work) => (...args) => new Promise((resolve) => resolve(work(...args)));
 
-  const log = (level, message) => { service("log", "" + level, "" + message); };
+  const log = (level, message) => { service("log", "" + level, format([message])); };
   for (const level of ["trace", "debug", "info", "warning", "error"])
     hide(log, level, (message) => log(level, message));
 

@@ -16,6 +16,7 @@
   internal.define = (name, value) =>
     defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
   internal.define("performance", performance);
+  internal.define("self", globalThis);  // as in workers, whose builds of packages are taken
   // No C function of the engine tells the true size of a typed array whose buffer was resized.
   internal.byteLength = getOwnPropertyDescriptor(typedArray.prototype, "byteLength").get;
 })

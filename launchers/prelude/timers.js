@@ -2,12 +2,13 @@
 // next one with `fire` and sleeps until then.
 (function (native, internal) {
   "use strict";
-  const { bind, define } = internal;
+  const { bind, define, getter } = internal;
   const { Map, TypeError } = globalThis;
   const { apply } = Reflect;
   const { now } = performance;
   const time = () => now.call(performance);
   const get = bind(Map.prototype.get), set = bind(Map.prototype.set), remove = bind(Map.prototype.delete);
+  const sizeOf = getter(Map, "size"), sort = bind(Array.prototype.sort);
 
   const MAX_DELAY = 0x7fffffff;  // longer ones fire at once, as everywhere
   const live = new Map();
@@ -39,18 +40,29 @@
     return first;
   }
 
-  // An immediate is due since ever, so it comes before every timer and after earlier immediates.
+  // An immediate is due at once: after timers that are late, before all others.
   function start(name, callback, delay, interval, args) {
     if (typeof callback !== "function") throw new TypeError(name + " needs a function");
     const wait = delay >= 1 && delay <= MAX_DELAY ? +delay : 1;
     const age = ++last;
-    const timer = { age, due: delay < 0 ? 0 : time() + wait, every: interval ? wait : 0, callback, args };
+    const timer = { age, due: delay < 0 ? time() : time() + wait, every: interval ? wait : 0, callback, args };
     set(live, age, timer);
     push(timer);
     return age;
   }
 
-  const clear = (id) => { remove(live, typeof id === "string" ? +id : id); };
+  function clear(id) {
+    if (remove(live, typeof id === "string" ? +id : id) && heap.length > 2 * sizeOf(live) + 64) compact();
+  }
+
+  // Timers that guard something are mostly cleared: what they hold must not wait for their time.
+  function compact() {
+    let kept = 0;
+    for (let at = 0; at < heap.length; at++)
+      if (get(live, heap[at].age) === heap[at]) heap[kept++] = heap[at];
+    heap.length = kept;
+    sort(heap, (a, b) => before(a, b) ? -1 : 1);
+  }
 
   define("setTimeout", function setTimeout(callback, delay = 0, ...args) {
     return start("setTimeout", callback, delay >= 0 ? delay : 0, false, args);

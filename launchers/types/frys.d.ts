@@ -30,8 +30,8 @@ declare class FrysError extends Error {
 
 interface FrysResponse {
   readonly status: number;
-  /** Names in lower case. */
-  readonly headers: Record<string, string>;
+  /** Names in lower case; set-cookie is a list. */
+  readonly headers: Record<string, string | string[]>;
   readonly body: Uint8Array;
   /** Whether the status is from 200 to 299; another one throws nothing. */
   readonly ok: boolean;

@@ -78,12 +78,10 @@ def test_wheel_claims_one_name(wheel):
 
 def test_wheel_contains_every_module_and_policy(wheel):
     """Each Python file, policy, template and file of type information is in the wheel."""
-    folders = (ROOT / "frys_runtime" / "templates", ROOT / "launchers" / "types")
+    templates = (ROOT / "frys_runtime" / "templates").rglob("*")
     expected = {"frys_runtime/py.typed"}
-    for package, path in [(folder.parent.name, file) for folder in folders for file in folder.rglob("*")]:
-        if path.is_file():
-            top = "frys_runtime" if package == "frys_runtime" else "frys_runtime/launchers"
-            expected.add(f"{top}/{path.relative_to(ROOT / package)}")
+    expected |= {str(path.relative_to(ROOT)) for path in templates if path.is_file()}
+    expected |= {f"frys_runtime/launchers/types/{file.name}" for file in (ROOT / "launchers/types").iterdir()}
     for package, path in _packages_on_disk().items():
         shipped = [*path.glob("*.py"), *path.glob("*.yaml")]
         expected |= {f"{package.replace('.', '/')}/{file.name}" for file in shipped}

@@ -424,10 +424,13 @@ def test_a_long_chain_of_imports_is_refused(stack):
 
 
 def test_unknown_options_are_refused():
-    """The section "javascript" of plugin.json has no keys."""
+    """The section "javascript" of plugin.json has one key, a list of words."""
     views = {"a.js": memoryview(b"function f() {}")}
     with pytest.raises(BadArtifact, match="unknown key 'strict'"):
         javascript.load(Artifact("test", "a.js", views, options={"strict": True}))
+    for wrong in ("browser", [1], None):
+        with pytest.raises(BadArtifact, match="must be a list of words"):
+            javascript.load(Artifact("test", "a.js", views, options={"conditions": wrong}))
 
 
 def test_dynamic_imports_follow_the_same_rule():
@@ -444,9 +447,9 @@ def test_the_runtime_is_small():
     there = "console TextEncoder TextDecoder atob btoa queueMicrotask performance structuredClone URL "
     there += "URLSearchParams crypto setTimeout clearTimeout setInterval clearInterval setImmediate "
     there += "clearImmediate Event EventTarget CustomEvent AbortController AbortSignal DOMException "
-    there += "frys FrysError process"
+    there += "frys FrysError process self MessageChannel"
     assert "undefined" not in call(source, there)
-    doors = "require std os print fetch WebAssembly Worker gc load module exports Buffer global window self"
+    doors = "require std os print fetch WebAssembly Worker gc load module exports Buffer global window"
     assert set(call(source, doors)) == {"undefined"}
     assert call("const f = () => [Object.keys(globalThis), process]") == [
         [],

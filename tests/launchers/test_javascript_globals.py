@@ -196,13 +196,13 @@ def test_timers_run_in_order_while_a_call_waits():
     async function f() {
       const seen = [];
       const note = (name) => seen.push(name);
-      setTimeout(note, 6, "later");
-      setTimeout(note, 2, "b"); setTimeout(note, 2, "c"); setTimeout(note, 1, "a");
       setImmediate(note, "immediate"); setImmediate(note, "second");
+      setTimeout(note, 60, "later");
+      setTimeout(note, 20, "b"); setTimeout(note, 20, "c"); setTimeout(note, 1, "a");
       queueMicrotask(() => note("micro"));
       Promise.resolve().then(() => note("then"));
       clearTimeout(setTimeout(note, 1, "cleared"));
-      await new Promise((resolve) => setTimeout(resolve, 8));
+      await new Promise((resolve) => setTimeout(resolve, 80));
       return seen;
     }"""
     expected = ["micro", "then", "immediate", "second", "a", "b", "c", "later"]
@@ -271,6 +271,29 @@ def test_waiting_ends_at_the_deadline(work):
         plugin("f", [])
     assert reached.value.resource == "time"
     plugin.close()
+
+
+def test_immediates_do_not_starve_timers():
+    """A loop that polls by setImmediate sees what a timer does."""
+    source = """
+    const f = () => new Promise((resolve) => {
+      let done = false;
+      setTimeout(() => { done = true }, 2);
+      (function poll() { done ? resolve("done") : setImmediate(poll) })();
+    })"""
+    assert call(source) == "done"
+
+
+def test_timers_that_are_cleared_cost_nothing():
+    """What guards a call with a long timeout and clears it again leaves nothing behind."""
+    source = """
+    const f = (count) => {
+      for (let i = 0; i < count; i++) clearTimeout(setTimeout(() => {}, 1e9, new Uint8Array(1000)));
+      const kept = setTimeout(() => {}, 1e9);
+      for (let i = 0; i < 200; i++) clearTimeout(setTimeout(() => {}, 1e9));
+      return new Promise((resolve) => setTimeout(resolve, 1, "still in order"));
+    }"""
+    assert call(source, 50_000, memory=16 << 20) == "still in order"
 
 
 def test_many_timers_stay_in_order():
@@ -456,3 +479,19 @@ def test_events_and_aborts():
         "timeout": "TimeoutError",
         "made": "TypeError",
     }
+
+
+def test_a_message_channel_within_the_plugin():
+    """Messages are cloned and come after the work at hand, in order, until a port is closed."""
+    source = """
+    const f = () => new Promise((resolve) => {
+      const { port1, port2 } = new MessageChannel(), seen = [], sent = { a: 1 };
+      port2.onmessage = (event) => {
+        seen.push(event.data === sent ? "same" : event.data);
+        if (seen.length === 3) { port1.close(); port1.postMessage(5); setTimeout(() => resolve(seen), 1) }
+      };
+      port1.postMessage(sent);
+      port1.postMessage("second");
+      seen.push("first");
+    })"""
+    assert call(source) == ["first", {"a": 1}, "second"]

@@ -2,24 +2,25 @@
 
 import contextlib
 import json
+import time
 
 import pytest
 from frys_runtime.launchers.failures import BadArtifact, LimitReached, NoSuchFunction, PluginRaised
 from frys_runtime.launchers.javascript_exports import looks_like_commonjs, scan
-from frys_runtime.launchers.javascript_resolve import COMMONJS, ESM, Resolver
+from frys_runtime.launchers.javascript_resolve import COMMONJS, ESM, NOTHING, Resolver
 from hypothesis import given, strategies as st
 from javascript_build import call, start
 
 # resolution
 
 
-def resolver(files):
+def resolver(files, *conditions):
     """A resolver over files given as a dict: a package.json as an object, all else is only a name."""
 
     def read_json(name):
         return files[name] if isinstance(files[name], dict) else None
 
-    return Resolver(files, read_json)
+    return Resolver(files, read_json, *conditions)
 
 
 FILES = {
@@ -72,6 +73,32 @@ FILES = {
     },
     "node_modules/worker/b.js": 1,
     "node_modules/punycode/index.js": 1,
+    "node_modules/loose/package.json": {"module": "es/main.js"},
+    "node_modules/loose/es/main.js": 1,
+    "node_modules/loose/es/other.js": 1,
+    "node_modules/loose/es/sub/index.js": 1,
+    "node_modules/old/package.json": {
+        "main": "main.js",
+        "browser": {
+            "./main.js": "./web.js",
+            "./lib/node": "./lib/web",
+            "crypto": False,
+            "fs": "./lib/web.js",
+            "./files.js": False,
+            "net": 5,
+            "tls": "../../main.js",
+        },
+    },
+    "node_modules/old/main.js": 1,
+    "node_modules/old/web.js": 1,
+    "node_modules/old/files.js": 1,
+    "node_modules/old/lib/node.js": 1,
+    "node_modules/old/lib/web.js": 1,
+    "node_modules/older/package.json": {"main": "main.js", "browser": "web.js"},
+    "node_modules/older/main.js": 1,
+    "node_modules/older/web.js": 1,
+    "my_node_modules/a.js": 1,
+    "my_node_modules/node_modules/plain/index.js": 1,
 }
 
 
@@ -111,6 +138,17 @@ FILES = {
         ("node_modules/dual/i.mjs", "#own", ESM, "node_modules/dual/r.cjs"),
         ("node_modules/dual/i.mjs", "#dep", ESM, "node_modules/plain/index.js"),
         ("node_modules/dual/i.mjs", "#p/a", ESM, "node_modules/dual/features/a.js"),
+        ("node_modules/loose/es/main.js", "./other", ESM, "node_modules/loose/es/other.js"),
+        ("node_modules/loose/es/main.js", "./sub", ESM, "node_modules/loose/es/sub/index.js"),
+        ("main.js", "old", ESM, "node_modules/old/web.js"),
+        ("main.js", "old/lib/node", COMMONJS, "node_modules/old/lib/web.js"),
+        ("node_modules/old/web.js", "./lib/node.js", ESM, "node_modules/old/lib/web.js"),
+        ("node_modules/old/web.js", "crypto", COMMONJS, NOTHING),
+        ("node_modules/old/web.js", "./files", COMMONJS, NOTHING),
+        ("node_modules/old/web.js", "fs", ESM, "node_modules/old/lib/web.js"),
+        ("main.js", "older", COMMONJS, "node_modules/older/web.js"),
+        ("my_node_modules/a.js", "plain", ESM, "my_node_modules/node_modules/plain/index.js"),
+        ("main.js", "file:///lib/%78.js", ESM, "lib/x.js"),
         ("main.js", "punycode", ESM, "node_modules/punycode/index.js"),
         ("main.js", "punycode/", COMMONJS, "node_modules/punycode/index.js"),
         ("main.js", "node:punycode", ESM, "node_modules/punycode/index.js"),
@@ -127,6 +165,7 @@ def test_a_name_means_the_file_that_it_means_in_node(base, specifier, how, found
         ("main.js", "./lib/x", ESM, "but the plugin has no file 'lib/x'; there is 'lib/x.js'"),
         ("main.js", "./lib", ESM, "there is 'lib/index.js'"),
         ("lib/x.js", "../../x", COMMONJS, "which lies outside of the plugin"),
+        ("main.js", "file:///%zz", ESM, "has no file '%zz'"),
         ("main.js", "file:///../x", ESM, "which lies outside of the plugin"),
         ("main.js", "none", ESM, "but the plugin has no package 'none' in its node_modules"),
         ("main.js", "plain/none", COMMONJS, "but the plugin has no package 'plain'"),
@@ -140,6 +179,8 @@ def test_a_name_means_the_file_that_it_means_in_node(base, specifier, how, found
         ("main.js", "dual/f/../node", ESM, "may not climb"),
         ("main.js", "#own", ESM, '"imports" of its package.json does not name'),
         ("main.js", "fs", ESM, "a module of Node, which is not here"),
+        ("node_modules/old/web.js", "net", ESM, "a module of Node, which is not here"),
+        ("node_modules/old/web.js", "tls", ESM, "a module of Node, which is not here"),
         ("main.js", "node:fs/promises", COMMONJS, "a module of Node, which is not here"),
         ("main.js", "https://example.com/x.js", ESM, "never an address"),
         ("main.js", "", ESM, "no name of a file or package"),
@@ -155,6 +196,29 @@ def test_what_is_not_there_is_named(base, specifier, how, reason):
     assert reason in str(refused.value)
     assert str(refused.value).startswith(f"{base} {'imports' if how == ESM else 'requires'} ")
     assert len(str(refused.value)) < 11_000
+
+
+def test_a_plugin_may_choose_other_conditions():
+    """Without "browser" its builds and its field do not count; with "node" those for Node do."""
+    plain, node = resolver(FILES, ()), resolver(FILES, ["node"])
+    assert plain.resolve("main.js", "older", ESM) == "node_modules/older/main.js"
+    assert plain.resolve("main.js", "old", ESM) == "node_modules/old/main.js"
+    assert plain.resolve("main.js", "dual", ESM) == "node_modules/dual/i.mjs"
+    assert node.resolve("main.js", "dual", ESM) == "node_modules/dual/node.js"
+    with pytest.raises(LookupError, match="a module of Node"):
+        plain.resolve("node_modules/old/web.js", "crypto", COMMONJS)
+
+
+def test_a_file_that_is_taken_away_is_empty():
+    """The field "browser" of a package may replace what it cannot use by nothing."""
+    files = {
+        "node_modules/p/package.json": json.dumps(
+            {"main": "p.js", "browser": {"fs": False, "./n.js": False}}
+        ),
+        "node_modules/p/p.js": "exports.found = [require('fs'), require('./n')]",
+        "node_modules/p/n.js": "throw new Error('never')",
+    }
+    assert call("import { found } from 'p'; export const f = () => found", **files) == [{}, {}]
 
 
 anything = st.recursive(
@@ -176,7 +240,9 @@ anything = st.recursive(
 
 @given(
     st.dictionaries(
-        st.sampled_from(["name", "main", "module", "type", "exports", "imports"]), anything, max_size=6
+        st.sampled_from(["name", "main", "module", "browser", "type", "exports", "imports"]),
+        anything,
+        max_size=6,
     ),
     st.sampled_from(["pkg", "pkg/x", "pkg/x/y", "#x", "./node_modules/pkg", ".", "pkg/", "pkg//x"]),
     st.sampled_from([ESM, COMMONJS]),
@@ -191,7 +257,7 @@ def test_a_package_json_may_say_anything(package, specifier, how):
     }
     for base in ("a.js", "node_modules/pkg/a.js", "<input>"):
         with contextlib.suppress(LookupError):
-            assert resolver(files).resolve(base, specifier, how) in files
+            assert resolver(files).resolve(base, specifier, how) in {*files, NOTHING}
         resolver(files).kind(base)
 
 
@@ -223,12 +289,18 @@ def test_a_package_json_may_say_anything(package, specifier, how):
             [],
             ["./a"],
         ),
+        (
+            "function E() {} module.exports = E; E.once = once; E.E = E; E.x == 1; notE.y = 1",
+            ["once", "E"],
+            [],
+        ),
         ("exports.é = 1; exports.$_1 = 2", ["é", "$_1"], []),
         ("exports.", [], []),
         ("exports['", [], []),
         ("module.exports = {", [], []),
         ("module.exports = { ...require('", [], []),
         ("exports /* ", [], []),
+        ("module.exports = { ...require('./x'", [], ["./x"]),
     ],
 )
 def test_names_are_found_in_the_text(source, names, again):
@@ -355,6 +427,8 @@ def test_lines_of_a_commonjs_file_are_its_own():
     with pytest.raises(PluginRaised) as raised:
         call("exports.f = require('./lib.cjs').f", **files)
     assert "(lib.cjs:3:" in raised.value.detail
+    with pytest.raises(PluginRaised, match="SyntaxError: at run time"):
+        start("exports.f = 1; throw new SyntaxError('at run time')")
     with pytest.raises(BadArtifact, match=r"plugin\.cjs:2: SyntaxError"):
         start("exports.f = 1;\nlet x = ;", name="plugin.cjs")
 
@@ -448,6 +522,95 @@ def test_a_cycle_of_import_and_require_is_refused():
         start("import './other.cjs'; export const f = 1", name="main.mjs", **files)
 
 
+def test_failures_in_circles_leave_nothing_to_crash_on():
+    """Files that were compiled before one in their circle failed are never used again; the rest goes on.
+
+    The engine frees the file that failed and keeps the others, with pointers to it.
+    """
+    files = {
+        "a.mjs": "import './b.mjs'; import './bad.mjs'; export const a = 1",
+        "b.mjs": "import { a } from './a.mjs'; export const b = () => a",
+        "bad.mjs": "let x = ;",
+        "c.mjs": "import { nope } from './d.mjs'; export const c = 1",
+        "d.mjs": "import './c.mjs'; export const d = 1",
+        "e.cjs": "exports.x = require('./c.mjs')",
+        "g.mjs": "import './h.cjs'; export const g = 1; throw new Error('g')",
+        "h.cjs": "try { require('./g.mjs') } catch (error) { exports.error = error.message }",
+        "fine.mjs": "export const fine = 1",
+    }
+    dynamic = """
+    export const f = async (names) => {
+      const found = [];
+      for (const name of names)
+        try { found.push(Object.keys(await import(name)).join()) } catch (error) { found.push(error.message) }
+      return found;
+    }"""
+    required = """
+    exports.f = (names) => names.map((name) => {
+      try { return Object.keys(require(name)).join() } catch (error) { return error.message }
+    })"""
+    names = [f"./{name}" for name in files] * 2
+    for name, source in (("main.mjs", dynamic), ("main.cjs", required)):
+        plugin = start(source, name=name, **files)
+        for _ in range(2):
+            found = plugin("f", [names])
+            assert found[-1] == "fine"
+            assert "in a circle what could not be loaded" in found[1]
+            assert "Could not find export 'nope'" in found[3]
+            assert found[6] == "g"
+        plugin.close()
+
+
+NAMES = ["a.mjs", "b.mjs", "c.cjs", "d.cjs", "e.js"]
+STATEMENTS = {
+    "mjs": [
+        "import './%s'",
+        "import * as n_%d from './%s'",
+        "import { x as x_%d } from './%s'",
+        "export * from './%s'",
+        "try { await import('./%s') } catch {}",
+    ],
+    "cjs": ["require('./%s')", "try { require('./%s') } catch {}", "exports.later = () => require('./%s')"],
+}
+EITHER = ["import('./%s').catch(() => 0)", "throw new Error('thrown')", "let x = ;", ""]
+
+
+@st.composite
+def graphs(draw):
+    """A few files that import and require each other anyhow."""
+    files = {}
+    for name in NAMES:
+        kind = name.rpartition(".")[2]
+        kind = draw(st.sampled_from(["mjs", "cjs"])) if kind == "js" else kind
+        lines = draw(st.lists(st.sampled_from([*STATEMENTS[kind], *EITHER]), max_size=4))
+        text = [
+            line.replace("%d", str(at)).replace("%s", draw(st.sampled_from(NAMES)))
+            for at, line in enumerate(lines)
+        ]
+        exported = "export const x = 1" if kind == "mjs" else "exports.x = 1"
+        files[name] = "\n".join(draw(st.permutations([*text, exported])))
+    return files
+
+
+@given(graphs(), st.lists(st.sampled_from(NAMES), max_size=5), st.booleans())
+def test_files_may_need_each_other_anyhow(files, order, by_import):
+    """Circles, failures and awaits in any order end in exceptions of the plugin, and leave nothing behind."""
+    load = "await import('./' + name)" if by_import else "require('./' + name)"
+    source = """async (names) => {
+      for (const name of names)
+        try { const file = %s; file.later?.(); file.default?.later?.() } catch {}
+    }"""
+    entry = "main.mjs" if by_import else "main.cjs"
+    plugin = start(
+        ("export const f = " if by_import else "exports.f = ") + source % load, name=entry, **files
+    )
+    for _ in range(2):
+        plugin.deadline = time.monotonic() + 60
+        with contextlib.suppress(PluginRaised):
+            plugin("f", [order])
+    plugin.close()
+
+
 @pytest.mark.parametrize(
     ("package", "source", "kind"),
     [
@@ -487,7 +650,9 @@ def test_import_meta_tells_the_address():
     import { meta, own } from "./lib/gr\u00fcn x.mjs";
     export const f = async () => {
       const url = new URL("./main.mjs", import.meta.url);
-      return [own, meta.filename, meta.dirname, import.meta.url, (await import(url.href)).f === f];
+      const again = await import(own);
+      const same = (await import(url.href)).f === f && again.own === own;
+      return [own, meta.filename, meta.dirname, import.meta.url, same];
     }"""
     address = "file:///lib/gr%C3%BCn%20x.mjs"
     assert call(main, name="main.mjs", **files) == [

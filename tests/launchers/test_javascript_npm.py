@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 from support import live
 
 from frys_runtime import PluginManager
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "markdown"
+DECLARATIONS = ROOT / "launchers" / "types" / "frys.d.ts"
 
 pytestmark = pytest.mark.needs_npm
 
@@ -69,6 +74,14 @@ PLUGINS = {
         import satisfies from "semver/functions/satisfies.js";
         export const run = () => [satisfies("1.2.3", "^1.0.0"), semver.inc("1.2.3", "minor"),
           semver.sort(["1.10.0", "1.9.0"]), semver.valid("x")];""",
+    # takes randomness from Node or from the web platform
+    "tweetnacl": """
+        import nacl from "tweetnacl";
+        export const run = () => {
+          const keys = nacl.sign.keyPair(), message = new Uint8Array([1, 2, 3]);
+          const opened = nacl.sign.open(nacl.sign(message, keys.secretKey), keys.publicKey);
+          return [opened, nacl.randomBytes(8).length];
+        }""",
     # would read files by require.extensions if it could
     "handlebars": """
         const Handlebars = require("handlebars");
@@ -92,6 +105,7 @@ RESULTS = {
     "papaparse": [[{"a": "1", "b": "x, y"}], 'a,"b,c"'],
     "uuid": ["2ed6657d-e927-568b-95e1-2665a8aea6a2", True, 7],
     "semver": [True, "1.3.0", ["1.9.0", "1.10.0"], None],
+    "tweetnacl": [b"\1\2\3", 8],
     "handlebars": "Hi &lt;you&gt; 1 2",
 }
 
@@ -160,18 +174,19 @@ def test_a_bundle_runs_without_its_packages(form: str, packages: Path, tmp_path:
 def test_all_packages_in_one_plugin(packages: Path, tmp_path: Path) -> None:
     """Ten thousand files are a usual folder, and within the loader's bounds."""
     names = [name for name in PLUGINS if name != "esbuild"]
-    node_modules.copy(packages, names, tmp_path)
+    folder = tmp_path / "plugin"
+    node_modules.copy(packages, names, folder)
     imports = "\n".join(f'import * as p{at} from "{name}";' for at, name in enumerate(names))
     listed = ", ".join(f"p{at}" for at in range(len(names)))
     source = f"{imports}\nexport const run = () => [{listed}].map((one) => Object.keys(one).length > 0)"
-    assert len(list(tmp_path.rglob("*.js"))) > 3000
+    assert len(list(folder.rglob("*.js"))) > 3000
 
     @live
     async def run() -> None:
         policy = tmp_path / "policy.yaml"
         policy.write_text("extends: maximum\nlimits: {memory: 128MiB}\n")
         async with PluginManager(policy=policy) as manager:
-            plugin_id = await manager.load_plugin(plugin(tmp_path, source))
+            plugin_id = await manager.load_plugin(plugin(folder, source))
             assert await manager.execute_plugin(plugin_id, "run") == [True] * len(names)
 
     run()
@@ -188,3 +203,62 @@ def test_the_packages_are_of_every_kind(packages: Path) -> None:
     assert kinds["nanoid"][0] == "module"
     assert kinds["nanoid"][2] is False
     assert kinds["date-fns"][1:] == (True, True)
+
+
+def test_the_example_renders_markdown(packages: Path, tmp_path: Path) -> None:
+    """examples/markdown works once its package is installed."""
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
+    node_modules.copy(packages, ["marked"], tmp_path)
+
+    @live
+    async def run() -> None:
+        async with PluginManager() as manager:
+            plugin_id = await manager.load_plugin(tmp_path)
+            text = "# One\n\n*two*\n\n## Three\n"
+            html = "<h1>One</h1>\n<p><em>two</em></p>\n<h2>Three</h2>\n"
+            assert await manager.execute_plugin(plugin_id, "render", text) == html
+            assert await manager.execute_plugin(plugin_id, "headings", text) == ["One", "Three"]
+
+    run()
+
+
+def test_the_declarations_for_typescript(packages: Path, tmp_path: Path) -> None:
+    """frys.d.ts compiles strictly, accepts what works, and refuses what does not."""
+    shutil.copy(DECLARATIONS, tmp_path)
+    right = """
+        export async function run(url: string): Promise<number> {
+          frys.log.info("x"); frys.log("warning", 5);
+          const response = await frys.http(url, { method: "POST", body: new Uint8Array(1), timeoutMs: 5 });
+          const settings = frys.config(), one = frys.config("key");
+          frys.kv.set("k", { a: [1, null, new Uint8Array(1), 5n] });
+          const names: string[] = frys.kv.keys("p");
+          try { await frys.call("other", "f", 1, "x") } catch (error) {
+            if (error instanceof FrysError && error.reason === "permission") return names.length;
+          }
+          return frys.emit("type", [settings, one, frys.host("price", "x")]) + response.body.length;
+        }"""
+    wrong = """
+        frys.log("loud", "x");
+        frys.kv.set("k", () => 1);
+        frys.http("https://a.example", { verb: "GET" });
+        frys.nothing;"""
+
+    def check(source: str) -> str:
+        (tmp_path / "plugin.ts").write_text(source + "\nexport {};\n")
+        options = [
+            "--noEmit",
+            "--strict",
+            "--target",
+            "es2023",
+            "--lib",
+            "es2023,dom",
+            "--moduleDetection",
+            "force",
+        ]
+        command = [packages / ".bin" / "tsc", *options, "frys.d.ts", "plugin.ts"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+
+    assert check(right) == ""
+    assert [line.partition(",")[0] for line in check(wrong).splitlines() if line.startswith("plugin")] == [
+        f"plugin.ts({line}" for line in (2, 3, 4, 5)
+    ]
