@@ -64,7 +64,8 @@ def command(
     for word in words:
         argument(word)  # wrong words are told before anything runs
     show_log()
-    _say(f"{folder.resolve()} is watched; Ctrl-C ends this")
+    folder = folder.resolve()
+    _say(f"{folder} is watched; Ctrl-C ends this")
     found = None if no_build else find_build(folder, build)
     if found is not None:
         _say(f"build: {found} ({found.source}; --no-build leaves it out)")

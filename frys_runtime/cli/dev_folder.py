@@ -89,6 +89,9 @@ async def saves(folder: Path) -> AsyncGenerator[None]:
 
     What happens while nobody asks is told at the next asking.
 
+    Args:
+        folder: Its real path, by which the kernel's notes name files.
+
     Raises:
         UsageError: The package that watches is not installed, or the system lets nobody watch.
     """
@@ -99,13 +102,11 @@ async def saves(folder: Path) -> AsyncGenerator[None]:
             "watching a folder needs the package watchfiles: `pip install frys-runtime[watch]`"
         ) from None
 
-    top = os.path.realpath(folder)
-
     def counts(_change: object, path: str) -> bool:
-        return not any(map(_is_left_out, os.path.relpath(path, top).split(os.sep)))
+        return not any(map(_is_left_out, os.path.relpath(path, folder).split(os.sep)))
 
     try:
-        async for _ in awatch(top, watch_filter=counts, step=_SETTLED_MS, debounce=_LONGEST_BURST_MS):
+        async for _ in awatch(folder, watch_filter=counts, step=_SETTLED_MS, debounce=_LONGEST_BURST_MS):
             yield
     except OSError as error:
         raise UsageError(f"{folder} cannot be watched: {error}") from error
