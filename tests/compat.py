@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 import pytest
 
-import frys_runtime
-
 TESTS = Path(__file__).resolve().parent
 DOCUMENT = TESTS.parent / "docs" / "compatibility.md"
 
@@ -93,17 +91,19 @@ def _verdict(shown: Row, report: pytest.TestReport) -> str:
     return "does not run"
 
 
-def run(*options: str) -> Verdicts:
-    """Run every test that has a row."""
+def run(*options: str, tests: Path = TESTS) -> Verdicts:
+    """Run every test below a folder that has a row."""
     verdicts = Verdicts()
-    files = [str(file) for file in TESTS.rglob("test_*.py") if "import compat\n" in file.read_text()]
-    command = ["-m", "compat", "-p", "no:xdist", "--rootdir", str(TESTS.parent), *options, *files]
+    files = [str(file) for file in tests.rglob("test_*.py") if "import compat\n" in file.read_text()]
+    command = ["-m", "compat", "-p", "no:xdist", "--rootdir", str(tests.parent), *options, *files]
     pytest.main(command, plugins=[verdicts])
     return verdicts
 
 
 def render(verdicts: Verdicts) -> str:
     """The whole document."""
+    import frys_runtime  # after pytest, which wants to see the import
+
     lines = [_HEAD, f"Frys {frys_runtime.__version__}, Python {platform.python_version()}, {_machine()}.\n"]
     lines += ["|" + "|".join(f" {name} " for name in _COLUMNS) + "|", "|---" * len(_COLUMNS) + "|"]
     for shown in sorted(verdicts.found):
