@@ -19,8 +19,7 @@ from .arguments import argument
 from .dev_folder import Build, Snapshot, changes, find_build, run_build, saves, snapshot
 from .exits import UsageError
 from .options import Isolation, PolicyPath
-from .run import as_text, show_log
-from .terminal import milliseconds, printable, stdout
+from .terminal import as_text, milliseconds, printable, show_log, stdout
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOWN_FILES: Final = 3
@@ -128,6 +127,8 @@ async def _saves(folder: Path) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     saved = saves(folder)
     waiting = asyncio.ensure_future(anext(saved))
     await asyncio.sleep(0)  # its first step: afterwards the kernel takes notes
+    if waiting.done():
+        await waiting  # it cannot be watched
 
     async def wait() -> None:
         nonlocal waiting

@@ -1,9 +1,6 @@
 """`frys run`: load a plugin, call one function, print what it returns."""
 
 import asyncio
-import base64
-import json
-import logging
 import sys
 import time
 from pathlib import Path
@@ -17,7 +14,7 @@ from ..messages import MessageValue
 from .arguments import argument, parse_size
 from .exits import UsageError
 from .options import Isolation, PluginPath, PolicyPath
-from .terminal import milliseconds, printable, size
+from .terminal import as_text, milliseconds, show_log, size
 
 
 def command(
@@ -88,20 +85,6 @@ def _print_stats(plugin: Plugin, load_ms: float, call_ms: float) -> None:
     print(figures, file=sys.stderr)
 
 
-def show_log() -> None:
-    """Print what a plugin prints and logs to stderr, with its name."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Harmless("%(message)s"))
-    log = logging.getLogger("frys.plugin")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-
-
-class _Harmless(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
-
-
 def print_value(value: MessageValue) -> None:
     """Print a function's result: raw for a program, harmless on a terminal."""
     on_terminal = sys.stdout.isatty()
@@ -110,17 +93,3 @@ def print_value(value: MessageValue) -> None:
         sys.stdout.buffer.flush()
     else:
         print(as_text(value, harmless=on_terminal), flush=True)
-
-
-def as_text(value: MessageValue, *, harmless: bool = True) -> str:
-    """A function's result for a person: bytes as text, what is not text as JSON."""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "backslashreplace")
-    if isinstance(value, str):
-        return printable(value) if harmless else value
-    return json.dumps(value, indent=2, default=_bytes, ensure_ascii=harmless)
-
-
-def _bytes(value: object) -> object:
-    assert isinstance(value, bytes)
-    return {"base64": base64.b64encode(value).decode()}

@@ -444,6 +444,7 @@ def test_without_the_package_that_watches(folder: Path) -> None:
 
     assert done.returncode == 2
     assert "pip install frys-runtime[watch]" in done.stderr
+    assert "loaded" not in done.stdout
 
 
 @pytest.mark.parametrize(
