@@ -13,13 +13,14 @@ Imports only go down these layers (``make check`` holds it):
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
-    lane, monitor, printout, violations                   the host's end of a lane; uses, prints, attempts
+    lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
-    audit                                                 the log of what happened
-    policy_terms                                          what a policy says, and what wishes make of it
+    audit, audit_verify                                   the log of what happened; whether it is whole
+    policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
+    audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
     linux, config, messages, events                       system calls; settings; values that travel; news
     errors                                                everything that is raised

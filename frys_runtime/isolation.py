@@ -14,7 +14,8 @@ from .errors import ConfigError, InitializationFailed, LoadFailed, SandboxError
 from .jail import Plan
 from .linux import landlock
 from .linux.bpf import Action, SyscallRule, compile_filter
-from .linux.cgroup import CgroupLimits, Support, probe
+from .linux.cgroup import CgroupLimits, StorageLimit, Support, probe
+from .linux.storage import NoDisk, disks
 from .messages import MessageValue
 from .metadata import Metadata
 from .policy import PolicyFile, level_file, load_policy, settings
@@ -316,6 +317,7 @@ class IsolationManager:
             memory=policy.limits.memory if "memory" in has else None,
             pids=policy.limits.tasks if "pids" in has else None,
             cpu=policy.limits.cpu,
+            storage=_storage(policy, metadata.id, may_limit="io" in has),
         )
         variant = "main" if metadata.options.get("interpreter") == "main" else ""
         config = {**metadata.config, **policy.config}
@@ -323,6 +325,23 @@ class IsolationManager:
 
     def _file(self, level: IsolationLevel | str | None) -> PolicyFile:
         return self.file if level is None else level_file(_level(level))
+
+
+def _storage(policy: Policy, plugin: str, *, may_limit: bool) -> tuple[StorageLimit, ...]:
+    """How fast it may read from each disk that holds something of what it is shown."""
+    rate = policy.limits.storage_read
+    if rate is None:
+        return ()
+    shown = [source for source, _, _ in _mounts(policy, ())]
+    try:
+        if not may_limit:
+            raise NoDisk("only cgroup v2's controller io can do that, which this machine does not give it")
+        return tuple(StorageLimit(disk, rate) for disk in sorted(disks(shown)))
+    except NoDisk as error:
+        raise SandboxError(
+            f"the policy limits how fast {plugin} reads from disks (limits.storage_read), but {error}; "
+            "`storage_read: none` does without"
+        ) from None
 
 
 def judge_signatures(signatures: Signatures, signed_by: frozenset[str], path: str) -> str:

@@ -75,6 +75,7 @@ class Child:
         exited: Resolved when the process has been reaped.
         on_violation: Called with a description when the kernel stopped a forbidden call; it says what
             becomes of the call. For ``kill`` the process sleeps in it until it is dead.
+        on_denial: Called with a description when Landlock refused something and the kernel tells the host.
         on_end: Called when the lane ends; see :class:`frys_runtime.lane.Lane`.
     """
 
@@ -89,6 +90,7 @@ class Child:
     exited: "asyncio.Future[Exit]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     spawned: "asyncio.Future[int]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     on_violation: Callable[[str], OnViolation] | None = None
+    on_denial: Callable[[str], None] | None = None
     on_end: Callable[[Exception], None] | None = None
     _lane: lanes.Lane | None = None
 
@@ -102,6 +104,13 @@ class Child:
         """Kill the process; the kernel takes everything in its PID namespace with it."""
         if self.pidfd >= 0:
             process.kill(self.pidfd)
+        if self.cgroup is not None:
+            self.cgroup.let_die()
+
+    def denied(self, what: str) -> None:
+        """Pass on what Landlock refused, but not what the jail tries on purpose before it is parked."""
+        if self.on_denial is not None:
+            self.on_denial(what)
 
     def listen(self, listener: int) -> None:
         """Hear from the kernel what the child's filter stops."""
@@ -201,6 +210,10 @@ class Launcher:
             pass_fds=(theirs.fileno(),),
             start_new_session=True,
         )
+
+    def child_of(self, pid: int) -> Child | None:
+        """The child with this number outside."""
+        return next((child for child in self._children.values() if child.pid == pid), None)
 
     async def start(self) -> None:
         """Wait until the engine is warm.

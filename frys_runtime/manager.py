@@ -248,8 +248,7 @@ class PluginManager:
                     if self._audit is not None:
                         self._audit.close()
                     raise InitializationFailed("the manager", str(error)) from error
-            folder = os.path.join(self._state_dir, "compiled") if self._state_dir is not None else None
-            self._shared = Shared(self._communicator, self._open_store, CompiledCode(folder))
+            self._shared = Shared(self._communicator, self._open_store, CompiledCode(self._state("compiled")))
             self._nursery = Nursery(self._tree, self._spares)
         return self._nursery
 
@@ -297,12 +296,20 @@ class PluginManager:
 
     def _open_store(self) -> KeyValueStore:
         if self._store is None:
-            path = None
-            if self._state_dir is not None:
-                os.makedirs(self._state_dir, mode=0o700, exist_ok=True)
-                path = os.path.join(self._state_dir, "keyvalue.sqlite3")
-            self._store = KeyValueStore(path)
+            self._store = KeyValueStore(self._state("keyvalue.sqlite3"))
         return self._store
+
+    def _state(self, name: str) -> str | None:
+        """Where something is kept that outlasts the manager, if anything is."""
+        if self._state_dir is None:
+            return None
+        try:
+            os.makedirs(self._state_dir, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise InitializationFailed(
+                f"the folder {self._state_dir}", error.strerror or str(error)
+            ) from None
+        return os.path.join(self._state_dir, name)
 
     def events(self) -> EventStream:
         """What happens from now on: ``async for event in manager.events()``.

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from .denials import Denials, Told
 from .errors import InitializationFailed, SandboxError
 from .jail import Plan
 from .launcher import Child, Launcher, LauncherKind
@@ -31,6 +32,7 @@ class Nursery:
         self._launchers: dict[LauncherKind, asyncio.Task[Launcher]] = {}
         self._parked: dict[tuple[Launcher, Plan], list[asyncio.Task[Child]]] = {}
         self._chores: set[asyncio.Task[None]] = set()
+        self._denials: Denials | None = None
         self._closed = False
 
     async def launcher(self, kind: LauncherKind) -> Launcher:
@@ -47,10 +49,20 @@ class Nursery:
         return await asyncio.shield(task)
 
     async def _start(self, kind: LauncherKind) -> Launcher:
+        if self._denials is None:
+            self._denials = Denials(self._who)
         launcher = Launcher(kind, self._tree)
         await launcher.start()
         launcher.dead.add_done_callback(lambda _: self._chore(self._forget(launcher)))
         return launcher
+
+    def _who(self, pid: int) -> Told | None:
+        for task in self._launchers.values():
+            if not task.done() or task.cancelled() or task.exception():
+                continue
+            if (child := task.result().child_of(pid)) is not None:
+                return child.denied
+        return None
 
     async def take(
         self, launcher: Launcher, plan: Plan, limits: CgroupLimits, require: frozenset[str]
@@ -108,6 +120,8 @@ class Nursery:
             if isinstance(launcher, Launcher):
                 await self._forget(launcher)
         await asyncio.gather(*self._chores)
+        if self._denials is not None:
+            self._denials.close()
 
 
 async def _discard_all(spares: "list[asyncio.Task[Child]]") -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from .config import IsolationLevel, Permission
 from .errors import ConfigError
 from .messages import pack_config
-from .policy_file import CORES, COUNT, Document, Node
+from .policy_file import BANDWIDTH, CORES, COUNT, Document, Node
 from .policy_grants import (
     MessageGrant,
     matches,
@@ -38,6 +38,8 @@ def _limit(node: Node) -> Any:
     name = node.path[-1]
     if LIMITS[name] is CORES:
         return node.cores()
+    if LIMITS[name] is BANDWIDTH:
+        return node.bandwidth()
     return node.amount(LIMITS[name], 0 if name in MAY_BE_ZERO else 1)
 
 

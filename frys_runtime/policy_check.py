@@ -242,6 +242,9 @@ def _limits(policy: Policy) -> Iterator[_Remark]:
     if limits.cpu is not None and limits.cpu > limits.tasks:
         text = f"cannot be used: {limits.tasks} tasks keep no more than {limits.tasks} processors busy"
         yield Kind.USELESS, "limits.cpu", text
+    if limits.storage_read is not None and policy.after_load == "none":
+        text = "limits nothing once it is loaded: after_load shows it no file"
+        yield Kind.USELESS, "limits.storage_read", text
     for name in ("threads", "processes"):
         if getattr(policy, name) and limits.tasks == 1:
             yield Kind.CONTRADICTORY, name, "opens nothing as long as limits.tasks is 1"

@@ -131,6 +131,10 @@ class Node(NamedTuple):
             self.fail(f"is {self.value!r}; it must be processors, at least 0.01, like '0.5 cpu', or none")
         return float(number)
 
+    def bandwidth(self) -> int | None:
+        """Bytes a second: ``10MiB/s``, or ``none``."""
+        return None if self.value == "none" else self.amount(BANDWIDTH, 1)
+
     def _number(self) -> tuple[Fraction | None, str]:
         match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z/]*)", str(self.value), re.ASCII)
         if match is None or isinstance(self.value, bool):

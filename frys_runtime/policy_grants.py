@@ -315,15 +315,11 @@ def _unique[T](node: Node, items: list[Node], read: Callable[[Node], T]) -> tupl
     return tuple(dict.fromkeys(map(read, items)))
 
 
-def _bandwidth(node: Node) -> int | None:
-    return None if node.value == "none" else node.amount(BANDWIDTH, 1)
-
-
 _GRANT: Final[dict[str, Callable[[Node], Any]]] = {
     "hosts": _hosts,
     "ports": _ports,
     "methods": _methods,
-    "bandwidth": _bandwidth,
+    "bandwidth": Node.bandwidth,
     "private": Node.flag,
     "plain": Node.flag,
     "max_request": lambda node: node.amount(BYTES, 0),

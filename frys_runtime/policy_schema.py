@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from .config import IsolationLevel, Permission
 from .policy import KEYS, MAY_BE_ZERO, SECTION
-from .policy_file import BANDWIDTH, BYTES, CORES, TIME
+from .policy_file import BANDWIDTH, BYTES, TIME
 from .policy_grants import KEY_ID, METHOD, NAME_LENGTH, MessageGrant, NetworkGrant, Signatures
 from .policy_syscalls import FORMATS
-from .policy_terms import LAYERS, LIMITS, Limits, Policy
+from .policy_terms import LAYERS, LIMITS, MAY_BE_NONE, Limits, Policy
 
 _FLAG: Final = {"type": "boolean"}
 _GRANT: Final = {"$ref": "#/$defs/grant"}
@@ -92,7 +92,7 @@ def _limits_schema() -> dict[str, Any]:
     for name, units in LIMITS.items():
         zero = [{"const": 0}] if name in MAY_BE_ZERO else []
         amount = _amount(units) if units else {"type": "integer", "minimum": 1}
-        other = [{"const": "none"}] if units is CORES else zero
+        other = [{"const": "none"}] if units in MAY_BE_NONE else zero
         found[name] = {"description": about[name], **({"anyOf": [amount, *other]} if other else amount)}
     return _object(found)
 

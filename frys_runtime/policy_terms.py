@@ -11,7 +11,7 @@ import msgspec
 from .config import IsolationLevel, Permission, SandboxConfig
 from .errors import ConfigError
 from .messages import MessageValue
-from .policy_file import BYTES, CORES, COUNT, RATE, TIME, in_units
+from .policy_file import BANDWIDTH, BYTES, CORES, COUNT, RATE, TIME, in_units
 from .policy_grants import (
     MessageGrant,
     NetworkGrant,
@@ -63,6 +63,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         log: Bytes printed during one call.
         stack: Bytes.
         tmp: Bytes of a private ``/tmp``; 0 for none.
+        storage_read: Bytes a second from each disk that holds what it is shown; ``None`` for no limit.
         messages: How often a second it may ask the host for something.
         compile_memory: Bytes for the process that compiles its code, which runs nothing of it; the format
             wasm needs it for code of more than 4 KiB. Where ``memory`` is more, that holds.
@@ -83,6 +84,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     log: int
     stack: int
     tmp: int
+    storage_read: int | None
     messages: int
     compile_memory: int
     kv: int
@@ -103,19 +105,23 @@ LIMITS: Final[dict[str, Mapping[str, int]]] = {
     "log": BYTES,
     "stack": BYTES,
     "tmp": BYTES,
+    "storage_read": BANDWIDTH,
     "messages": RATE,
     "compile_memory": BYTES,
     "kv": BYTES,
 }
 """The limits with their units."""
 
+MAY_BE_NONE: Final = (CORES, BANDWIDTH)
+"""Units of limits that can be left away."""
+
 
 def quantity(key: str, value: float | None) -> str:
     """A limit as a file has it: ``64MiB``, ``1s``, ``0.5 cpu``, ``100/s``, ``none``."""
     units = LIMITS[key.removeprefix("limits.")]
-    if units is CORES:
-        return "none" if value is None else f"{value:g} cpu"
-    return in_units(int(value or 0), units)
+    if value is None and units in MAY_BE_NONE:
+        return "none"
+    return f"{value:g} cpu" if units is CORES else in_units(int(value or 0), units)
 
 
 class Asked(Protocol):
@@ -322,6 +328,7 @@ def _syscalls(policy: Policy) -> dict[str, Syscalls]:
     grants = {
         "files": policy.after_load == "read-only",
         "writes": bool(policy.write or policy.limits.tmp),
+        "locks": bool(policy.write),
         "network": policy.network,
         "threads": policy.threads,
         "processes": policy.processes,

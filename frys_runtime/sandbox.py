@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+import msgspec
+
 from . import explanation, monitor, wire
 from .compiled import Offer
 from .config import ResourceUsage
@@ -327,6 +329,7 @@ class PluginSandbox:
         self._child = child
         child.on_end = self._lane_ended
         child.on_violation = lambda call: self._violated(child, call)
+        child.on_denial = self._violations.denied
         if self._services is not None:
             services = self._services
             child.lane.on_question = lambda frame: self._asked(services, frame)
@@ -377,6 +380,7 @@ class PluginSandbox:
             "files": [list(file) for file in bundle.files],
             "size": bundle.size,
             "options": bundle.metadata.options,
+            "exports": msgspec.to_builtins(bundle.metadata.exports),
             "memory": limits.memory,
             "stack": limits.stack,
             "compiled": offer.size,
@@ -576,7 +580,7 @@ class PluginSandbox:
             return
         if self.state is PluginState.READY:
             self.state = PluginState.STOPPED
-        child.on_end = child.on_violation = self._condemned = None
+        child.on_end = child.on_violation = child.on_denial = self._condemned = None
         if self._printout is not None:
             self._printout.close()
             self._printout = None

@@ -12,7 +12,9 @@ Each costs the host some 16 microseconds, in turns with everything else in its e
 other plugins by one such answer at a time, and ends after about a quarter of a second.
 """
 _TOLD: Final = 64
-"""Different forbidden calls that are told one by one during one call; the rest is told as a sum."""
+"""Different ones that are told one by one during one call; the rest is told as a sum."""
+LANDLOCK: Final = "denied by landlock"
+"""The action of an event about what Landlock refused, beside those of a policy."""
 
 
 class Violations:
@@ -27,14 +29,15 @@ class Violations:
     Attributes:
         total: How many there were since the plugin was loaded.
         latest: The last one, for people.
+        denials: How often Landlock refused something, as far as the host was told; not part of ``total``.
     """
 
     def __init__(self, plugin_id: str, action: OnViolation, limit: int, events: Events) -> None:
         self.total = 0
         self.latest = ""
+        self.denials = 0
         self._plugin_id, self._action, self._limit, self._events = plugin_id, action, limit, events
-        self._told: set[str] = set()
-        self._untold: dict[str, int] = {}
+        self._calls, self._looks = _Digest(), _Digest()
         self._this_call = 0
 
     @property
@@ -66,26 +69,55 @@ class Violations:
         """One more. The same one again, during one call, is only added up: a flood must not fill the log."""
         self.total += 1
         self.latest = what
-        if what in self._told or len(self._told) >= _TOLD:
-            name = what.partition("(")[0]
-            self._untold[name] = self._untold.get(name, 0) + 1
-            return
-        self._told.add(what)
-        self._events.publish("violation", self._plugin_id, what=what, action=action, total=self.total)
+        if self._calls.is_new(what):
+            self._events.publish("violation", self._plugin_id, what=what, action=action, total=self.total)
+
+    def denied(self, what: str) -> None:
+        """Landlock refused something: told, and no reason to stop it. Ordinary code looks around, too."""
+        self.denials += 1
+        what = f"Landlock denied {what}"
+        if self._looks.is_new(what):
+            self._events.publish("violation", self._plugin_id, what=what, action=LANDLOCK, total=self.denials)
 
     def end_call(self) -> None:
         """Tell the sum of what was not told one by one, and begin anew."""
-        if self._untold:
-            again = dict(sorted(self._untold.items(), key=lambda item: -item[1]))
-            self._events.publish(
-                "violation",
-                self._plugin_id,
-                what="the same again",
-                action=self._action,
-                again=again,
-                total=self.total,
-            )
-            self._untold.clear()
-        if self._told:
-            self._told.clear()
+        for digest, action, total in (
+            (self._calls, self._action, self.total),
+            (self._looks, LANDLOCK, self.denials),
+        ):
+            if again := digest.end_call():
+                self._events.publish(
+                    "violation",
+                    self._plugin_id,
+                    what="the same again",
+                    action=action,
+                    again=again,
+                    total=total,
+                )
         self._this_call = 0
+
+
+class _Digest:
+    """Tells apart what is new during one call, and adds up the rest."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+        self._untold: dict[str, int] = {}
+
+    def is_new(self, what: str) -> bool:
+        """Whether it has to be told by itself; if not, it is added up."""
+        if what in self._told or len(self._told) >= _TOLD:
+            name = what.partition("(")[0]
+            self._untold[name] = self._untold.get(name, 0) + 1
+            return False
+        self._told.add(what)
+        return True
+
+    def end_call(self) -> dict[str, int]:
+        """How often each was not told, the most frequent first."""
+        if not self._told:
+            return {}
+        again = dict(sorted(self._untold.items(), key=lambda item: -item[1]))
+        self._told.clear()
+        self._untold.clear()
+        return again

@@ -24,14 +24,15 @@ class Artifact:
         options: The format's own section of ``plugin.json``.
         memory_limit: Bytes that the plugin may use; the kernel enforces the same number.
         stack_limit: Bytes of C stack that an engine may use.
+        exports: The types of its functions, as ``exports`` of ``plugin.json`` declares them.
         host: Whom the plugin may ask for services; by default one that refuses everything.
         compiled: What the engine made of the entry file in an earlier process; empty when there is nothing.
         room: Where that belongs, for a process that only makes it; else empty.
     """
 
     __slots__ = (
-        *("compiled", "entry", "files", "host", "memory_limit", "options", "plugin_id", "room"),
-        *("root", "stack_limit"),
+        *("compiled", "entry", "exports", "files", "host", "memory_limit", "options", "plugin_id"),
+        *("room", "root", "stack_limit"),
     )
 
     def __init__(
@@ -46,6 +47,7 @@ class Artifact:
         host: Host | None = None,
         compiled: memoryview = _NOTHING,
         room: memoryview = _NOTHING,
+        exports: dict[str, Value] | None = None,
     ) -> None:
         self.plugin_id = plugin_id
         self.entry = entry
@@ -54,6 +56,7 @@ class Artifact:
         self.options = options if options is not None else {}
         self.memory_limit = memory_limit
         self.stack_limit = stack_limit
+        self.exports = exports if exports is not None else {}
         self.host = host if host is not None else Host()
         self.compiled = compiled
         self.room = room

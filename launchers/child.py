@@ -116,6 +116,7 @@ def _receive_plugin(lane: Lane, host: Host) -> Artifact:
         host,
         compiled,
         to_fill,
+        details["exports"],
     )
 
 

@@ -12,36 +12,51 @@ with an explanation in ``out`` if it likes. Everything else is ``native.cdef``: 
 import _cffi_backend
 
 from ._native_abi import ffi
-from .artifact import Artifact, Value
+from .artifact import Artifact
 from .failures import BadArguments, BadArtifact, BadValue, NoSuchFunction, PluginRaised
 from .native_cdef import CdefPlugin
-from .native_declarations import prepare_parser
 from .native_elf import exported_functions
-from .native_library import CData, Library, flush_output, prepare_output
+from .native_entries import Entries
+from .native_host import INIT, HostTable
+from .native_library import NULL, CData, Library, flush_output, prepare_output
 from .native_options import read_options
+from .values import Value
 
 NEEDS_FILES = True
 
 _RELEASE = "frys_free"
-_NOT_FOR_CALLERS = (_RELEASE, "_init", "_fini")
+_NOT_FOR_CALLERS = (_RELEASE, INIT, "_init", "_fini")
 _MAX_EXPLANATION = 1 << 16
 _LIBC = "libc.so.6"
-_PROTOTYPES = "size_t strlen(const char *text); void swab(const void *from, void *to, ssize_t size);"
-_HEADER = "typedef struct { int8_t bytes[8]; } block; enum sign { LESS = -1 }; "
-_SWAP: dict[str, Value] = {
-    "symbol": "swab",
-    "args": [
-        {"in": "data"},
-        {"out": "swapped", "capacity": {"size_of": "data"}},
-        {"size_of": "data"},
-    ],
+_WARM_UP: dict[str, Value] = {
+    "library": _LIBC,
+    "cdef": """
+        typedef struct stream stream; typedef struct { int quot, rem; } div_t; enum sign { LESS = -1 };
+        size_t strlen(const char *text); void swab(const void *from, void *to, ssize_t size);
+        div_t div(int number, int by); char *strdup(const char *text); int ferror(stream *stream);
+        #define ZERO 0
+    """,
+    "handles": {"stream": {}},
+    "functions": {
+        "strlen": {},
+        "ferror": {},
+        "div": {"args": [{"in": "number"}, {"in": "by", "default": 2}]},
+        "copy": {"symbol": "strdup", "args": [{"in": "text"}], "returns": {"free": "free"}, "ok": "not-null"},
+        "swap": {
+            "symbol": "swab",
+            "args": [
+                {"in": "data"},
+                {"out": "swapped", "capacity": {"size_of": "data"}},
+                {"size_of": "data"},
+            ],
+        },
+    },
 }
 
 
 def prepare() -> None:
     """Go every road once with the C library as the plugin, so that children share what that touches."""
     prepare_output()
-    prepare_parser()
     with open(_cffi_backend.__file__, "rb") as file:
         exported_functions("warm-up", memoryview(file.read()))
     libc = Library(_LIBC, _LIBC)
@@ -50,12 +65,10 @@ def prepare() -> None:
     # SAFETY: strnlen looks at its first two parameters only, which both calling conventions (x86-64, AArch64)
     # pass in registers, and it writes nothing; free does nothing for NULL.
     BytesPlugin(libc, ["strnlen"], release, memory_limit=1)("strnlen", [b""])
-    for cdef in (_PROTOTYPES, _HEADER + _PROTOTYPES):
-        options: dict[str, Value] = {"library": _LIBC, "cdef": cdef, "functions": {"swap": _SWAP}}
-        plugin = load(Artifact("warm-up", "", {}, options=options))
-        plugin("swap", [b"warm"])
-        plugin("strlen", ["warm"])
-        plugin.functions()
+    plugin = load(Artifact("warm-up", "", {}, options=_WARM_UP))
+    for function, args in (("strlen", ["warm"]), ("div", [7]), ("copy", ["warm"]), ("swap", [b"warm"])):
+        plugin(function, [*args])
+    plugin.functions()
 
 
 def engine_paths() -> list[str]:
@@ -65,6 +78,8 @@ def engine_paths() -> list[str]:
 
 def load(artifact: Artifact) -> "BytesPlugin | CdefPlugin":
     """Open the plugin's library, whose constructors run here, and find its functions.
+
+    What exports ``frys_init`` is handed the table of include/frys.h.
 
     Raises:
         BadArtifact: The file is no library for this machine, or plugin.json does not fit it.
@@ -78,17 +93,31 @@ def load(artifact: Artifact) -> "BytesPlugin | CdefPlugin":
             raise BadArtifact(f"the entry file {name} is missing in the plugin")
         exported = exported_functions(name, artifact.files[name])
         path = f"{artifact.root}/{name}"
-    library = Library(path, name)
+    library, entries = Library(path, name), Entries()
     flush_output()
-    if options.cdef:
-        return CdefPlugin(library, options, artifact.memory_limit)
+    plugin = (
+        CdefPlugin(library, options, entries, artifact.memory_limit)
+        if options.cdef
+        else _bytes_plugin(library, name, exported, artifact.memory_limit)
+    )
+    init = library.address(INIT) if INIT in exported else None
+    table = HostTable(artifact.host, entries, artifact.memory_limit).table if init is not None else NULL
+    entries.close()
+    if init is not None:
+        # SAFETY: the name says which signature this function has; the table lives as long as the process.
+        ffi.cast("frys_init", init)(table)
+        flush_output()
+    return plugin
+
+
+def _bytes_plugin(library: Library, name: str, exported: list[str], memory_limit: int) -> "BytesPlugin":
     release = library.address(_RELEASE) if _RELEASE in exported else None
     if release is None:
         raise BadArtifact(
             f"{name} exports no {_RELEASE}(void *), which releases the results of functions with the bytes "
             "signature; add it, or declare the functions in native.cdef of plugin.json"
         )
-    return BytesPlugin(library, exported, release, artifact.memory_limit)
+    return BytesPlugin(library, exported, release, memory_limit)
 
 
 class BytesPlugin:

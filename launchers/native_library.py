@@ -1,13 +1,15 @@
 """One loaded shared library, and the process's own standard output in C."""
 
+import mmap
 from typing import Any
 
 from _cffi_backend import FFI
 
 from ._native_abi import ffi
-from .failures import BadArtifact
+from .failures import BadArtifact, LimitReached
 
 CData = FFI.CData
+CType = FFI.CType
 NULL = ffi.NULL
 
 # dlfcn.h and stdio.h of glibc and musl, the same on every architecture of Linux.
@@ -97,3 +99,39 @@ def flush_output() -> None:
     """Write out what the plugin has printed with C's standard output."""
     # SAFETY: `stdout` is read anew each time: a plugin may have assigned another stream to it.
     _libc.fflush(_libc.stdout)
+
+
+def forbid_writing(page: int) -> None:
+    """Take the permission to write to a page that holds entry points of callbacks.
+
+    Raises:
+        BadArtifact: The kernel refuses.
+    """
+    # SAFETY: the page belongs to cffi, which writes to it only when it makes an entry point; whoever calls
+    # this has seen to it that it makes none there any more.
+    if _libc.mprotect(ffi.cast("void *", page), mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC):
+        raise BadArtifact("the kernel does not let callbacks be protected from writing")
+
+
+def give(data: bytes | CData) -> CData:
+    """Copy memory into what ``malloc`` returns and nothing here ever frees: it is the library's.
+
+    Raises:
+        LimitReached: There is none.
+    """
+    size = len(data) if isinstance(data, bytes) else ffi.sizeof(data)
+    # SAFETY: malloc returns NULL or memory of that size; a text gets the NUL that ends it.
+    memory = _libc.malloc(size + 1)
+    if memory == NULL:
+        raise LimitReached("memory", "the plugin ran out of memory", size)
+    ffi.memmove(memory, data, size)
+    ffi.cast("char *", memory)[size] = b"\0"
+    assert isinstance(memory, CData)
+    return memory
+
+
+def release_function() -> CData:
+    """Return ``free`` of the C library."""
+    free = _libc.free
+    assert isinstance(free, CData)
+    return free

@@ -14,77 +14,41 @@
          "ok": 0,
          "errors": {"Z_MEM_ERROR": -4, "Z_BUF_ERROR": -5}}}}
 
-``args`` stands for the parameters of the C function, one after the other. Its ``in`` entries, in their order,
-are what a caller passes; its ``out`` entries are what a caller gets back. docs/writing-plugins.md explains
-every key.
-
-Another kind of parameter (a struct, an array, a callback) is one more class and one more word in
-``_parameter``; who frees what is a key of ``out`` and of the function, ``errno`` is one beside ``ok``.
+What the C types say already is never said again here: keys are only there for what C leaves open, which is
+the direction of a pointer, how much it leads to, who frees it, and what a failure looks like.
+docs/writing-plugins.md has the table of all keys.
 """
 
-from .artifact import Value
-from .failures import BadArtifact
+from .native_parameters import Fixed, Length, Parameter, length_of, read_delivery, read_parameters
+from .native_section import Section
+from .values import Value
 
 
-class In:
-    """A parameter that carries an argument of the caller; ``required`` unless it has a default."""
+class Message:
+    """Where a failure's words are: the text named ``of``, or what the functions ``by`` make of it in turn."""
 
-    __slots__ = ("default", "name", "required")
+    __slots__ = ("by", "of")
 
-    def __init__(self, name: str, default: Value = None, required: bool = True) -> None:
-        self.name = name
-        self.default = default
-        self.required = required
-
-
-class Fixed:
-    """A parameter that is the same in every call."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Value) -> None:
-        self.value = value
+    def __init__(self, of: str, by: list[str]) -> None:
+        self.of = of
+        self.by = by
 
 
-class SizeOf:
-    """A parameter that carries the size in bytes of an ``in``, or the capacity of an ``out``.
+class Ok:
+    """What a result says about success.
 
-    Where C has a pointer, the function leaves there how much of the ``out`` it has filled.
+    Attributes:
+        word: ``non-negative``, ``positive``, ``not-null``, ``no-errno``, ``in`` or ``not``.
+        values: The good results of ``in``, the bad one of ``not``.
+        is_answer: The result is worth telling, because there are several good ones.
     """
 
-    __slots__ = ("name",)
+    __slots__ = ("is_answer", "values", "word")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-class Capacity:
-    """The bytes of a buffer: the size of an ``in`` times a number, plus a number.
-
-    A call that returns one of the codes ``grow_on`` is repeated with a buffer twice as large.
-    """
-
-    __slots__ = ("grow_on", "plus", "size_of", "times")
-
-    def __init__(self, size_of: str, times: int, plus: int, grow_on: tuple[int, ...]) -> None:
-        self.size_of = size_of
-        self.times = times
-        self.plus = plus
-        self.grow_on = grow_on
-
-
-class Out:
-    """A pointer to what the function writes: a buffer, or one value where there is no capacity."""
-
-    __slots__ = ("capacity", "length_is_returned", "name")
-
-    def __init__(self, name: str, capacity: Capacity | None, length_is_returned: bool) -> None:
-        self.name = name
-        self.capacity = capacity
-        self.length_is_returned = length_is_returned
-
-
-Parameter = In | Fixed | SizeOf | Out
+    def __init__(self, word: str, values: tuple[int, ...] = (), is_answer: bool = True) -> None:
+        self.word = word
+        self.values = values
+        self.is_answer = is_answer
 
 
 class Mapping:
@@ -93,24 +57,62 @@ class Mapping:
     Attributes:
         symbol: The C function's name.
         parameters: Its parameters in order; None when each one is simply an argument of the caller.
-        ok: What its result says about success: the one good number, ``"non-negative"``, ``"positive"``, or
-            None when it says nothing.
+        ok: What its result says about success; None when it says nothing.
         errors: Names of bad results, for messages.
+        errno: Whether ``errno`` tells why it failed.
+        message: Where words about a failure are, if anywhere.
+        length: What a returned pointer leads to, in items; None for one item, or up to the end of a text.
+        free: The C function that frees what is returned; empty when that stays the library's.
+        collect: The collection of which the answer has the records; empty for none.
     """
 
-    __slots__ = ("errors", "ok", "parameters", "symbol")
+    __slots__ = ("collect", "errno", "errors", "free", "length", "message", "ok", "parameters", "symbol")
 
-    def __init__(
-        self,
-        symbol: str,
-        parameters: list[Parameter] | None = None,
-        ok: int | str | None = None,
-        errors: dict[int, str] | None = None,
-    ) -> None:
+    def __init__(self, symbol: str) -> None:
         self.symbol = symbol
-        self.parameters = parameters
-        self.ok = ok
-        self.errors = errors or {}
+        self.parameters: list[Parameter] | None = None
+        self.ok: Ok | None = None
+        self.errors: dict[int, str] = {}
+        self.errno = False
+        self.message: Message | None = None
+        self.length: Length = None
+        self.free = ""
+        self.collect = ""
+
+
+class Handle:
+    """A type whose pointers stay here, while callers get numbers.
+
+    Attributes:
+        free: The C function that ends one; empty when the library does that in its own time.
+        of: The type that one belongs to and ends with; empty for none.
+    """
+
+    __slots__ = ("free", "of")
+
+    def __init__(self, free: str, of: str) -> None:
+        self.free = free
+        self.of = of
+
+
+class Callback:
+    """A function that C may call, whose arguments become records.
+
+    Attributes:
+        args: What becomes of each argument; None: it is not kept.
+        into: The collection.
+        constants: What every record has besides.
+        returns: What C gets back, and ``stop`` when no more records are taken.
+    """
+
+    __slots__ = ("args", "constants", "into", "returns", "stop")
+
+    def __init__(self, args: list[Parameter | None], into: str, constants: dict[str, Value]) -> None:
+        self.args = args
+        self.into = into
+        self.constants = constants
+        self.returns = Fixed(0)
+        self.stop = Fixed(0)
 
 
 class Options:
@@ -120,14 +122,18 @@ class Options:
         library: Soname of a library of the system; empty when the plugin brings its own file.
         cdef: C declarations; empty for a plugin with the bytes signature.
         functions: Mappings by the name that callers use.
+        handles: Types of handles by their C name.
+        callbacks: Collecting callbacks by the name that parameters use.
     """
 
-    __slots__ = ("cdef", "functions", "library")
+    __slots__ = ("callbacks", "cdef", "functions", "handles", "library")
 
-    def __init__(self, library: str, cdef: str, functions: dict[str, Mapping]) -> None:
+    def __init__(self, library: str, cdef: str) -> None:
         self.library = library
         self.cdef = cdef
-        self.functions = functions
+        self.functions: dict[str, Mapping] = {}
+        self.handles: dict[str, Handle] = {}
+        self.callbacks: dict[str, Callback] = {}
 
 
 def read_options(options: dict[str, Value], entry: str) -> Options:
@@ -136,10 +142,9 @@ def read_options(options: dict[str, Value], entry: str) -> Options:
     Raises:
         BadArtifact: A key is unknown, missing, of the wrong type or contradicts another one.
     """
-    section = _Section(options, "native")
-    section.allow("library", "cdef", "functions")
+    section = Section(options, "native")
+    section.allow("library", "cdef", "functions", "handles", "callbacks")
     library, cdef = section.get("library", str, ""), section.get("cdef", str, "")
-    functions = section.inner("functions")
     if options and not cdef:
         raise section.wrong("cdef", "is missing: it declares the C functions that the other keys speak of")
     if library and entry:
@@ -148,120 +153,86 @@ def read_options(options: dict[str, Value], entry: str) -> Options:
         raise section.wrong("library", 'is missing: name a library such as "libz.so.1", or an entry file')
     if library and ("/" in library or ".so" not in library):
         raise section.wrong("library", f'is {library!r}, not the soname of a library such as "libz.so.1"')
-    return Options(library, cdef, {name: _mapping(functions.inner(name), name) for name in functions.values})
+    found = Options(library, cdef)
+    handles, callbacks = section.inner("handles"), section.inner("callbacks")
+    found.handles = {name: _handle(handles.inner(name), handles) for name in handles.values}
+    found.callbacks = {name: _callback(callbacks.inner(name)) for name in callbacks.values}
+    functions = section.inner("functions")
+    found.functions = {
+        name: _mapping(functions.inner(name), name, found.callbacks) for name in functions.values
+    }
+    return found
 
 
-class _Section:
-    """One object of plugin.json and its place there, for messages."""
-
-    def __init__(self, values: object, path: str) -> None:
-        if not isinstance(values, dict):
-            raise BadArtifact(f"plugin.json: {path} must be an object")
-        self.values: dict[str, Value] = values
-        self.path = path
-
-    def wrong(self, key: str, problem: str) -> BadArtifact:
-        path = f"{self.path}.{key}" if key else self.path
-        return BadArtifact(f"plugin.json: {path} {problem}")
-
-    def allow(self, *keys: str) -> None:
-        for key in self.values:
-            if key not in keys:
-                raise self.wrong(key, f"is unknown; {self.path} may have: {', '.join(keys)}")
-
-    def get[T: (int, str, list[Value])](self, key: str, kind: type[T], default: T) -> T:
-        value = self.values.get(key, default)
-        if type(value) is not kind:  # a bool is no number here
-            words = {int: "an integer", str: "a string", list: "an array"}
-            raise self.wrong(key, f"must be {words[kind]}")
-        return value
-
-    def name(self, key: str) -> str:
-        name = self.get(key, str, "")
-        if not name:
-            raise self.wrong(key, "must be a name")
-        return name
-
-    def inner(self, key: str) -> "_Section":
-        return _Section(self.values.get(key, {}), f"{self.path}.{key}")
+def _handle(section: Section, handles: Section) -> Handle:
+    section.allow("free", "of")
+    of = section.get("of", str, "")
+    if of and of not in handles.values:
+        raise section.wrong("of", f"is {of!r}, which {handles.path} does not have")
+    return Handle(section.get("free", str, ""), of)
 
 
-def _mapping(section: _Section, name: str) -> Mapping:
-    section.allow("symbol", "args", "ok", "errors")
-    ok = section.values.get("ok")
-    if "ok" in section.values and type(ok) is not int and ok not in ("non-negative", "positive"):
-        raise section.wrong("ok", 'must be an integer, "non-negative" or "positive"')
+def _callback(section: Section) -> Callback:
+    section.allow("args", "into", "with", "returns", "stop")
+    args, constants = read_delivery(section), section.inner("with").values
+    for name in [one.name for one in args if one is not None and one.name in constants]:
+        raise section.wrong("with", f"has {name!r}, which is the name of an argument")
+    found = Callback(args, section.name("into"), constants)
+    found.returns = Fixed(section.values.get("returns", 0))
+    found.stop = Fixed(section.values.get("stop", found.returns.value))
+    return found
+
+
+def _mapping(section: Section, name: str, callbacks: dict[str, Callback]) -> Mapping:
+    section.allow("symbol", "args", "ok", "errors", "errno", "message", "returns", "collect")
+    mapping = Mapping(section.get("symbol", str, name))
+    mapping.ok = _ok(section)
     errors = section.inner("errors")
     codes = {word: errors.get(word, int, 0) for word in errors.values}
-    if codes and ok is None:
-        raise section.wrong("ok", "is missing: without it no result counts as one of the errors")
-    parameters = _parameters(section, codes) if "args" in section.values else None
-    symbol = section.get("symbol", str, name)
-    return Mapping(symbol, parameters, ok, {code: word for word, code in codes.items()})  # type: ignore[arg-type]
+    mapping.errors = {code: word for word, code in codes.items()}
+    mapping.errno = section.get("errno", bool, False)
+    if "args" in section.values:
+        mapping.parameters = read_parameters(section, codes)
+    if "message" in section.values:
+        mapping.message = _message(section.inner("message"), mapping.parameters or [])
+    for key in ("errors", "errno", "message"):
+        if section.values.get(key) and mapping.ok is None:
+            raise section.wrong(
+                "ok", f"is missing: without it no result is a failure, and {key} says nothing"
+            )
+    returns = section.inner("returns")
+    returns.allow("length", "free")
+    mapping.length, mapping.free = length_of(returns, returned=False), returns.get("free", str, "")
+    mapping.collect = section.get("collect", str, "")
+    if mapping.collect and mapping.collect not in {one.into for one in callbacks.values()}:
+        raise section.wrong("collect", f"is {mapping.collect!r}, which no callback has as its into")
+    return mapping
 
 
-def _parameters(section: _Section, errors: dict[str, int]) -> list[Parameter]:
-    entries = section.get("args", list, [])
-    places = [_Section(entry, f"{section.path}.args[{index}]") for index, entry in enumerate(entries)]
-    parameters = [_parameter(place, errors) for place in places]
-    inputs = [one.name for one in parameters if isinstance(one, In)]
-    buffers = [one.name for one in parameters if isinstance(one, Out) and one.capacity]
-    names = [one.name for one in parameters if isinstance(one, In | Out)]
-    optional = False
-    for place, one in zip(places, parameters, strict=True):
-        if isinstance(one, In | Out) and names.count(one.name) > 1:
-            raise place.wrong("", f"uses the name {one.name!r} a second time")
-        if isinstance(one, In):
-            if one.required and optional:
-                raise place.wrong("in", "needs a default, because an earlier one has a default")
-            optional = not one.required
-        if isinstance(one, SizeOf) and one.name not in inputs + buffers:
-            raise place.wrong("size_of", f"is {one.name!r}, which is no in and no out with a capacity")
-        if isinstance(one, Out) and one.capacity and one.capacity.size_of not in ["", *inputs]:
-            raise place.wrong("capacity.size_of", f"is {one.capacity.size_of!r}, which is no in")
-    return parameters
+def _ok(section: Section) -> Ok | None:
+    match section.values.get("ok"):
+        case bool():
+            pass
+        case int(number):
+            return Ok("in", (number,), is_answer=False)
+        case [*numbers] if numbers and all(type(number) is int for number in numbers):
+            return Ok("in", tuple(number for number in numbers if isinstance(number, int)))
+        case {"not": int(number), **others} if not others and type(number) is int:
+            return Ok("not", (number,))
+        case "non-negative" | "positive" | "not-null" | "no-errno" as word:
+            return Ok(word)
+        case None if "ok" not in section.values:
+            return None
+    words = '"non-negative", "positive", "not-null" or "no-errno"'
+    raise section.wrong("ok", f'must be an integer, an array of integers, {{"not": an integer}}, {words}')
 
 
-def _parameter(section: _Section, errors: dict[str, int]) -> Parameter:
-    words = [word for word in ("in", "out", "size_of", "value") if word in section.values]
-    if len(words) != 1:
-        raise section.wrong("", 'must have exactly one of the keys "in", "out", "size_of" and "value"')
-    match words[0]:
-        case "in":
-            section.allow("in", "default")
-            required = "default" not in section.values
-            return In(section.name("in"), section.values.get("default"), required)
-        case "out":
-            return _out(section, errors)
-        case "size_of":
-            section.allow("size_of")
-            return SizeOf(section.name("size_of"))
-        case _:
-            section.allow("value")
-            return Fixed(section.values["value"])
-
-
-def _out(section: _Section, errors: dict[str, int]) -> Out:
-    section.allow("out", "capacity", "length")
-    name = section.name("out")
-    if "capacity" not in section.values:
-        section.allow("out")
-        return Out(name, None, length_is_returned=False)
-    if section.get("length", str, "returned") != "returned":
-        raise section.wrong("length", 'must be "returned", or left out')
-    return Out(name, _capacity(section, errors), "length" in section.values)
-
-
-def _capacity(section: _Section, errors: dict[str, int]) -> Capacity:
-    if type(section.values["capacity"]) is int:
-        return Capacity("", 1, section.get("capacity", int, 0), ())
-    inner = section.inner("capacity")
-    inner.allow("size_of", "times", "plus", "grow_on")
-    grow_on = inner.get("grow_on", str, "")
-    if grow_on and grow_on not in errors:
-        raise inner.wrong("grow_on", f"is {grow_on!r}, which errors does not name")
-    size_of = inner.get("size_of", str, "")
-    times, plus = inner.get("times", int, 1), inner.get("plus", int, 0)
-    if times < 1 or plus < 0:
-        raise inner.wrong("", "must not shrink: times is at least 1, plus at least 0")
-    return Capacity(size_of, times, plus, (errors[grow_on],) if grow_on else ())
+def _message(section: Section, parameters: list[Parameter]) -> Message:
+    section.allow("of", "by")
+    by = section.get("by", list, [])
+    if not all(isinstance(symbol, str) and symbol for symbol in by):
+        raise section.wrong("by", "must be an array of names of C functions")
+    of = section.name("of")
+    if of not in ["returned", *(one.name for one in parameters if one.carries)]:
+        raise section.wrong("of", f"is {of!r}, which is no argument that goes in or out, and not returned")
+    return Message(of, [str(symbol) for symbol in by])

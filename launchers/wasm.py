@@ -6,13 +6,32 @@ warmed. A child compiles its own plugin, inside the jail.
 
 from functools import cache
 
+from . import wasm_inspect
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
-from .wasm_abi import Abi, Function, Guest, command, foreign, frys_bytes, numeric
+from .wasm_abi import (
+    Abi,
+    Declined,
+    Function,
+    Guest,
+    assemblyscript,
+    bindgen,
+    command,
+    foreign,
+    frys_bytes,
+    numeric,
+)
 from .wasm_engine import Engine, Instance, Module
-from .wasm_wasi import Program, Wasi
+from .wasm_inspect import Inspector
+from .wasm_wasi import Program, Wasi, surroundings
 
-_ABIS: tuple[Abi, ...] = (command, frys_bytes, numeric)
+_ABIS: dict[str, Abi] = {
+    "WASI command": command,
+    "Frys bytes ABI": frys_bytes,
+    "wasm-bindgen": bindgen,
+    "AssemblyScript": assemblyscript,
+    "numeric functions": numeric,
+}
 _INITIALIZE = "_initialize"
 # A trap at ``unreachable`` with less than this part of the memory limit left is what a failed
 # allocation looks like: allocators ask for more than a page, and the compilers' runtimes abort so.
@@ -44,6 +63,7 @@ _WARM_UP = b"""(module
 @cache
 def _runtime() -> tuple[Engine, Wasi]:
     engine = Engine()
+    bindgen.glue(engine)
     return engine, Wasi(engine)
 
 
@@ -96,7 +116,7 @@ def compile_into(artifact: Artifact) -> int:
     return engine.compile(code).leave(artifact.room)
 
 
-def load(artifact: Artifact) -> "Plugin":
+def load(artifact: Artifact) -> "Plugin | Inspector":
     """Compile a module, start an instance of it, and bind what it exports.
 
     Raises:
@@ -111,10 +131,15 @@ def load(artifact: Artifact) -> "Plugin":
     engine, wasi = _runtime()
     module = engine.revive(artifact.compiled) if artifact.compiled else engine.compile(code)
     foreign.refuse(module)
+    name = next((name for name, abi in _ABIS.items() if abi.recognises(module)), "")
+    abi = _ABIS.get(name)
+    if abi is not None and hasattr(abi, "offer"):
+        abi.offer(artifact, module)
+    if artifact.options.get(wasm_inspect.FUNCTION) is True:
+        return Inspector(module, abi, name)
     missing = module.missing_imports()
     if missing:
         raise BadArtifact(f"the module imports what Frys does not offer: {', '.join(missing)}")
-    abi = next((abi for abi in _ABIS if abi.recognises(module)), None)
     if abi is None:
         raise BadArtifact("the module exports no function, so there is nothing to call")
     engine.trim()
@@ -138,7 +163,16 @@ class Plugin:
         deadline: Set by the serving loop, and kept by the host alone.
     """
 
-    __slots__ = ("_abi", "_artifact", "_functions", "_instance", "_module", "_wasi", "deadline")
+    __slots__ = (
+        "_abi",
+        "_artifact",
+        "_functions",
+        "_instance",
+        "_module",
+        "_surroundings",
+        "_wasi",
+        "deadline",
+    )
 
     def __init__(self, artifact: Artifact, abi: Abi, module: Module, wasi: Wasi) -> None:
         self.deadline = 0.0
@@ -148,6 +182,7 @@ class Plugin:
         self._wasi = wasi
         self._instance: Instance | None = None
         self._functions: dict[str, Function] = {}
+        self._surroundings = surroundings(artifact)
         self._start()
 
     def functions(self) -> dict[str, str]:
@@ -167,7 +202,7 @@ class Plugin:
             raise NoSuchFunction(function, list(self._functions))
         try:
             result = found.call(args)
-        except BadArguments:
+        except (BadArguments, Declined):
             raise
         except Failure as failure:
             explained = self._explain(failure)
@@ -183,7 +218,10 @@ class Plugin:
         self._module.close()
 
     def _start(self) -> None:
-        self._wasi.program = Program([self._artifact.plugin_id.encode()])
+        arguments, environment, tree = self._surroundings
+        self._wasi.program = Program(arguments, environment=environment, tree=tree)
+        if hasattr(self._abi, "offer"):
+            self._abi.offer(self._artifact, self._module)
         instance = self._module.instantiate(self._artifact.memory_limit)
         try:
             if self._abi is not command and self._module.exports.get(_INITIALIZE) == ((), ()):

@@ -23,7 +23,8 @@ ffi: Any = _wasmtime_abi.ffi  # cffi's type stubs know neither structs nor funct
 
 VERSION = "50.0"
 _EXTERN_KINDS = ("function", "global", "table", "memory", "tag")
-_EXTERN_FUNCTION, _EXTERN_MEMORY = 0, 3
+_EXTERN_FUNCTION, _EXTERN_GLOBAL, _EXTERN_TABLE, _EXTERN_MEMORY = range(4)
+_I32 = 0
 _OPT_LEVEL_SPEED = 1
 _SETTINGS = "speed, no parallel compilation, no images, no unwind info"  # of Engine, for its fingerprint
 _POINTER_SIZE = 8
@@ -114,6 +115,12 @@ class Caller:
         self._lib = lib
         self._caller = caller
 
+    @property
+    def context(self) -> Pointer:
+        """The store of the calling instance."""
+        # SAFETY: the caller is valid (see Engine._call_host).
+        return self._lib.wasmtime_caller_context(self._caller)
+
     def memory(self) -> Memory:
         """Return the memory that the calling module exports.
 
@@ -125,7 +132,7 @@ class Caller:
         found = self._lib.wasmtime_caller_export_get(self._caller, b"memory", 6, extern)
         if not found or extern.kind != _EXTERN_MEMORY:
             raise PluginRaised("a host function needs the plugin's memory, but the module exports none")
-        return Memory(self._lib, self._lib.wasmtime_caller_context(self._caller), extern)
+        return Memory(self._lib, self.context, extern)
 
 
 class Engine:
@@ -155,6 +162,8 @@ class Engine:
         self.engine: Pointer = lib.wasm_engine_new_with_config(config)
         self.fingerprint = f"{library} {os.stat(library).st_mtime_ns} {_SETTINGS}"
         self.linker: Pointer = lib.wasmtime_linker_new(self.engine)
+        # The last definition counts: two modules may import one name with different types.
+        lib.wasmtime_linker_allow_shadowing(self.linker, True)
         self._callback: Pointer = ffi.callback(_CALLBACK, self._call_host)
         numbers = {"i32": 0, "i64": 1, "f32": 2, "f64": 3, "externref": 128, "funcref": 129}
         self._kinds = {kind: lib.wasm_valtype_new(number) for kind, number in numbers.items()}
@@ -317,16 +326,21 @@ class Module:
     """A compiled module: what it wants, what it offers, and a way to make instances of it.
 
     Attributes:
+        engine: The engine that compiled it.
         imports: ((module, name), type) of each; the type of anything but a function is a word.
         exports: Name to type, likewise.
+        memories: Of each exported or imported memory, its pages at the start and at most (None: no limit).
+        known: What an ABI found out about it and wants to keep for its next instance.
     """
 
     def __init__(self, engine: Engine, module: Pointer) -> None:
-        self._engine = engine
+        self.engine = engine
+        self.known: dict[str, Any] = {}
         self._module = module
         self._linked: Pointer = None
         self.imports: list[tuple[tuple[str, str], FunctionType | str]] = []
         self.exports: dict[str, FunctionType | str] = {}
+        self.memories: dict[str, tuple[int, int | None]] = {}
         lib = engine.lib
         imports, exports = ffi.new("wasm_importtype_vec_t *"), ffi.new("wasm_exporttype_vec_t *")
         # SAFETY: wasmtime fills both vectors; their entries are copied before they are freed.
@@ -334,12 +348,13 @@ class Module:
         for index in range(imports.size):
             item = imports.data[index]
             key = _name(lib.wasm_importtype_module(item)), _name(lib.wasm_importtype_name(item))
-            self.imports.append((key, self._type(lib.wasm_importtype_type(item))))
+            self.imports.append((key, self._type(".".join(key), lib.wasm_importtype_type(item))))
         lib.wasm_importtype_vec_delete(imports)
         lib.wasmtime_module_exports(module, exports)
         for index in range(exports.size):
             item = exports.data[index]
-            self.exports[_name(lib.wasm_exporttype_name(item))] = self._type(lib.wasm_exporttype_type(item))
+            name = _name(lib.wasm_exporttype_name(item))
+            self.exports[name] = self._type(name, lib.wasm_exporttype_type(item))
         lib.wasm_exporttype_vec_delete(exports)
 
     def leave(self, room: memoryview) -> int:
@@ -347,24 +362,29 @@ class Module:
         if not room:
             return 0
         compiled = ffi.new("wasm_byte_vec_t *")
-        error = self._engine.lib.wasmtime_module_serialize(self._module, compiled)
+        error = self.engine.lib.wasmtime_module_serialize(self._module, compiled)
         if error:
-            self._engine.take_error(error)
+            self.engine.take_error(error)
             return 0
         size: int = compiled.size
         if size <= len(room):
             # SAFETY: wasmtime filled size bytes at data, and room is writable and has as many.
             ffi.memmove(ffi.from_buffer("char[]", room, require_writable=True), compiled.data, size)
-        self._engine.lib.wasm_byte_vec_delete(compiled)
+        self.engine.lib.wasm_byte_vec_delete(compiled)
         return size if size <= len(room) else 0
 
-    def _type(self, extern: Pointer) -> FunctionType | str:
-        lib = self._engine.lib
+    def _type(self, name: str, extern: Pointer) -> FunctionType | str:
+        lib = self.engine.lib
         kind = lib.wasm_externtype_kind(extern)
+        if kind == _EXTERN_MEMORY:
+            memory, most = lib.wasm_externtype_as_memorytype_const(extern), ffi.new("uint64_t *")
+            # SAFETY: the memory type is a part of the extern type, which the caller keeps alive.
+            limited = lib.wasmtime_memorytype_maximum(memory, most)
+            self.memories[name] = lib.wasmtime_memorytype_minimum(memory), most[0] if limited else None
         if kind != _EXTERN_FUNCTION:
             return _EXTERN_KINDS[kind] if kind < len(_EXTERN_KINDS) else "something unknown"
         function = lib.wasm_externtype_as_functype_const(extern)
-        kinds = self._engine.kinds
+        kinds = self.engine.kinds
         return kinds(lib.wasm_functype_params(function)), kinds(lib.wasm_functype_results(function))
 
     def functions(self) -> dict[str, FunctionType]:
@@ -373,7 +393,7 @@ class Module:
 
     def missing_imports(self) -> list[str]:
         """Describe every import that no host function of the same type satisfies."""
-        offered = self._engine.host_types
+        offered = self.engine.host_types
         return [
             f"{module}.{name} ({describe(kind)})"
             for (module, name), kind in self.imports
@@ -394,24 +414,26 @@ class Module:
         if self._linked is None:
             linked = ffi.new("wasmtime_instance_pre_t **")
             # SAFETY: linker and module are alive; what comes back is ours until close().
-            error = self._engine.lib.wasmtime_linker_instantiate_pre(
-                self._engine.linker, self._module, linked
-            )
+            error = self.engine.lib.wasmtime_linker_instantiate_pre(self.engine.linker, self._module, linked)
             if error:
-                raise BadArtifact(f"the module cannot be linked: {self._engine.take_error(error)}")
+                raise BadArtifact(f"the module cannot be linked: {self.engine.take_error(error)}")
             self._linked = linked[0]
-        return Instance(self._engine, self._linked, memory_limit)
+        return Instance(self.engine, self._linked, memory_limit)
 
     def close(self) -> None:
         """Free the module. Instances keep what they need of it."""
         # SAFETY: both are ours and used no more; wasmtime counts references.
         if self._linked is not None:
-            self._engine.lib.wasmtime_instance_pre_delete(self._linked)
-        self._engine.lib.wasmtime_module_delete(self._module)
+            self.engine.lib.wasmtime_instance_pre_delete(self._linked)
+        self.engine.lib.wasmtime_module_delete(self._module)
 
 
 class Instance:
-    """One instance of a module, in a store of its own."""
+    """One instance of a module, in a store of its own.
+
+    Attributes:
+        context: The inside of that store.
+    """
 
     def __init__(self, engine: Engine, linked: Pointer, memory_limit: int) -> None:
         self._engine = engine
@@ -419,10 +441,10 @@ class Instance:
         self._store: Pointer = lib.wasmtime_store_new(engine.engine, ffi.NULL, ffi.NULL)
         lib.wasmtime_store_limiter(self._store, memory_limit, memory_limit // _POINTER_SIZE, -1, -1, -1)
         # SAFETY: the context is a part of the store, which is ours until close().
-        self._context: Pointer = lib.wasmtime_store_context(self._store)
+        self.context: Pointer = lib.wasmtime_store_context(self._store)
         self._instance: Pointer = ffi.new("wasmtime_instance_t *")
         self._trap: Pointer = ffi.new("wasm_trap_t *[1]")
-        error = lib.wasmtime_instance_pre_instantiate(linked, self._context, self._instance, self._trap)
+        error = lib.wasmtime_instance_pre_instantiate(linked, self.context, self._instance, self._trap)
         if self._trap[0] or engine.host_raised:
             self.close()
             raise engine.failure(error, self._trap[0])
@@ -441,18 +463,38 @@ class Instance:
     def entry(self, name: str, signature: FunctionType) -> "Entry":
         """Return an exported function, ready to be called often."""
         extern = self._export(name, _EXTERN_FUNCTION)
-        return Entry(self._engine, self._context, extern, max(map(len, signature)), self._trap)
+        return Entry(self._engine, self.context, extern, max(map(len, signature)), self._trap)
 
     def memory(self) -> Memory:
         """Return the memory that the module exports as ``memory``."""
-        return Memory(self._engine.lib, self._context, self._export("memory", _EXTERN_MEMORY))
+        return Memory(self._engine.lib, self.context, self._export("memory", _EXTERN_MEMORY))
+
+    def number(self, name: str) -> int:
+        """Return the value of an exported global of type i32.
+
+        Raises:
+            BadArtifact: It is none.
+        """
+        value = ffi.new("wasmtime_val_t *")
+        extern = self._export(name, _EXTERN_GLOBAL)
+        # SAFETY: context and global belong together; wasmtime fills the value, which is no reference if it
+        # is an i32, and is given back if it is one.
+        self._engine.lib.wasmtime_global_get(self.context, ffi.addressof(extern.of, "global"), value)
+        if value.kind != _I32:
+            self._engine.lib.wasmtime_val_unroot(value)
+            raise BadArtifact(f"the module's global {name!r} is no i32")
+        return int(value.of.i32)
+
+    def table(self, name: str) -> Pointer:
+        """Return an exported table, as ``wasm_references`` takes it."""
+        return self._export(name, _EXTERN_TABLE)
 
     def _export(self, name: str, kind: int) -> Pointer:
         extern = ffi.new("wasmtime_extern_t *")
         data = name.encode()
         # SAFETY: context and instance are alive, the extern is ours.
         found = self._engine.lib.wasmtime_instance_export_get(
-            self._context, self._instance, data, len(data), extern
+            self.context, self._instance, data, len(data), extern
         )
         if not found or extern.kind != kind:
             raise BadArtifact(f"the module's export {name!r} cannot be used as a {_EXTERN_KINDS[kind]}")

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from auditing import is_on
 from ordinary import plain
 from uml import UmlError, run_in_uml
 
@@ -172,13 +173,27 @@ def rust_wasm() -> Reason:
         return _run(["rustc", *target, "--out-dir", folder, str(source)])
 
 
+def libraries() -> Reason:
+    """The shared libraries of SQLite and Expat are there, as plugins of the system's libraries."""
+    return _in_child("ctypes.CDLL('libsqlite3.so.0'), ctypes.CDLL('libexpat.so.1')")
+
+
 def bwrap() -> Reason:
     """Bubblewrap, the reference of the benchmarks, works."""
     return _run(["bwrap", "--ro-bind", "/", "/", "true"])
 
 
+def audit() -> Reason:
+    """The kernel tells this user of Landlock's denials (ABI 7), once auditing is switched on."""
+    try:
+        is_on()
+    except OSError as error:
+        return f"no word from the audit subsystem: {error.strerror}"
+    return _in_child("assert libc.syscall(444, None, 0, 1) >= 7, 'an older Landlock'")
+
+
 def npm() -> Reason:
-    """The npm command fetches packages from its registry."""
+    """The registry of npm gives out packages."""
     with tempfile.TemporaryDirectory(prefix="frys-npm-") as folder:
         return _run(["npm", "pack", "--silent", "--pack-destination", folder, "lz4-wasm-nodejs@0.9.2"])
 
@@ -204,9 +219,11 @@ PROBES: dict[str, Callable[[], Reason]] = {
         cgroup_v2,
         uml,
         gcc,
+        libraries,
         cargo,
         rust_wasm,
         bwrap,
+        audit,
         npm,
         pip,
     )

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from ..audit import Finding, Record, Verdict, files_of, parse, read_lines, verify as verify_log
+from ..audit_records import Record, files_of, parse, read_lines
+from ..audit_verify import Finding, Verdict, verify as verify_log
 from .exits import Exit, UsageError
 from .terminal import print_json, printable, stdout, table
 

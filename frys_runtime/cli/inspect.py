@@ -14,7 +14,7 @@ from ..errors import PluginError
 from ..isolation import IsolationManager
 from ..loader import PluginLoader
 from ..manager import PluginManager
-from ..metadata import Metadata
+from ..metadata import Format, Metadata
 from .exits import Exit, code_of, tell
 from .options import Isolation, NoLoad, PluginPath, PolicyPath
 from .terminal import FORMATS, milliseconds, print_json, printable, size, stdout, table
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..policy_terms import Limits
 
 _SHOWN_FILES: Final = 12
+_SHOWN_IMPORTS: Final = 40
+_INSPECT: Final = "inspect"  # the option and the function of launchers/wasm_inspect.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,31 @@ class File:
     path: str
     size: int
     sha256: str
+
+
+class Entity(msgspec.Struct, frozen=True):
+    """An import or export of a module; ``provided`` tells whether Frys serves the import."""
+
+    name: str
+    type: str
+    module: str = ""
+    provided: bool = True
+
+
+class Pages(msgspec.Struct, frozen=True):
+    """Bytes of a memory; ``maximum`` is None for no limit of its own."""
+
+    initial: int
+    maximum: int | None
+
+
+class Module(msgspec.Struct, frozen=True):
+    """What launchers/wasm_inspect.py tells of a module; ``abi`` is None for none that Frys knows."""
+
+    abi: str | None
+    imports: tuple[Entity, ...]
+    exports: tuple[Entity, ...]
+    memories: dict[str, Pages]
 
 
 @dataclass(slots=True)
@@ -51,6 +78,7 @@ class Inspection:
         load_ms: Milliseconds of the load, the launcher's start included.
         memory: Bytes that only its process held.
         error: Why it could not be loaded.
+        module: What a WebAssembly module is made of; also there when it was refused, but could be compiled.
     """
 
     metadata: Metadata
@@ -62,6 +90,7 @@ class Inspection:
     load_ms: float = 0.0
     memory: int = 0
     error: PluginError | None = None
+    module: Module | None = None
 
 
 def command(
@@ -105,6 +134,8 @@ async def _load(
     plugin: str, found: Inspection, isolation: IsolationLevel | None, policy: Path | None
 ) -> None:
     async with PluginManager(isolation=isolation, policy=policy, spares=0) as manager:
+        if found.metadata.format == Format.WASM:
+            found.module = await _take_apart(manager, plugin, found.metadata)
         try:
             loaded = manager.plugin(await manager.load_plugin(plugin))
         except PluginError as error:
@@ -112,6 +143,20 @@ async def _load(
             return
         found.functions, found.layers = loaded.functions, loaded.layers
         found.load_ms, found.memory = loaded.load_ms, loaded.resource_usage().memory_private
+
+
+async def _take_apart(manager: PluginManager, plugin: str, metadata: Metadata) -> Module | None:
+    """Ask the engine in a jail what a module is made of; ``None`` if it is none, which loading will tell."""
+    asking = Metadata(
+        id=_INSPECT, version="0.0.0", format=Format.WASM, entry=metadata.entry, options={_INSPECT: True}
+    )
+    try:
+        plugin_id = await manager.load_plugin(plugin, metadata=asking)
+        facts = await manager.execute_plugin(plugin_id, _INSPECT)
+        await manager.unload_plugin(plugin_id)
+        return msgspec.convert(facts, Module)
+    except (PluginError, msgspec.ValidationError):
+        return None
 
 
 def _print(plugin: str, found: Inspection, console: "Console", *, loaded: bool) -> None:
@@ -125,6 +170,9 @@ def _print(plugin: str, found: Inspection, console: "Console", *, loaded: bool) 
             console.print(f"... and {len(found.files) - _SHOWN_FILES} more; --json lists all")
         console.print()
     console.print(_limits_line(found))
+    if found.module is not None:
+        console.print()
+        _print_module(found.module, console)
     if not loaded or found.error is not None:
         return
     console.print()
@@ -174,6 +222,25 @@ def _limits_line(found: Inspection) -> str:
     )
 
 
+def _print_module(module: Module, console: "Console") -> None:
+    abi = printable(module.abi) if module.abi else "none that Frys knows"
+    console.print(Text(f"ABI: {abi}; {len(module.exports)} exports, {len(module.imports)} imports"))
+    for name, pages in module.memories.items():
+        most = f"at most {size(pages.maximum)}" if pages.maximum is not None else "no limit of its own"
+        console.print(Text(f"Memory {printable(name)}: {size(pages.initial)} at the start, {most}"))
+    imports = module.imports
+    if not imports:
+        return
+    rows = table("import", "provided, and its type")
+    for item in imports[:_SHOWN_IMPORTS]:
+        answer = "yes" if item.provided else "no "
+        wanted = Text(printable(f"{item.module}.{item.name}"))
+        rows.add_row(wanted, Text(printable(f"{answer} {item.type}")))
+    console.print(rows)
+    if len(imports) > _SHOWN_IMPORTS:
+        console.print(f"... and {len(imports) - _SHOWN_IMPORTS} more; --json lists all")
+
+
 def _functions_table(functions: dict[str, str]) -> "Table":
     rows = table("function", "as it describes it")
     for name, signature in sorted(functions.items()):
@@ -193,5 +260,6 @@ def _as_json(plugin: str, found: Inspection) -> dict[str, Any]:
         "layers": sorted(found.layers),
         "loadMs": found.load_ms,
         "memoryPrivate": found.memory,
+        "module": msgspec.to_builtins(found.module),
         "error": {"kind": type(error).__name__, "message": str(error)} if error else None,
     }

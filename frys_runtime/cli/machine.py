@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import SandboxError
-from ..linux import cgroup, landlock, namespaces
+from ..linux import cgroup, landlock, landlock_log, namespaces
 from ..linux.bpf import syscall_number
 
 _ENGINES: Final = {"wasm": "wasmtime", "javascript": "quickjs-ng", "native": "cffi"}
@@ -60,7 +60,8 @@ class Fact:
 
 def facts() -> list[Fact]:
     """Everything about this machine that decides which layers a jail can have."""
-    return [_kernel(), _user(), _user_namespaces(), _landlock(), _notification(), _libseccomp(), *_cgroups()]
+    jail = [_kernel(), _user(), _user_namespaces(), _landlock(), _notification(), _libseccomp(), *_cgroups()]
+    return [*jail, _denials()]
 
 
 def engines() -> dict[str, str]:
@@ -109,6 +110,17 @@ def _landlock() -> Fact:
         "the kernel was built or booted without it",
         "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK, and boot with landlock in front of lsm=",
     )
+
+
+def _denials() -> Fact:
+    """No layer, so that a machine is complete without it."""
+    why, how = landlock_log.obstacle()
+    found = (
+        f"not visible here, because {why}; to see them, {how}"
+        if why
+        else "reported, by the kernel's audit log"
+    )
+    return Fact("Landlock denials", found)
 
 
 def _notification() -> Fact:

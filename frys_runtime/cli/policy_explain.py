@@ -207,6 +207,8 @@ def enforced(policy: Policy, kind: str) -> dict[str, str]:
 
     loading, serving = open_calls(policy.syscalls[kind])
     quota = "" if limits.cpu is None else f"; {amount('cpu')}"
+    if limits.storage_read is not None:
+        quota += f"; {amount('storage_read')} from a disk"
     files = "files and folders that it was not given are not there"
     return {
         "cgroup_memory": f"{amount('memory')} of memory, whatever kind",

@@ -12,6 +12,7 @@ from .libc import syscall
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
 _RULE_PATH_BENEATH = 1
 _O_PATH = 0o10000000
+_LOG_NEW_EXEC_ON = 2  # denials of programs that a plugin starts are told, too; landlock_log.py
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
 _FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14 | 1 << 15
@@ -51,7 +52,7 @@ def restrict(rules: list[tuple[str, int]], version: int, *, network: bool) -> No
     try:
         for path, rights in rules:
             _add(ruleset, path, rights & every)
-        syscall("landlock_restrict_self", _RESTRICT, ruleset, 0)
+        syscall("landlock_restrict_self", _RESTRICT, ruleset, _LOG_NEW_EXEC_ON if version >= 7 else 0)
     finally:
         os.close(ruleset)
 

@@ -8,11 +8,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..artifact import Artifact, Value
+from ..failures import PluginRaised
 from ..wasm_engine import Instance, Module
 from ..wasm_wasi import Wasi
 
 type Call = Callable[[list[Value]], Value]
 type Bind = Callable[[], Call]
+
+
+class Declined(PluginRaised):
+    """The plugin returned an error, as its functions may: its instance is well and lives on."""
 
 
 class Function:
@@ -59,6 +64,10 @@ class Guest:
 
 class Abi(Protocol):
     """What every module of this package offers.
+
+    ``offer(artifact, module)`` is there, too, where modules import more than WASI: it is called before each
+    start of an instance, and defines what they import. ``provides(module, name, type)`` then tells which of
+    these imports do more than fail with their name.
 
     Attributes:
         FRESH_INSTANCE: Whether every call gets an instance of its own.

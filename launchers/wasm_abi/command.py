@@ -33,9 +33,11 @@ def bind(guest: Guest) -> dict[str, Function]:
         stdin = b""
         if args and isinstance(args[0], bytes):
             stdin, args = args[0], args[1:]
-        arguments = [guest.artifact.plugin_id.encode(), *(_argument(value) for value in args)]
+        before = guest.wasi.program
+        arguments = [*before.arguments, *map(_argument, args)]
         output = bytearray()
-        guest.wasi.program = Program(arguments, stdin, output, guest.artifact.memory_limit // _OUTPUT_SHARE)
+        most = guest.artifact.memory_limit // _OUTPUT_SHARE
+        guest.wasi.program = Program(arguments, stdin, output, most, before.environment, before.tree)
         try:
             start()
         except Exit as end:

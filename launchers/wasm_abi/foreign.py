@@ -4,11 +4,10 @@ They would fail anyway, at an unknown import or with wrong numbers; here the rea
 """
 
 from ..failures import BadArtifact
-from ..wasm_engine import FunctionType, Module
+from ..wasm_engine import Module
 
 _MAGIC = b"\0asm"
 _CORE_MODULE, _COMPONENT = b"\x01\x00\x00\x00", b"\x0d\x00\x01\x00"
-_ASSEMBLYSCRIPT_ABORT: FunctionType = (("i32", "i32", "i32", "i32"), ())
 
 
 def refuse_header(code: memoryview) -> None:
@@ -50,12 +49,6 @@ def _kind(module: Module) -> str:
     origins = {origin for origin, _ in imports}
     if any(origin.startswith("extism:") for origin in origins):
         return "an Extism plugin"
-    if any(name.startswith("__wbindgen_") for name in module.exports) or any(
-        origin in ("wbg", "__wbindgen_placeholder__") or origin.endswith("_bg.js") for origin in origins
-    ):
-        return "a wasm-bindgen module"
-    if imports.get(("env", "abort")) == _ASSEMBLYSCRIPT_ABORT or {"__new", "__pin"} <= module.exports.keys():
-        return "an AssemblyScript module"
     if origins & {"gojs", "go"}:
         return "a Go program for a JavaScript host"
     if "wasi_unstable" in origins:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from command import frys
+from wasm_build import compile_text
 
 from frys_runtime.cli.pipeline import PLUGINS
 
@@ -82,3 +83,45 @@ def test_tables_fit_a_terminal():
     shown = frys("inspect", "--no-load", PLUGINS / "fork_bomb").stdout.decode()
 
     assert max(map(len, shown.splitlines())) <= 80
+
+
+WASM = """(module
+  (import "wbg" "__wbindgen_throw" (func (param i32 i32)))
+  (import "wbg" "__wbg_fetch_0123456789abcdef" (func (param i32) (result i32)))
+  {more}
+  (memory (export "memory") 1 4)
+  (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))"""
+
+
+@pytest.mark.needs_userns
+@pytest.mark.needs_landlock
+@pytest.mark.needs_seccomp_notify
+def test_module_is_taken_apart_in_a_jail(tmp_path):
+    """ABI, memory, exports and imports are told, and which import only fails with its name."""
+    (tmp_path / "it.wasm").write_bytes(compile_text(WASM.format(more="")))
+    facts = json.loads(frys("inspect", "--json", tmp_path / "it.wasm").stdout)
+
+    module = facts["module"]
+    assert module["abi"] == "wasm-bindgen"
+    assert module["memories"] == {"memory": {"initial": 65536, "maximum": 262144}}
+    assert {(item["name"], item["provided"]) for item in module["imports"]} == {
+        ("__wbindgen_throw", True),
+        ("__wbg_fetch_0123456789abcdef", False),
+    }
+    assert {"name": "add", "type": "(i32, i32) -> i32", "module": "", "provided": True} in module["exports"]
+    assert facts["functions"] == {"add": "wasm (i32, i32) -> i32"}
+    assert facts["error"] is None
+
+
+@pytest.mark.needs_userns
+@pytest.mark.needs_landlock
+@pytest.mark.needs_seccomp_notify
+def test_refused_module_is_taken_apart_all_the_same(tmp_path):
+    """What it is made of stands beside the reason why it does not load."""
+    (tmp_path / "it.wasm").write_bytes(compile_text(WASM.format(more='(import "env" "print" (func))')))
+    shown = frys("inspect", tmp_path / "it.wasm")
+
+    assert b"ABI: wasm-bindgen" in shown.stdout
+    assert b"env.print" in shown.stdout
+    assert b"imports what Frys does not offer: env.print (() -> ())" in shown.stderr
+    assert shown.returncode == 5

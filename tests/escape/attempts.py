@@ -37,6 +37,9 @@ SHORT = SandboxConfig(max_memory=48 << 20, max_cpu_time=250, max_execution_time=
 ROOMY = SandboxConfig(max_cpu_time=5000, max_execution_time=10_000)
 """More memory than a private /tmp has room, so that the file system's own limits are met first."""
 
+NETWORK = SandboxConfig(max_memory=48 << 20, max_cpu_time=2000, allow_network=True)
+"""With the host's network."""
+
 
 @dataclass(frozen=True)
 class Outside:

@@ -3,7 +3,7 @@
 import errno
 from pathlib import Path
 
-from .attempts import ROOMY, Attempt, Control, c, everywhere, levels
+from .attempts import ROOMY, Attempt, Control, c, everywhere, forbidden, levels
 from .verdicts import Allowed, Found, killed, refused
 
 GONE = levels(refused("ENOENT"), refused("ENOENT"), refused("EPERM"))
@@ -241,33 +241,64 @@ ROWS: list[Attempt] = [
     c(
         "lock_file",
         "a lock on a file that siblings see, too: one bit at a time",
-        levels(
-            Allowed(str(errno.EAGAIN).encode(), "not stopped: siblings can talk by locks"),
-            Allowed(str(errno.EAGAIN).encode(), "not stopped: siblings can talk by locks"),
-        ),
+        levels(Allowed(str(errno.EAGAIN).encode(), "not stopped: siblings can talk by locks")),
         "a granted file is shared, and so are its locks",
         LIBRARY,
-        "none: the row is about what is not stopped",
+        Control(args=(LIBRARY,)),
         id="lock-channel",
         sibling=("lock_file", LIBRARY.encode()),
     ),
     c(
         "lock_file",
-        "a lock without a file",
-        levels(None, None, killed("flock")),
-        "on no list",
+        "a lock on a file, without a granted writable path",
+        levels(None, killed("flock"), killed("flock")),
+        "only a granted writable path opens it",
         LIBRARY,
-        "none: see lock-channel",
+        Control(args=(LIBRARY,)),
+    ),
+    c(
+        "lock_part",
+        "a lock on a part of a file that siblings see, too",
+        levels(Allowed(str(errno.EAGAIN).encode(), "not stopped: siblings can talk by locks")),
+        "a granted file is shared, and so are its locks",
+        LIBRARY,
+        Control(args=(LIBRARY,)),
+        id="part-lock-channel",
+        sibling=("lock_part", LIBRARY.encode()),
+    ),
+    c(
+        "lock_part",
+        "a lock on a part of a file, without a granted writable path",
+        levels(None, killed("fcntl"), refused("EPERM")),
+        "only a granted writable path opens it; at Maximum the file cannot be opened",
+        LIBRARY,
+        Control(args=(LIBRARY,)),
+    ),
+    c(
+        "lease_file",
+        "a lease: others wait before they may write",
+        forbidden("fcntl"),
+        "the command is on no list",
+        LIBRARY,
+        Control(args=(LIBRARY,)),
+    ),
+    c(
+        "notify_folder",
+        "`fcntl(F_NOTIFY)`: when others use a shared folder",
+        forbidden("fcntl"),
+        "the command is on no list",
+        "/usr",
+        Control(args=("/usr",)),
     ),
     c(
         "watch_folder",
         "`inotify`: when others use a shared folder",
         levels(
-            Allowed(b"0", "not stopped: who opens what in the shared view can be seen"),
+            refused("ENOSYS"),
             killed("inotify_init1"),
             killed("inotify_init1"),
         ),
-        "on no list",
+        "absent at Standard, where its users look from time to time; on no list elsewhere",
         "/usr",
         Control(args=("/usr",)),
     ),

@@ -1,6 +1,6 @@
 """Class A: entries into the kernel."""
 
-from .attempts import Attempt, Control, c, everywhere, forbidden, levels
+from .attempts import NETWORK, Attempt, Control, c, everywhere, forbidden, levels
 from .verdicts import Allowed, Exited, Found, KilledByFilter, killed, refused
 
 NO_HARM = "none: it would change this machine"
@@ -315,7 +315,24 @@ ROWS: list[Attempt] = [
     c(
         "out_of_band",
         "`MSG_OOB` on a Unix socket (CVE-2025-38236)",
-        levels(Allowed(b"0", "allowed; the host does not read it"), killed("sendto"), killed("sendto")),
+        forbidden("sendto"),
+        "the flag is looked at",
+        control=Control(args=("1",)),
+    ),
+    c(
+        "out_of_band",
+        "the same where the network is granted",
+        forbidden("sendto"),
+        "the flag is looked at",
+        "1",
+        Control(args=("1",)),
+        id="out-of-band-with-network",
+        limits=NETWORK,
+    ),
+    c(
+        "take_out_of_band",
+        "the same when it is received",
+        forbidden("recvfrom"),
         "the flag is looked at",
         control=Control(args=("1",)),
     ),

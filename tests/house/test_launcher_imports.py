@@ -43,8 +43,6 @@ FORBIDDEN = {
     "yaml",
     "zmq",
 }
-# `native.cdef` is C text that only cffi's own parser reads, and pycparser/__init__.py imports subprocess.
-EXCEPT = {"native": {"pycparser"}}
 # What runs on both sides of the fork; everything else in frys_runtime is the host's.
 SHARED = {
     "frys_runtime",
@@ -79,7 +77,7 @@ def test_no_heavy_module_is_imported(prepared):
     """Nothing that costs memory in each plugin, starts threads or parses documents is there."""
     top_levels = {name.partition(".")[0] for name in prepared["modules"]}
 
-    assert not top_levels & FORBIDDEN - EXCEPT.get(prepared["format"], set())
+    assert not top_levels & FORBIDDEN
 
 
 def test_no_host_module_is_imported(prepared):

@@ -1,6 +1,8 @@
 """What a deployment's policy file says is what the kernel enforces around each plugin."""
 
+import errno
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -12,7 +14,9 @@ from frys_runtime import ExecutionFailed, LoadFailed, PluginManager, SecurityVio
 pytestmark = [pytest.mark.needs_userns, pytest.mark.needs_landlock, pytest.mark.needs_seccomp_notify]
 
 SOURCE = """
-import errno, os, socket
+import ctypes, errno, fcntl, os, socket, sqlite3
+
+libc = ctypes.CDLL(None, use_errno=True)
 
 def connect(port):
     with socket.create_connection(("127.0.0.1", port), 5):
@@ -36,6 +40,31 @@ def fill(folder):
         except OSError as error:
             return [made, errno.errorcode[error.errno]]
         made += 1
+
+def lock(path):
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return "locked"
+
+def lock_part(path):
+    with open(path, "w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+def watch():
+    descriptor = libc.inotify_init1(0)
+    return 0 if descriptor >= 0 else ctypes.get_errno()
+
+def database(path):
+    with sqlite3.connect(path) as first, sqlite3.connect(path, timeout=0) as second:
+        first.execute("CREATE TABLE numbers (number)")
+        first.execute("BEGIN IMMEDIATE")
+        first.execute("INSERT INTO numbers VALUES (1)")
+        try:
+            second.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            first.execute("COMMIT")
+            return [str(error), *second.execute("SELECT number FROM numbers").fetchone()]
 """
 
 
@@ -209,3 +238,41 @@ async def test_what_a_plugin_can_do_without_is_no_reason_to_refuse(tmp_path):
     folder = _folder(tmp_path, permissions=["Execute"], optionalPermissions=["Network", "Admin"])
     async with PluginManager() as manager:
         assert await manager.execute_plugin(await manager.load_plugin(folder), "f") == 1
+
+
+@live
+async def test_locks_need_a_granted_writable_path(plugin, policy, tmp_path):
+    """At level High who has a granted writable path locks there; who has only a /tmp is killed for it."""
+    folder = tmp_path / "granted"
+    folder.mkdir()
+    folder.chmod(0o777)
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    file = policy(f"extends: high\nplugins: {{granted: {{write: [{folder}]}}}}\n")
+    async with PluginManager(policy=file) as manager:
+        granted = await manager.load_plugin(plugin, plugin_id="granted")
+        assert await manager.execute_plugin(granted, "lock", f"{folder}/file") == "locked"
+        assert await manager.execute_plugin(granted, "database", f"{folder}/data") == [
+            "database is locked",
+            1,
+        ]
+
+        other = await manager.load_plugin(plugin, plugin_id="other")
+        with pytest.raises(SecurityViolation, match=r"it called flock\("):
+            await manager.execute_plugin(other, "lock", "/tmp/file")
+        with pytest.raises(SecurityViolation, match=r"it called fcntl\("):
+            await manager.execute_plugin(other, "lock_part", "/tmp/file")
+
+
+@live
+async def test_notification_can_be_opened_at_level_standard(plugin, policy):
+    """At level Standard inotify is absent as in a kernel without it, and a policy can give it back."""
+    change = "syscalls: {allow: {common: {serve: {inotify_init1: its files}}}}"
+    file = policy(f"extends: standard\nplugins: {{watcher: {{{change}}}}}\n")
+    async with PluginManager(policy=file) as manager:
+        other = await manager.load_plugin(plugin, plugin_id="other")
+        assert await manager.execute_plugin(other, "watch") == errno.ENOSYS
+
+        watcher = await manager.load_plugin(plugin, plugin_id="watcher")
+        assert await manager.execute_plugin(watcher, "watch") == 0

@@ -20,7 +20,8 @@ from frys_runtime.cli.trials import open_calls
 from frys_runtime.config import IsolationLevel
 from frys_runtime.isolation import compile_filters
 from frys_runtime.linux.bpf import MACHINE, NEWEST, Condition, SyscallRule, syscall_name, syscall_number
-from frys_runtime.policy import FORMATS, Syscalls, level_policy
+from frys_runtime.policy import level_policy
+from frys_runtime.policy_syscalls import FORMATS, Syscalls
 
 ROOT = Path(__file__).parents[2]
 REPLAY = ROOT / "tests" / "replay.py"

@@ -27,7 +27,9 @@ from frys_runtime import (
     SecurityViolation,
     Timeout,
 )
-from frys_runtime.audit import AuditLog, Record, parse, verify
+from frys_runtime.audit import AuditLog
+from frys_runtime.audit_records import Record, parse
+from frys_runtime.audit_verify import verify
 from frys_runtime.events import Event, EventStream
 from frys_runtime.violations import BUDGET
 

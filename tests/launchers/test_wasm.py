@@ -562,9 +562,6 @@ def test_every_function_of_preview_1_is_offered():
     ("text_", "kind"),
     [
         ('(import "extism:host/env" "alloc" (func (param i64) (result i64)))', "Extism"),
-        ('(import "./it_bg.js" "__wbg_log" (func (param i32)))', "wasm-bindgen"),
-        ('(func (export "__wbindgen_malloc") (param i32 i32) (result i32) unreachable)', "wasm-bindgen"),
-        ('(import "env" "abort" (func (param i32 i32 i32 i32)))', "AssemblyScript"),
         ('(import "gojs" "runtime.wasmExit" (func (param i32)))', "Go"),
         ('(import "wasi_unstable" "fd_write" (func (param i32 i32 i32 i32) (result i32)))', "preview 0"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,25 @@ def test_kernel_without_memory_controller():
 
     assert "version='v2'" in printed
     assert "Missing(controllers=('memory',), why='this kernel does not offer it'" in printed
+
+
+def test_storage_of_a_disk(tmp_path):
+    """The tests of storage pass on a kernel with cgroup v2 and a disk that has a partition."""
+    disk = tmp_path.resolve() / "disk"
+    entry = struct.pack("<B3sB3sII", 0, b"", 0x83, b"", 2048, (64 << 11) - 2048)  # its only one, of Linux
+    disk.write_bytes(bytes(446) + entry + bytes(48) + b"\x55\xaa")
+    os.truncate(disk, 64 << 20)
+
+    done = run_in_uml(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", HERE / "test_storage.py"],
+        cwd=ROOT,
+        env={"FRYS_TEST_DISK": "/dev/ubda1", "FRYS_TEST_REQUIRE": "root"},
+        kernel_options=[f"ubda={disk}"],
+        timeout=200,
+    )
+
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "skipped" not in done.stdout
 
 
 def test_service_with_delegation():

@@ -17,7 +17,9 @@ import pytest
 from command import frys
 from hypothesis import given, strategies as st
 
-from frys_runtime.audit import AuditLog, parse, verify
+from frys_runtime.audit import AuditLog
+from frys_runtime.audit_records import compose, parse
+from frys_runtime.audit_verify import verify
 from frys_runtime.errors import ConfigError
 from frys_runtime.events import Event, Events, bounded
 
@@ -106,9 +108,7 @@ def test_a_record_rewritten_with_a_right_hash_is_found(path: Path) -> None:
     lines = path.read_bytes().splitlines()
     record = parse(lines[2])
     assert record is not None
-    from frys_runtime.audit import _compose
-
-    forged = _compose(record.seq, 0.0, "violation", "somebody-else", record.data, record.prev)
+    forged = compose(record.seq, 0.0, "violation", "somebody-else", record.data, record.prev)
     path.write_bytes(b"\n".join([*lines[:2], forged[:-1], *lines[3:]]) + b"\n")
     assert _problems(path) == [(4, "record 4 does not follow from the one before it, which was replaced")]
 
@@ -351,9 +351,7 @@ HOSTILE = st.recursive(
 @given(value=HOSTILE, name=st.text(st.characters(exclude_categories=())))
 def test_anything_hostile_becomes_one_ascii_line(value: object, name: str) -> None:
     """Surrogates, line ends, infinities and depth: a record is one line of JSON that is read back."""
-    from frys_runtime.audit import _compose
-
-    line = _compose(1, 0.0, "violation", bounded(name), bounded({"value": value}), "0" * 64)
+    line = compose(1, 0.0, "violation", bounded(name), bounded({"value": value}), "0" * 64)
     assert line.isascii()
     assert line.count(b"\n") == 1
     assert parse(line[:-1]) is not None
@@ -361,10 +359,8 @@ def test_anything_hostile_becomes_one_ascii_line(value: object, name: str) -> No
 
 def test_a_huge_record_is_cut() -> None:
     """A plugin's megabytes do not become the log's."""
-    from frys_runtime.audit import _compose
-
     data = bounded({str(key): ["\0" * 100_000] * 1000 for key in range(1000)})
-    line = _compose(1, 0.0, "violation", "p", data, "0" * 64)
+    line = compose(1, 0.0, "violation", "p", data, "0" * 64)
     assert len(line) < 1 << 16
     assert parse(line[:-1]) is not None
 

@@ -46,10 +46,13 @@ def test_maximum_is_what_the_design_says():
 
 def test_levels_are_ordered():
     """Each level is at least as tight as the one below it, in every limit and every grant."""
+    optional = {"cpu", "storage_read"}
     for tight, loose in ((MAXIMUM, HIGH), (HIGH, STANDARD)):
-        for field in set(tight.limits.__struct_fields__) - {"cpu"}:
+        for field in set(tight.limits.__struct_fields__) - optional:
             assert getattr(tight.limits, field) <= getattr(loose.limits, field), field
-        assert tight.limits.cpu is loose.limits.cpu is None
+        assert all(
+            getattr(limits, name) is None for limits in (tight.limits, loose.limits) for name in optional
+        )
         assert tight.permissions <= loose.permissions
         for grant in ("network", "processes", "threads"):
             assert getattr(tight, grant) <= getattr(loose, grant), grant

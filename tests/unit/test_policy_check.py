@@ -72,6 +72,12 @@ def test_the_shipped_levels_are_without_findings(level):
             "on 0.01",
         ),
         ("extends: maximum\nlimits: {cpu: 2 cpu}\n", Kind.USELESS, "limits.cpu", "1 tasks"),
+        (
+            "extends: maximum\nlimits: {storage_read: 1MiB/s}\n",
+            Kind.USELESS,
+            "limits.storage_read",
+            "shows it no file",
+        ),
         ("extends: high\nlimits: {tasks: 1}\n", Kind.CONTRADICTORY, "threads", "limits.tasks is 1"),
         ("extends: high\nthreads: false\n", Kind.USELESS, "limits.tasks", "never be started"),
         ("extends: high\nnetwork: {hosts: ['*']}\n", Kind.WIDE, "network.0", "every host"),

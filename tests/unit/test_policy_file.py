@@ -350,9 +350,23 @@ def test_a_quota_that_cannot_be_enforced_is_refused(written):
     assert IsolationManager().confine(plugin()).cgroup.cpu is None
 
 
+def test_a_bandwidth_that_cannot_be_enforced_is_refused(written):
+    """Where nothing limits the use of disks, a policy that wants it gets no plugin; without files it does."""
+    text = "extends: high\nview: engine\nlimits: {storage_read: 1MiB/s}\n"
+    manager = IsolationManager(policy=written(text).name)
+    for controllers in ({"memory", "pids", "cpu"}, set()):
+        manager.cgroups = manager.cgroups._replace(controllers=frozenset(controllers))
+        with pytest.raises(SandboxError, match=r"cgroup v2's controller io.*storage_read: none"):
+            manager.confine(plugin())
+    manager.cgroups = manager.cgroups._replace(controllers=frozenset({"io"}))
+    assert manager.confine(plugin()).cgroup.storage == ()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "text"),
     [
+        ("limits.storage_read", 10 * MIB, "10MiB/s"),
+        ("limits.storage_read", None, "none"),
         ("limits.memory", 64 * MIB, "64MiB"),
         ("memory", 1000, "1000B"),
         ("limits.cpu_time", 1500, "1500ms"),
