@@ -20,9 +20,10 @@ DOCUMENT = TESTS.parent / "docs" / "compatibility.md"
 _HEAD = """\
 # What runs
 
-This page is written by `make compat`, which installs each of these from its public registry and calls it in a
-jail at level Maximum; do not edit it. A row is a marker of a test, and its verdict is how that test ended, so
-the ordinary tests show the same. Nothing was changed in any package.
+This page is written by `make compat`, which installs each of these from its public registry, or takes the
+library that the system has, and calls it in a jail at level Maximum; do not edit it. A row is a marker of a
+test, and its verdict is how that test ended, so the ordinary tests show the same. Nothing was changed in any
+of them.
 """
 _COLUMNS = ("family", "package", "version", "what was called", "verdict")
 
