@@ -299,6 +299,11 @@ class PluginCommunicator:
             raise ValueError(f"there is a host function {function.name!r} already")
         self._host_functions[function.name] = function
 
+    @property
+    def host_functions(self) -> list[str]:
+        """The names of the host program's functions."""
+        return list(self._host_functions)
+
     def stats(self) -> CommunicatorStats:
         """Counts over the manager's life."""
         counts = self._counts

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 
+from . import extism_manifest
 from .errors import ConfigError, InvalidFormat, LoadFailed
 from .linux import memory_file
 from .linux.bpf import MACHINE
@@ -29,6 +30,7 @@ _SUFFIXES: Final = {
     ".wasm": Format.WASM,
     ".js": Format.JAVASCRIPT,
     ".mjs": Format.JAVASCRIPT,
+    ".cjs": Format.JAVASCRIPT,
     ".so": Format.NATIVE,
     ".py": Format.PYTHON,
 }
@@ -131,7 +133,8 @@ class PluginLoader:
         """Read and verify a plugin. This reads files; call it in a thread from asyncio code.
 
         Args:
-            path: A file, a folder with ``plugin.json``, or a bare name.
+            path: A file, a folder with ``plugin.json``, a manifest of Extism's (``.json``, ``.toml``), or a
+                bare name.
             metadata: To use instead of what the plugin says; its ``entry`` may be empty for a file.
             plugin_id: An id for a file whose name cannot be one.
 
@@ -152,6 +155,8 @@ class PluginLoader:
                 return _load_folder(name, fd, metadata)
             if not stat.S_ISREG(mode):
                 raise LoadFailed(name, _SPECIAL)
+            if found.endswith(extism_manifest.SUFFIXES):
+                return _load_manifest(name, found, fd, metadata, plugin_id)
             return _load_file(name, os.path.basename(found), fd, metadata, plugin_id)
         finally:
             os.close(fd)
@@ -194,6 +199,60 @@ def _load_file(name: str, base: str, fd: int, metadata: Metadata | None, plugin_
     with _Collector(name, folder=False) as collector:
         collector.add(base, fd)
         return collector.seal(msgspec.structs.replace(metadata, entry=base))
+
+
+def _load_manifest(
+    name: str, found: str, fd: int, metadata: Metadata | None, plugin_id: str | None
+) -> Bundle:
+    try:
+        data = b"".join(_chunks(fd, extism_manifest.MAX_MANIFEST + 1))
+    except OSError as error:
+        raise LoadFailed(name, _reason(error)) from None
+    stem = os.path.splitext(os.path.basename(found))[0]
+    manifest = extism_manifest.parse_manifest(data, name, stem if plugin_id is None else plugin_id)
+    said = manifest.metadata
+    if metadata is not None:
+        said = msgspec.structs.replace(metadata, entry=said.entry, options=said.options)
+    folder = os.open(os.path.dirname(found) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with _Collector(name, folder=False) as collector:
+            for source in manifest.sources:
+                _collect(name, folder, collector, source)
+            return collector.seal(said)
+    finally:
+        os.close(folder)
+
+
+def _collect(name: str, folder: int, collector: "_Collector", source: extism_manifest.Source) -> None:
+    """Read one module of a manifest, and hold it against its hash."""
+    if not source.path:
+        collector.add_bytes(source.file, source.data)
+    elif source.file not in collector.digests:
+        fd = _open_below(name, folder, source.path)
+        try:
+            collector.add(source.file, fd)
+        finally:
+            os.close(fd)
+    collector.check_module(source.file)
+    digest = collector.digests[source.file]
+    if source.sha256 and source.sha256 != digest:
+        raise LoadFailed(
+            name, f"{source.file} has the SHA-256 {digest}, and the manifest says {source.sha256[:64]}"
+        )
+
+
+def _open_below(name: str, folder: int, path: str) -> int:
+    """Open a file below a folder; no part of its path may be a link."""
+    *folders, file = path.split("/")
+    fd = os.dup(folder)
+    try:
+        for part in folders:
+            below = _open_inside(name, fd, part, path)
+            os.close(fd)
+            fd = below
+        return _open_inside(name, fd, file, path)
+    finally:
+        os.close(fd)
 
 
 def _detect(name: str, suffix: str, head: bytes) -> Format:
@@ -280,14 +339,18 @@ def _chunks(fd: int, limit: int) -> Iterator[bytes]:
 
 
 class _Collector:
-    """Copies files into a memory file, with their digests, and seals it."""
+    """Copies files into a memory file, with their digests, and seals it.
+
+    Attributes:
+        digests: The SHA-256 of what was added, in hexadecimal, by path.
+    """
 
     def __init__(self, name: str, *, folder: bool) -> None:
         self._name = name
         self._folder = folder
         self._fd = memory_file.create("frys-plugin")
         self._files: list[BundleFile] = []
-        self._digests: dict[str, str] = {}
+        self.digests: dict[str, str] = {}
         self._end = 0
 
     def __enter__(self) -> Self:
@@ -304,26 +367,33 @@ class _Collector:
         """Read one file from an open descriptor, once."""
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise LoadFailed(self._where(path), _SPECIAL)
+        try:
+            self._take(path, _chunks(fd, MAX_SIZE - self._end + 1))
+        except OSError as error:
+            raise LoadFailed(self._where(path), _reason(error)) from None
+
+    def add_bytes(self, path: str, data: bytes) -> None:
+        """Add a file that stood in another one."""
+        self._take(path, (data,))
+
+    def _take(self, path: str, chunks: Iterable[bytes]) -> None:
         if len(self._files) >= MAX_FILES:
             raise LoadFailed(self._name, f"it has more than {MAX_FILES} files")
         start, digest = self._end, hashlib.sha256()
-        try:
-            for chunk in _chunks(fd, MAX_SIZE - start + 1):
-                digest.update(chunk)
-                self._end += memory_file.write(self._fd, chunk)
-        except OSError as error:
-            raise LoadFailed(self._where(path), _reason(error)) from None
+        for chunk in chunks:
+            digest.update(chunk)
+            self._end += memory_file.write(self._fd, chunk)
         if self._end > MAX_SIZE:
             raise LoadFailed(self._name, f"it has more than {MAX_SIZE >> 20} MiB")
         self._files.append(BundleFile(path, start, self._end - start))
-        self._digests[path] = digest.hexdigest()
+        self.digests[path] = digest.hexdigest()
 
     def seal(self, metadata: Metadata) -> Bundle:
         """Hand over the memory file, unchangeable from here on, once the entry is what it should be."""
         memory_file.seal(self._fd)
         if metadata.entry:
             self._check_entry(metadata)
-        bundle = Bundle(metadata, self._name, self._fd, tuple(self._files), self._digests)
+        bundle = Bundle(metadata, self._name, self._fd, tuple(self._files), self.digests)
         self._fd = -1
         return bundle
 
@@ -335,10 +405,17 @@ class _Collector:
                 f"{self._where('plugin.json')}: entry",
                 f"names {metadata.entry}, which is not there; the folder holds {there}",
             )
-        check, whole = _CHECKS[metadata.format]
+        self._check(file, metadata.format)
+
+    def check_module(self, path: str) -> None:
+        """Refuse what was added if it is no WebAssembly: a manifest gets at no other file of its folder."""
+        self._check(next(file for file in self._files if file.path == path), Format.WASM)
+
+    def _check(self, file: BundleFile, kind: Format) -> None:
+        check, whole = _CHECKS[kind]
         found = check(os.pread(self._fd, file.size if whole else min(file.size, _HEAD), file.offset))
         if found:
-            raise InvalidFormat(self._where(metadata.entry), _NAMES[metadata.format], found)
+            raise InvalidFormat(self._where(file.path), _NAMES[kind], found)
 
 
 # Each check says what stands there instead, or nothing when all is well.

@@ -201,7 +201,7 @@ def parse_metadata(data: bytes, file: str) -> Metadata:
     Raises:
         ConfigError: Anything is wrong; ``parameter`` is the file and the key, ``reason`` the rule.
     """
-    document = _decode(data, file)
+    document = decode_object(data, file)
     _refuse_unknown_keys(document, file)
     options = _take_options(document, file)
     _check_members(document.get("exports"), Export, file, "exports")
@@ -209,7 +209,7 @@ def parse_metadata(data: bytes, file: str) -> Metadata:
     _check_members(
         events.get("publishes") if isinstance(events, dict) else None, str, file, "events.publishes"
     )
-    metadata = _convert(document, Metadata, file, "")
+    metadata = convert(document, Metadata, file, "")
     _check_config(metadata.config, file)
     _check_entry(metadata, options, file)
     interface(metadata, file)
@@ -220,9 +220,19 @@ class _DuplicateKey(Exception):
     """JSON leaves open which of two equal keys counts; here none does."""
 
 
-def _decode(data: bytes, file: str) -> dict[str, Any]:
-    if len(data) > MAX_BYTES:
-        raise ConfigError(file, f"is {len(data)} bytes long; at most {MAX_BYTES} are read")
+def decode_object(data: bytes, file: str, most: int = MAX_BYTES) -> dict[str, Any]:
+    """Parse a JSON object strictly: no key twice, no number that cannot travel.
+
+    Args:
+        data: Its bytes.
+        file: How to name it in errors.
+        most: How many bytes are read.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if len(data) > most:
+        raise ConfigError(file, f"is {len(data)} bytes long; at most {most} are read")
     try:
         document = json.loads(
             data.decode(),
@@ -323,7 +333,7 @@ def _check_members(members: Any, kind: type[Any], file: str, at: str) -> None:
             raise ConfigError(
                 f"{file}: {at}", f"has the name {_printable(repr(name[:20]))}; use 1 to 128 characters"
             )
-        _convert(value, kind, file, f"{at}.{name}")
+        convert(value, kind, file, f"{at}.{name}")
 
 
 def _check_config(config: Mapping[str, Any], file: str) -> None:
@@ -334,7 +344,18 @@ def _check_config(config: Mapping[str, Any], file: str) -> None:
         raise ConfigError(f"{file}: config", reason) from None
 
 
-def _convert[T](value: Any, kind: type[T], file: str, at: str) -> T:
+def convert[T](value: Any, kind: type[T], file: str, at: str) -> T:
+    """Make a struct of plain values.
+
+    Args:
+        value: The values.
+        kind: The struct.
+        file: How to name the file in errors.
+        at: The key of the values in the file; empty for the whole.
+
+    Raises:
+        ConfigError: They are not what the struct asks for.
+    """
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -366,7 +387,7 @@ def _explain(message: str) -> tuple[str, str]:
     if value := re.match(r"^Invalid enum value (.*)$", what):
         return path, f"is {value[1]}; it must be one of {', '.join(Permission)}"
     bounded = re.match(r"^Expected `(\w+)` (.*)$", what)
-    return path, f"must be {_JSON_NAMES[bounded[1]]} {bounded[2]}" if bounded else what
+    return path, f"must be {_in_json(bounded[1])} {bounded[2]}" if bounded else what
 
 
 def _in_json(kinds: str) -> str:

@@ -151,6 +151,9 @@ class Services:
     async def _emit(self, args: list[Any], _deadline: float) -> int:
         return self._shared.communicator.publish(self._peer, args[0], args[1] if len(args) > 1 else None)
 
+    async def _host_names(self, _args: list[Any], _deadline: float) -> MessageValue:
+        return [name for name in self._shared.communicator.host_functions if self._policy.may_use(name)]
+
     async def _call_host(self, args: list[Any], _deadline: float) -> MessageValue:
         name, values = args
         if not self._policy.may_use(name):
@@ -179,4 +182,5 @@ _SERVICES: Final[dict[str, tuple[_Shape, str, Answer]]] = {
     "call": (_Shape((str, str, list), (3,), "(plugin, function, [arguments])"), "", Services._call),
     "emit": (_Shape((str, object), (1, 2), "(event) or (event, data)"), "", Services._emit),
     "host": (_Shape((str, list), (2,), "(function, [arguments])"), "", Services._call_host),
+    "host.names": (_Shape((), (0,), "()"), "", Services._host_names),
 }

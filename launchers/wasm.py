@@ -4,6 +4,7 @@
 warmed. A child compiles its own plugin, inside the jail.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 from . import wasm_inspect
@@ -17,15 +18,21 @@ from .wasm_abi import (
     assemblyscript,
     bindgen,
     command,
+    component,
+    extism,
     foreign,
     frys_bytes,
     numeric,
 )
 from .wasm_engine import Engine, Instance, Module
-from .wasm_inspect import Inspector
+from .wasm_extism import Extism
+from .wasm_inspect import Inspector, facts
+from .wasm_link import Linked
 from .wasm_wasi import Program, Wasi, surroundings
 
+_EXTISM = "Extism plugin"
 _ABIS: dict[str, Abi] = {
+    _EXTISM: extism,
     "WASI command": command,
     "Frys bytes ABI": frys_bytes,
     "wasm-bindgen": bindgen,
@@ -59,6 +66,24 @@ _WARM_UP = b"""(module
     (f64.div (f64.add (local.get 0) (f64.convert_i32_s (local.get 1))) (f64.const 2))))
 """
 
+_WARM_UP_EXTISM = b"""(module
+  (import "extism:host/env" "input_length" (func $input_length (result i64)))
+  (import "extism:host/env" "input_load_u64" (func $input_load (param i64) (result i64)))
+  (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
+  (import "extism:host/env" "store_u64" (func $store (param i64 i64)))
+  (import "extism:host/env" "output_set" (func $output_set (param i64 i64)))
+  (import "extism:host/env" "var_get" (func $var_get (param i64) (result i64)))
+  (func $copy (result i64)
+    (local $block i64)
+    (local.set $block (call $alloc (call $input_length)))
+    (call $store (local.get $block) (call $input_load (i64.const 0)))
+    (local.get $block))
+  (func (export "echo") (result i32)
+    (drop (call $var_get (call $copy)))
+    (call $output_set (call $copy) (call $input_length))
+    (i32.const 0)))
+"""
+
 
 @cache
 def _runtime() -> tuple[Engine, Wasi]:
@@ -68,13 +93,18 @@ def _runtime() -> tuple[Engine, Wasi]:
 
 
 @cache
-def _warm_up() -> memoryview:
+def _extism() -> Extism:
+    return Extism(_runtime()[0])
+
+
+@cache
+def _warm_up(text: bytes = _WARM_UP) -> memoryview:
     engine, _ = _runtime()
-    return memoryview(engine.assemble(_WARM_UP))
+    return memoryview(engine.assemble(text))
 
 
 def prepare() -> None:
-    """Open wasmtime, and load, call, trap and drop a tiny plugin.
+    """Open wasmtime, and load, call, trap and drop tiny plugins.
 
     Raises:
         RuntimeError: wasmtime is missing or has the wrong version.
@@ -86,6 +116,10 @@ def prepare() -> None:
         plugin("trap", [b"warm"])
     except PluginRaised:
         pass
+    plugin.close()
+    code = _warm_up(_WARM_UP_EXTISM)
+    plugin = load(Artifact("warm-up", "warm-up.wasm", {"warm-up.wasm": code}))
+    plugin("echo", [b"8 bytes."])
     plugin.close()
 
 
@@ -102,21 +136,23 @@ def park() -> None:
 
 
 def compile_into(artifact: Artifact) -> int:
-    """Compile a module into the artifact's room, and run nothing of it.
+    """Compile a module or a component into the artifact's room, and run nothing of it.
 
     Returns:
         Bytes of the compiled form; 0 when it has no room there.
 
     Raises:
-        BadArtifact: It is no module.
+        BadArtifact: It is neither.
     """
     code = artifact.files[artifact.entry]
     foreign.refuse_header(code)
     engine, _ = _runtime()
+    if foreign.is_component(code):
+        return component.compile_into(engine, code, artifact.room)
     return engine.compile(code).leave(artifact.room)
 
 
-def load(artifact: Artifact) -> "Plugin | Inspector":
+def load(artifact: Artifact) -> "Plugin | component.Plugin | Inspector":
     """Compile a module, start an instance of it, and bind what it exports.
 
     Raises:
@@ -129,28 +165,45 @@ def load(artifact: Artifact) -> "Plugin | Inspector":
         raise BadArtifact(f"the entry file {artifact.entry!r} is not among the plugin's files")
     foreign.refuse_header(code)
     engine, wasi = _runtime()
-    module = engine.revive(artifact.compiled) if artifact.compiled else engine.compile(code)
-    foreign.refuse(module)
-    name = next((name for name, abi in _ABIS.items() if abi.recognises(module)), "")
+    inspects = artifact.options.get(wasm_inspect.FUNCTION) is True
+    if foreign.is_component(code):
+        if inspects:
+            return Inspector(component.facts(engine, code))
+        return _started(lambda: component.load(artifact, engine, code))
+    compiled = engine.revive(artifact.compiled) if artifact.compiled else engine.compile(code)
+    foreign.refuse(compiled)
+    name = _EXTISM if extism.OPTION in artifact.options else _recognise(compiled)
     abi = _ABIS.get(name)
     if abi is not None and hasattr(abi, "offer"):
-        abi.offer(artifact, module)
-    if artifact.options.get(wasm_inspect.FUNCTION) is True:
-        return Inspector(module, abi, name)
+        abi.offer(artifact, compiled)
+    if inspects:
+        return Inspector(facts(compiled, abi, name, _extism().offers() if abi is extism else {}))
+    module: Module | Linked = compiled
+    if abi is extism:
+        module = extism.ExtismModule(engine, _extism(), artifact, compiled)
     missing = module.missing_imports()
     if missing:
         raise BadArtifact(f"the module imports what Frys does not offer: {', '.join(missing)}")
     if abi is None:
         raise BadArtifact("the module exports no function, so there is nothing to call")
     engine.trim()
+    return _started(lambda: Plugin(artifact, abi, module, wasi))
+
+
+def _started[T](start: Callable[[], T]) -> T:
+    """Start a plugin; what its start function does wrong is the file's fault."""
     try:
-        return Plugin(artifact, abi, module, wasi)
+        return start()
     except LimitReached as failure:
         if failure.resource == "memory":
             raise
         raise BadArtifact(f"start function trapped: {failure.message}") from None
     except PluginRaised as failure:
         raise BadArtifact(f"start function trapped: {failure.message}", failure.detail) from None
+
+
+def _recognise(module: Module) -> str:
+    return next((name for name, abi in _ABIS.items() if abi.recognises(module)), "")
 
 
 class Plugin:
@@ -174,7 +227,7 @@ class Plugin:
         "deadline",
     )
 
-    def __init__(self, artifact: Artifact, abi: Abi, module: Module, wasi: Wasi) -> None:
+    def __init__(self, artifact: Artifact, abi: Abi, module: Module | Linked, wasi: Wasi) -> None:
         self.deadline = 0.0
         self._artifact = artifact
         self._abi = abi
@@ -195,20 +248,21 @@ class Plugin:
         Raises:
             Failure: Any of them but ``BadArtifact``.
         """
-        if self._instance is None:
-            self._start()
+        instance = self._instance or self._start()
         found = self._functions.get(function)
         if found is None:
             raise NoSuchFunction(function, list(self._functions))
         try:
             result = found.call(args)
         except (BadArguments, Declined):
+            if instance.spent:
+                self._end()
             raise
         except Failure as failure:
             explained = self._explain(failure)
             self._end()
             raise explained from None
-        if self._abi.FRESH_INSTANCE:
+        if self._abi.FRESH_INSTANCE or instance.spent:
             self._end()
         return result
 
@@ -217,20 +271,21 @@ class Plugin:
         self._end()
         self._module.close()
 
-    def _start(self) -> None:
+    def _start(self) -> Instance:
         arguments, environment, tree = self._surroundings
         self._wasi.program = Program(arguments, environment=environment, tree=tree)
         if hasattr(self._abi, "offer"):
             self._abi.offer(self._artifact, self._module)
         instance = self._module.instantiate(self._artifact.memory_limit)
         try:
-            if self._abi is not command and self._module.exports.get(_INITIALIZE) == ((), ()):
+            if self._abi not in (command, extism) and self._module.exports.get(_INITIALIZE) == ((), ()):
                 instance.entry(_INITIALIZE, ((), ())).run()
             self._functions = self._abi.bind(Guest(self._artifact, self._module, instance, self._wasi))
         except BaseException:
             instance.close()
             raise
         self._instance = instance
+        return instance
 
     def _end(self) -> None:
         if self._instance is not None:
@@ -251,6 +306,6 @@ class Plugin:
         return failure
 
     def _memory_size(self) -> int:
-        if self._instance is None or self._module.exports.get("memory") != "memory":
+        if self._instance is None:
             return 0
-        return len(self._instance.memory())
+        return max(map(Instance.memory_size, (self._instance, *self._instance.beside.values())))

@@ -9,6 +9,7 @@ API: https://docs.wasmtime.dev/c-api/ and the header files of version 50.
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from . import _wasmtime_abi
@@ -175,13 +176,20 @@ class Engine:
 
     def define(self, module: str, name: str, signature: FunctionType, function: HostFunction) -> None:
         """Offer a host function to every module compiled later."""
+        self.define_in(self.linker, module, name, signature, function)
+        self.host_types[module, name] = signature
+
+    def define_in(
+        self, linker: Pointer, module: str, name: str, signature: FunctionType, function: HostFunction
+    ) -> None:
+        """Offer a host function to what is linked by one linker; it is kept as long as the process."""
         lib = self.lib
         parameters, results = (self._types(kinds) for kinds in signature)
         # SAFETY: the new type takes both vectors over; the linker copies names and type. The index
         # travels in place of a pointer, so there is nothing to keep alive and nothing to free.
         functype = lib.wasm_functype_new(parameters, results)
         error = lib.wasmtime_linker_define_func_unchecked(
-            self.linker,
+            linker,
             module.encode(),
             len(module.encode()),
             name.encode(),
@@ -195,7 +203,6 @@ class Engine:
         if error:
             raise RuntimeError(self.take_error(error))
         self._host_functions.append(function)
-        self.host_types[module, name] = signature
 
     def _types(self, kinds: tuple[str, ...]) -> Pointer:
         vector = ffi.new("wasm_valtype_vec_t *")
@@ -246,6 +253,22 @@ class Engine:
         if error:
             raise RuntimeError(f"the compiled form cannot be used: {self.take_error(error)}")
         return Module(self, module[0])
+
+    def leave(self, serialize: Callable[..., Pointer], what: Pointer, room: memoryview) -> int:
+        """Write a compiled form into ``room``, if there is enough; how many bytes it has."""
+        if not room:
+            return 0
+        compiled = ffi.new("wasm_byte_vec_t *")
+        error = serialize(what, compiled)
+        if error:
+            self.take_error(error)
+            return 0
+        size: int = compiled.size
+        if size <= len(room):
+            # SAFETY: wasmtime filled size bytes at data, and room is writable and has as many.
+            ffi.memmove(ffi.from_buffer("char[]", room, require_writable=True), compiled.data, size)
+        self.lib.wasm_byte_vec_delete(compiled)
+        return size if size <= len(room) else 0
 
     def assemble(self, text: bytes) -> bytes:
         """Turn the text format into a binary module; for Frys's own modules, never for a plugin's."""
@@ -336,7 +359,7 @@ class Module:
     def __init__(self, engine: Engine, module: Pointer) -> None:
         self.engine = engine
         self.known: dict[str, Any] = {}
-        self._module = module
+        self.pointer = module
         self._linked: Pointer = None
         self.imports: list[tuple[tuple[str, str], FunctionType | str]] = []
         self.exports: dict[str, FunctionType | str] = {}
@@ -359,19 +382,7 @@ class Module:
 
     def leave(self, room: memoryview) -> int:
         """Leave the compiled form for :meth:`Engine.revive`, if there is room; how many bytes it has."""
-        if not room:
-            return 0
-        compiled = ffi.new("wasm_byte_vec_t *")
-        error = self.engine.lib.wasmtime_module_serialize(self._module, compiled)
-        if error:
-            self.engine.take_error(error)
-            return 0
-        size: int = compiled.size
-        if size <= len(room):
-            # SAFETY: wasmtime filled size bytes at data, and room is writable and has as many.
-            ffi.memmove(ffi.from_buffer("char[]", room, require_writable=True), compiled.data, size)
-        self.engine.lib.wasm_byte_vec_delete(compiled)
-        return size if size <= len(room) else 0
+        return self.engine.leave(self.engine.lib.wasmtime_module_serialize, self.pointer, room)
 
     def _type(self, name: str, extern: Pointer) -> FunctionType | str:
         lib = self.engine.lib
@@ -414,40 +425,72 @@ class Module:
         if self._linked is None:
             linked = ffi.new("wasmtime_instance_pre_t **")
             # SAFETY: linker and module are alive; what comes back is ours until close().
-            error = self.engine.lib.wasmtime_linker_instantiate_pre(self.engine.linker, self._module, linked)
+            error = self.engine.lib.wasmtime_linker_instantiate_pre(self.engine.linker, self.pointer, linked)
             if error:
                 raise BadArtifact(f"the module cannot be linked: {self.engine.take_error(error)}")
             self._linked = linked[0]
-        return Instance(self.engine, self._linked, memory_limit)
+        return Instance(
+            Store(self.engine, memory_limit),
+            partial(self.engine.lib.wasmtime_instance_pre_instantiate, self._linked),
+        )
 
     def close(self) -> None:
         """Free the module. Instances keep what they need of it."""
         # SAFETY: both are ours and used no more; wasmtime counts references.
         if self._linked is not None:
             self.engine.lib.wasmtime_instance_pre_delete(self._linked)
-        self.engine.lib.wasmtime_module_delete(self._module)
+        self.engine.lib.wasmtime_module_delete(self.pointer)
 
 
-class Instance:
-    """One instance of a module, in a store of its own.
+class Store:
+    """What instances live in: one alone, or several that are linked to each other.
 
-    Attributes:
-        context: The inside of that store.
+    Args:
+        memory_limit: Bytes that each memory in it may grow to.
     """
 
-    def __init__(self, engine: Engine, linked: Pointer, memory_limit: int) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, memory_limit: int) -> None:
+        self.engine = engine
         lib = engine.lib
         self._store: Pointer = lib.wasmtime_store_new(engine.engine, ffi.NULL, ffi.NULL)
         lib.wasmtime_store_limiter(self._store, memory_limit, memory_limit // _POINTER_SIZE, -1, -1, -1)
         # SAFETY: the context is a part of the store, which is ours until close().
         self.context: Pointer = lib.wasmtime_store_context(self._store)
-        self._instance: Pointer = ffi.new("wasmtime_instance_t *")
-        self._trap: Pointer = ffi.new("wasm_trap_t *[1]")
-        error = lib.wasmtime_instance_pre_instantiate(linked, self.context, self._instance, self._trap)
-        if self._trap[0] or engine.host_raised:
+        self.trap: Pointer = ffi.new("wasm_trap_t *[1]")
+
+    def close(self) -> None:
+        """Free all instances and their memories; a second time does nothing."""
+        # SAFETY: the owner drops what came from the instances.
+        if self._store is not None:
+            self.engine.lib.wasmtime_store_delete(self._store)
+            self._store = None
+
+
+class Instance:
+    """One instance of a module.
+
+    Args:
+        store: Where it lives; closed with the instance, and when there is none to be had.
+        start: The function of wasmtime's that makes it, but for its last three parameters.
+
+    Attributes:
+        context: The inside of the store.
+        beside: Other instances in the store that it is linked to, by the name it imports from.
+        spent: Whether the call that just ended left nothing that another one could use.
+    """
+
+    def __init__(self, store: Store, start: Callable[..., Pointer]) -> None:
+        self._store = store
+        self._engine = engine = store.engine
+        self.context = store.context
+        self.pointer: Pointer = ffi.new("wasmtime_instance_t *")
+        self.beside: dict[str, Instance] = {}
+        self.spent = False
+        # SAFETY: context and trap are the store's; wasmtime writes the instance and perhaps the trap.
+        error = start(store.context, self.pointer, store.trap)
+        if store.trap[0] or engine.host_raised:
             self.close()
-            raise engine.failure(error, self._trap[0])
+            raise engine.failure(error, store.trap[0])
         if error:
             self.close()
             reason = engine.take_error(error)
@@ -457,17 +500,20 @@ class Instance:
 
     def close(self) -> None:
         """Free the instance and its memory; nothing made from it may be used afterwards."""
-        # SAFETY: the owner calls this once and drops what entry() and memory() returned.
-        self._engine.lib.wasmtime_store_delete(self._store)
+        self._store.close()
 
     def entry(self, name: str, signature: FunctionType) -> "Entry":
         """Return an exported function, ready to be called often."""
         extern = self._export(name, _EXTERN_FUNCTION)
-        return Entry(self._engine, self.context, extern, max(map(len, signature)), self._trap)
+        return Entry(self._engine, self.context, extern, max(map(len, signature)), self._store.trap)
 
-    def memory(self) -> Memory:
-        """Return the memory that the module exports as ``memory``."""
-        return Memory(self._engine.lib, self.context, self._export("memory", _EXTERN_MEMORY))
+    def memory(self, name: str = "memory") -> Memory:
+        """Return a memory that the module exports."""
+        return Memory(self._engine.lib, self.context, self._export(name, _EXTERN_MEMORY))
+
+    def memory_size(self) -> int:
+        """Bytes of the memory that the module exports as ``memory``; 0 when it exports none."""
+        return len(self.memory()) if self._find("memory", _EXTERN_MEMORY) else 0
 
     def number(self, name: str) -> int:
         """Return the value of an exported global of type i32.
@@ -490,15 +536,19 @@ class Instance:
         return self._export(name, _EXTERN_TABLE)
 
     def _export(self, name: str, kind: int) -> Pointer:
+        extern = self._find(name, kind)
+        if extern is None:
+            raise BadArtifact(f"the module's export {name!r} cannot be used as a {_EXTERN_KINDS[kind]}")
+        return extern
+
+    def _find(self, name: str, kind: int) -> Pointer:
         extern = ffi.new("wasmtime_extern_t *")
         data = name.encode()
         # SAFETY: context and instance are alive, the extern is ours.
         found = self._engine.lib.wasmtime_instance_export_get(
-            self.context, self._instance, data, len(data), extern
+            self.context, self.pointer, data, len(data), extern
         )
-        if not found or extern.kind != kind:
-            raise BadArtifact(f"the module's export {name!r} cannot be used as a {_EXTERN_KINDS[kind]}")
-        return extern
+        return extern if found and extern.kind == kind else None
 
 
 class Entry:

@@ -3,7 +3,7 @@
 from .artifact import Value
 from .failures import NoSuchFunction
 from .wasm_abi import Abi
-from .wasm_engine import Module, describe
+from .wasm_engine import FunctionType, Module, describe
 
 FUNCTION = "inspect"
 PAGE = 1 << 16
@@ -17,9 +17,9 @@ class Inspector:
         deadline: As every plugin's; nothing here takes long.
     """
 
-    def __init__(self, module: Module, abi: Abi | None, name: str) -> None:
+    def __init__(self, facts: dict[str, Value]) -> None:
         self.deadline = 0.0
-        self._facts = facts(module, abi, name)
+        self._facts = facts
 
     def functions(self) -> dict[str, str]:
         """Return the one function that there is."""
@@ -39,14 +39,22 @@ class Inspector:
         """There is nothing to free: the module went before."""
 
 
-def facts(module: Module, abi: Abi | None, name: str) -> dict[str, Value]:
+def facts(
+    module: Module, abi: Abi | None, name: str, beside: dict[tuple[str, str], FunctionType | str]
+) -> dict[str, Value]:
     """Describe a compiled module.
+
+    Args:
+        module: The module.
+        abi: What it follows.
+        name: How that is called.
+        beside: What modules that would stand beside it offer.
 
     Returns:
         ``abi`` (what it follows, or None), ``imports`` and ``exports`` (name, type, and whether Frys provides
         an import), ``memories`` (bytes at the start and at most, None for no end).
     """
-    offered = module.engine.host_types
+    offered = module.engine.host_types | beside
     provides = getattr(abi, "provides", None)
     imports: list[Value] = []
     for (origin, item), kind in module.imports[:_MOST]:

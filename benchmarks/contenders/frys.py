@@ -24,6 +24,7 @@ FILES: Final = {
 }
 """A plugin of each kind by its name in the report; ``python`` is an interpreter of its own."""
 
+_ALL: Final = FILES | {"extism": "bench_extism.wasm"}
 _WARM_CALLS: Final = 5
 
 
@@ -47,7 +48,7 @@ class Frys:
         await self._manager.close()
 
     async def _load(self, kind: str, name: str) -> None:
-        await self._manager.load_plugin(self._folder / FILES[kind], plugin_id=name)
+        await self._manager.load_plugin(self._folder / _ALL[kind], plugin_id=name)
 
     async def _first_answer(self, kind: str, name: str) -> None:
         if kind == "wasm":
@@ -75,16 +76,16 @@ class Frys:
         assert nursery is not None
         await asyncio.gather(*(spare for parked in nursery._parked.values() for spare in parked))
 
-    async def call(self, kind: str, size: int, count: int) -> list[float]:
-        """Seconds of each call of ``echo``."""
+    async def call(self, kind: str, size: int, count: int, function: str = "echo") -> list[float]:
+        """Seconds of each call of ``echo``, or of another function that gives its argument back."""
         data, seconds = bytes(size), []
         execute = self._manager.execute_plugin
         for _ in range(_WARM_CALLS):
-            answer = await execute(kind, "echo", data)
+            answer = await execute(kind, function, data)
             assert answer == data
         for _ in range(count):
             began = time.perf_counter()
-            await execute(kind, "echo", data)
+            await execute(kind, function, data)
             seconds.append(time.perf_counter() - began)
         return seconds
 

@@ -101,7 +101,8 @@
   }
 
   function toASCII(host) {
-    const folded = host.replace(/[\u00ad\u200b-\u200d\u2060\ufeff]/g, "").normalize("NFKC").toLowerCase().normalize("NFC");
+    const shown = host.replace(/[\u00ad\u200b-\u200d\u2060\ufeff]/g, "");
+    const folded = shown.normalize("NFKC").toLowerCase().normalize("NFC");
     return folded.replace(/[\u3002\uff0e\uff61]/g, ".").split(".").map((label) => {
       if (/^[\0-\x7f]*$/.test(label)) return label;
       return /[\ufffd\p{Cn}\p{Cc}]/u.test(label) ? invalid() : "xn--" + punycode(label);

@@ -5,7 +5,9 @@
   const { encode } = native;
   const { define } = internal;
   const { Invalid, invalid, hex, parseHost, percentDecode, percentEncode } = internal.url;
-  const PORTS = { __proto__: null, "http:": "80", "https:": "443", "ws:": "80", "wss:": "443", "ftp:": "21", "file:": "" };
+  const PORTS = {
+    __proto__: null, "http:": "80", "https:": "443", "ws:": "80", "wss:": "443", "ftp:": "21", "file:": "",
+  };
   const special = (url) => url.scheme in PORTS;
 
   // percent-encode sets, as the ASCII characters that each adds to the C0 control set
@@ -224,7 +226,9 @@
     }
     get(name) { return this.#list.find(([n]) => n === text(name))?.[1] ?? null; }
     getAll(name) { return this.#list.filter(([n]) => n === text(name)).map(([, v]) => v); }
-    has(name, value) { return this.#list.some(([n, v]) => n === text(name) && (value === undefined || v === text(value))); }
+    has(name, value) {
+      return this.#list.some(([n, v]) => n === text(name) && (value === undefined || v === text(value)));
+    }
     set(name, value) {
       const at = this.#list.findIndex(([n]) => n === text(name));
       if (at < 0) this.#list.push([text(name), text(value)]);
@@ -307,7 +311,8 @@
       if (typeof this.#url.path === "string") return;
       this.#url.path = [];
       if (text(value) === "" && this.#url.host !== null && !special(this.#url)) return;
-      parsePath(this.#url, text(value).replace(/[\t\n\r]/g, "").replace(/[?#]/g, (mark) => mark === "?" ? "%3F" : "%23"));
+      const path = text(value).replace(/[\t\n\r]/g, "");
+      parsePath(this.#url, path.replace(/[?#]/g, (mark) => mark === "?" ? "%3F" : "%23"));
     }
     get search() { return this.#url.query ? "?" + this.#url.query : ""; }
     set search(value) {

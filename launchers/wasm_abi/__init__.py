@@ -10,6 +10,7 @@ from typing import Protocol
 from ..artifact import Artifact, Value
 from ..failures import PluginRaised
 from ..wasm_engine import Instance, Module
+from ..wasm_link import Linked
 from ..wasm_wasi import Wasi
 
 type Call = Callable[[list[Value]], Value]
@@ -49,15 +50,17 @@ class Guest:
     Attributes:
         artifact: The plugin it came from.
         module: The compiled module.
+        linked: The same with modules beside it, where there are some.
         instance: The instance that the bound functions run in.
         wasi: The host functions of WASI preview 1.
     """
 
-    __slots__ = ("artifact", "instance", "module", "wasi")
+    __slots__ = ("artifact", "instance", "linked", "module", "wasi")
 
-    def __init__(self, artifact: Artifact, module: Module, instance: Instance, wasi: Wasi) -> None:
+    def __init__(self, artifact: Artifact, module: Module | Linked, instance: Instance, wasi: Wasi) -> None:
         self.artifact = artifact
-        self.module = module
+        self.module = module.main if isinstance(module, Linked) else module
+        self.linked = module if isinstance(module, Linked) else None
         self.instance = instance
         self.wasi = wasi
 

@@ -14,19 +14,24 @@ def refuse_header(code: memoryview) -> None:
     """Check the first bytes of a file.
 
     Raises:
-        BadArtifact: It is not a core module of WebAssembly.
+        BadArtifact: It is neither a core module of WebAssembly nor a component.
     """
     magic, version = bytes(code[:4]), bytes(code[4:8])
     if not magic:
         raise BadArtifact("the file is empty")
     if magic == _MAGIC and version == _COMPONENT:
-        raise BadArtifact(_not_yet("a WebAssembly component (WIT)"))
+        return
     if magic.lstrip().startswith(b"("):
         raise BadArtifact("this is WebAssembly text; compile it to a binary module first (wat2wasm)")
     if magic != _MAGIC[: len(magic)]:
         raise BadArtifact(f"this is no WebAssembly module: it begins with {magic!r}, not with {_MAGIC!r}")
     if len(code) >= 8 and version != _CORE_MODULE:
         raise BadArtifact(f"this is WebAssembly of an unknown version ({version.hex(' ')})")
+
+
+def is_component(code: memoryview) -> bool:
+    """Whether the header is a component's."""
+    return bytes(code[:8]) == _MAGIC + _COMPONENT
 
 
 def refuse(module: Module) -> None:
@@ -47,8 +52,6 @@ def _not_yet(kind: str) -> str:
 def _kind(module: Module) -> str:
     imports = dict(module.imports)
     origins = {origin for origin, _ in imports}
-    if any(origin.startswith("extism:") for origin in origins):
-        return "an Extism plugin"
     if origins & {"gojs", "go"}:
         return "a Go program for a JavaScript host"
     if "wasi_unstable" in origins:

@@ -2,7 +2,7 @@
 
 from frys_runtime import SandboxConfig
 
-from .attempts import SHORT, Attempt, Control, Modest, c, everywhere, levels
+from .attempts import ROOMY, SHORT, Attempt, Control, Modest, c, everywhere, levels
 from .verdicts import Failed, Found, Late, Limited, either, killed, refused
 
 MEMORY = Limited("memory")
@@ -265,7 +265,7 @@ ROWS: list[Attempt] = [
         CHARGED,
         Modest((2,), 4),
         (40,),
-        limits=SHORT,
+        limits=ROOMY,
     ),
     Attempt(
         "js-pattern",

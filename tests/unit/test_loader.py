@@ -21,6 +21,7 @@ SOURCES = {
     "plugin.wasm": (Format.WASM, WASM),
     "plugin.js": (Format.JAVASCRIPT, b"function f(x) { return x }"),
     "plugin.mjs": (Format.JAVASCRIPT, b"export const f = x => x"),
+    "plugin.cjs": (Format.JAVASCRIPT, b"exports.f = x => x"),
     "plugin.py": (Format.PYTHON, "def f(x): return 'ü'".encode()),
 }
 
@@ -226,7 +227,7 @@ def test_text_may_begin_like_a_program(tmp_path):
 def test_an_unknown_kind_of_file(tmp_path, name):
     """A file of no known suffix and content is refused with the suffixes that are known."""
     (tmp_path / name).write_bytes(b"hello")
-    with pytest.raises(InvalidFormat, match=r"\.wasm, \.js, \.mjs, \.so, \.py"):
+    with pytest.raises(InvalidFormat, match=r"\.wasm, \.js, \.mjs, \.cjs, \.so, \.py"):
         PluginLoader().load(tmp_path / name)
 
 
