@@ -3,6 +3,7 @@
 import re
 import shutil
 from difflib import get_close_matches
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,6 +15,9 @@ from .terminal import print_json, printable, stdout
 
 TEMPLATES: Final = Path(__file__).resolve().parents[1] / "templates"
 """A folder for each language; a file's name ends in .in, and names and texts have placeholders like @id@."""
+
+HEADERS: Final = {"c": ("frys.h",)}
+"""Files of Frys itself that a plugin is compiled with; its folder gets a copy."""
 
 _SUFFIX: Final = ".in"
 
@@ -84,10 +88,15 @@ def make(language: str, name: str, folder: Path) -> list[str]:
         raise UsageError(f"{folder} cannot be made: {error.strerror}; --dir names another place") from None
     words = {"@id@": name, "@module@": re.sub(r"\W", "_", name, flags=re.ASCII).lower()}
     try:
-        return sorted(
+        files = [
             _write(file, TEMPLATES / language, folder, words)
             for file in (TEMPLATES / language).rglob(f"*{_SUFFIX}")
-        )
+        ]
+        headers = HEADERS.get(language, ())
+        for header in headers:
+            shipped = resources.files("frys_runtime.launchers").joinpath("include", header)
+            (folder / header).write_bytes(shipped.read_bytes())
+        return sorted([*files, *headers])
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(f"{folder} cannot be written: {error.strerror}; --dir names another place") from None

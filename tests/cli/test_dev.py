@@ -408,7 +408,7 @@ def test_what_frys_new_made_is_developed(tmp_path: Path, start: Start) -> None:
     session.wait_for("hello-world\n")
 
     code = tmp_path / "fast" / "plugin.c"
-    code.write_text(code.read_text().replace("= '-'", "= '+'"))
+    code.write_text(code.read_text().replace(": '-'", ": '+'").replace('"separator"', '"other"'))
     session.wait_for("hello+world\n")
     session.end()
 

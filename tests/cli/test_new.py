@@ -10,7 +10,7 @@ import pip_packages
 import pytest
 from command import frys
 
-from frys_runtime.cli.new import TEMPLATES, languages
+from frys_runtime.cli.new import HEADERS, TEMPLATES, languages
 
 COMPILED = ["assemblyscript", "c", "rust", "rust-native", "zig"]
 INTERPRETED = ["javascript", "python"]
@@ -100,16 +100,18 @@ def test_rust_for_webassembly_compiles_for_this_machine_too(tmp_path: Path) -> N
 @pytest.mark.needs_userns
 @pytest.mark.needs_landlock
 @pytest.mark.needs_seccomp_notify
-@pytest.mark.parametrize("language", INTERPRETED)
+@pytest.mark.parametrize("language", [*INTERPRETED, pytest.param("c", marks=pytest.mark.needs_gcc)])
 def test_a_policy_changes_its_settings(language: str, tmp_path: Path) -> None:
     """The plugin asks its host for the separator, and writes into its host's log."""
     folder = _made(language, tmp_path)
+    if language in COMPILED:
+        _run("make", "build", cwd=folder)
     policy = tmp_path / "policy.yaml"
     policy.write_text('extends: maximum\nconfig: {separator: "+"}\n')
 
     done = frys("run", "--policy", policy, folder, "slug", "Hello, World!")
 
-    assert done.stdout == b"hello+world\n"
+    assert done.stdout.strip() == b"hello+world"
     assert done.stderr == f"my-{language}.1: ready\n".encode()
 
 
@@ -123,7 +125,8 @@ def test_every_template_is_whole(language: str, tmp_path: Path) -> None:
     assert facts["exports"]["slug"]["params"] == ["string"]
     assert set(facts["resourceLimits"]) == {"maxMemory", "maxCpuTime", "maxExecutionTime"}
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(files) == len([path for path in (TEMPLATES / language).rglob("*") if path.is_file()])
+    templates = [path for path in (TEMPLATES / language).rglob("*") if path.is_file()]
+    assert len(files) == len(templates) + len(HEADERS.get(language, ()))
     for file in files:
         assert file.suffix != ".in"
         assert "@" not in file.name
