@@ -16,7 +16,7 @@ from ..errors import ConfigError, InitializationFailed, PluginError, SandboxErro
 from ..manager import Plugin, PluginManager
 from ..metadata import parse_metadata
 from .arguments import argument
-from .dev_folder import Build, Snapshot, changes, find_build, run_build, saves, snapshot
+from .dev_folder import UNKNOWN, Build, Snapshot, changes, find_build, run_build, saves, snapshot
 from .exits import UsageError
 from .options import Isolation, PolicyPath
 from .terminal import as_text, milliseconds, printable, show_log, stdout
@@ -209,9 +209,10 @@ class _Workshop:
             raise  # no save can make that better
         except PluginError as failure:
             error = failure
-        if changes(before, await self._look()):
+        if meanwhile := changes(before, await self._look()):
             if new is not None:
                 await new.unload()
+            self._seen |= dict.fromkeys(meanwhile, UNKNOWN)
             _say("it was saved while it was read; once more")
             return False
         if new is None:

@@ -40,6 +40,9 @@ class File(NamedTuple):
 
 type Snapshot = dict[str, File]
 
+UNKNOWN: Final = File((), b"")
+"""In a snapshot, a file that counts as changed, whatever it is by then."""
+
 
 def snapshot(folder: Path, before: Snapshot) -> Snapshot:
     """What the folder holds now, without what the loader leaves out as well.

@@ -151,6 +151,20 @@ def test_editors_save_in_their_own_ways(folder: Path, start: Start) -> None:
     session.end()
 
 
+def test_a_version_that_was_saved_while_it_was_read_is_dropped(folder: Path, start: Start) -> None:
+    """Nobody calls half of one version and half of another; the next round has all of the last."""
+    (folder / "main.py").write_text("import time\nprint('loading')\ntime.sleep(4)\n" + source("half of each"))
+    session = start(folder, "say")
+    session.wait_for("sample: loading")
+
+    (folder / "main.py").write_text(source("all of the last"))
+    session.wait_for("all of the last\n")
+
+    assert "it was saved while it was read; once more\n" in session.shown
+    assert "half of each" not in session.shown
+    session.end()
+
+
 def test_a_version_that_cannot_be_loaded_leaves_the_old_one(folder: Path, start: Start) -> None:
     """A syntax error and a wrong plugin.json are told in a sentence; the next good save is loaded."""
     session = start(folder, "say")
