@@ -35,6 +35,8 @@ MAX_DEPTH: Final = 16
 _MAX_QUEUE: Final = 1000
 """Events that wait for one plugin."""
 _MAX_TEXT: Final = 2000
+_SERVICES: Final = ("log", "config", "kv")
+"""What policies grant by these names is no function of the host program's."""
 _TOLD: Final = 64
 """Different refusals of one plugin that are told one by one; all are counted."""
 
@@ -293,9 +295,9 @@ class PluginCommunicator:
         """Let plugins call a function of the host program, where their policy grants it.
 
         Raises:
-            ValueError: There is one of that name already.
+            ValueError: There is one of that name already, or a service.
         """
-        if function.name in self._host_functions:
+        if function.name in self._host_functions or function.name in _SERVICES:
             raise ValueError(f"there is a host function {function.name!r} already")
         self._host_functions[function.name] = function
 

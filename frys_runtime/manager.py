@@ -238,6 +238,7 @@ class PluginManager:
         if self._closed:
             raise InitializationFailed("the manager", "it was closed; make a new one")
         if self._nursery is None:
+            self._shared = Shared(self._communicator, self._open_store, CompiledCode(self._state("compiled")))
             _raise_descriptor_limit()
             self._open_audit()
             if self._isolation.cgroups.controllers:
@@ -248,7 +249,6 @@ class PluginManager:
                     if self._audit is not None:
                         self._audit.close()
                     raise InitializationFailed("the manager", str(error)) from error
-            self._shared = Shared(self._communicator, self._open_store, CompiledCode(self._state("compiled")))
             self._nursery = Nursery(self._tree, self._spares)
         return self._nursery
 

@@ -34,14 +34,15 @@ _SPELLINGS = {
 _MAX_SOURCE = 1 << 20
 _MAX_PARAMETERS = 64
 _IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*\Z", re.ASCII)
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*", re.DOTALL)  # one that never ends hides the rest
 _DECLARATION = re.compile(
     r"\bexport\s+(?:default\s+)?(?:declare\s+)?"
     r"(?:function\s+(?P<function>[\w$]+)\s*\(|class\s+(?P<class>[\w$]+)|enum\s+(?P<enum>[\w$]+))",
     re.ASCII,
 )
 _MEMBER = re.compile(
-    r"(?P<static>static\s+)?(?:readonly\s+)?(?P<name>[\w$]+)(?P<optional>\?)?\s*(?P<mark>[(:])", re.ASCII
+    r"(?P<static>static\s+)?(?:readonly\s+)?(?P<name>[\w$]{1,128})(?P<optional>\?)?\s*(?P<mark>[(:])",
+    re.ASCII,
 )
 
 
@@ -138,21 +139,24 @@ def of_typescript(source: str) -> Types:
     classes = {match["class"] for match in found if match["class"]}
     numbers = {match["enum"] for match in found if match["enum"]}
     types: Types = {}
+    done = 0  # nothing is read twice, however brackets are nested
     for match in found:
+        if match.start() < done:
+            continue
         if match["function"]:
-            types[match["function"]] = _function(source, match.end() - 1, classes, numbers)[0]
+            types[match["function"]], done = _function(source, match.end() - 1, classes, numbers)
         elif match["class"]:
-            _class(source, match["class"], match.end(), classes, numbers, types)
+            done = _class(source, match["class"], match.end(), classes, numbers, types)
     return types
 
 
-def _class(source: str, name: str, at: int, classes: set[str], numbers: set[str], types: Types) -> None:
+def _class(source: str, name: str, at: int, classes: set[str], numbers: set[str], types: Types) -> int:
     at = source.find("{", at) + 1
     end = _closing(source, at - 1) if at else 0
     while at < end:
         member = _MEMBER.search(source, at, end)
         if member is None:
-            return
+            break
         at = member.end()
         if member["mark"] == "(":
             signature, at = _function(source, at - 1, classes, numbers)
@@ -166,6 +170,7 @@ def _class(source: str, name: str, at: int, classes: set[str], numbers: set[str]
             returns = _typescript(source[at:stop], classes, numbers, optional=bool(member["optional"]))
             types[f"{name}.{member['name']}"] = Signature((), returns, method=True)
             at = stop
+    return end
 
 
 def _function(source: str, at: int, classes: set[str], numbers: set[str]) -> tuple[Signature, int]:

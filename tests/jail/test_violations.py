@@ -225,8 +225,9 @@ async def test_a_life_is_told_to_every_listener_and_recorded() -> None:
                 await manager.execute_plugin(plugin, "memory_bomb")
             with pytest.raises((LoadFailed, InvalidFormat)):
                 await manager.load_plugin(folder / "broken.py")
+            watched = manager.events()
             call = asyncio.create_task(manager.execute_plugin(plugin, "busy_loop"))
-            await asyncio.sleep(0.1)
+            assert (await anext(watched)).kind == "restarted"
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call

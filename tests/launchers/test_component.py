@@ -430,3 +430,17 @@ def test_what_cannot_travel_cannot_be_called():
             plugin(name, [1])
     assert plugin.functions()["open"] == "func(v: handle) -> u32"
     assert plugin("fine", [1]) == 1
+
+
+def test_inspection_tells_imports_and_exports():
+    """`frys inspect` shows what a component wants, and what it offers in the words of WIT."""
+    code = compile_text(
+        '(component (import "wasi:cli/environment@0.2.0" (instance)) (core module $n (func (export "f")))'
+        ' (core instance $i (instantiate $n)) (func (export "f") (canon lift (core func $i "f"))))'
+    )
+    artifact = Artifact("tester", "a.wasm", {"a.wasm": memoryview(code)}, options={"inspect": True})
+    facts = wasm.load(artifact)("inspect", [])
+
+    assert facts["abi"] == "component"
+    assert [one["module"] for one in facts["imports"]] == ["wasi:cli/environment@0.2.0"]
+    assert facts["exports"] == [{"name": "f", "type": "func()"}]

@@ -898,3 +898,14 @@ def test_nothing_is_lost_over_many_instances(echo):
     before = trap_often()
 
     assert max(trap_often() for _ in range(4)) - before < 4 << 20
+
+
+def test_inspection_tells_what_is_provided():
+    """`frys inspect` sees the kernel's and the host's functions as provided, and the rest as missing."""
+    code = build('(func (export "f"))', SHOUT)
+    files, options = {"a.wasm": memoryview(code)}, {"inspect": True}
+    facts = wasm.load(Artifact("tester", "a.wasm", files, options=options))("inspect", [])
+
+    assert facts["abi"] == "Extism plugin"
+    assert {one["name"] for one in facts["imports"] if not one["provided"]} == {"shout", "price"}
+    assert len(facts["imports"]) == len(KERNEL | HOST) + 2
