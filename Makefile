@@ -5,7 +5,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench docs
+.PHONY: help setup demo test check format bench docs compat
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -34,3 +34,6 @@ bench: setup ## measure everything, next to its references
 
 docs: setup ## check the links and code blocks of every document
 	@$(BIN)/python -m pytest tests/house/test_docs.py $(ARGS)
+
+compat: setup ## install what others made, try it, and write docs/compatibility.md
+	@$(BIN)/python scripts/compat $(ARGS)

@@ -77,7 +77,7 @@ class Stage:
 
     Attributes:
         folder: The plugins: ``bench.wasm``, ``bench.so``, ``bench.js``, ``bench.py``, ``python-main/``,
-            ``bench_extism.wasm``, and ``caller.py``, which calls the others.
+            ``bench_extism.wasm``, ``large.wasm``, and ``caller.py``, which calls the others.
         missing: Formats whose plugin cannot be built here, with the reason.
     """
 
@@ -102,6 +102,7 @@ class Stage:
         for name in ("bench", "bench_extism"):
             code = wasmtime.wat2wasm((_SOURCES / f"{name}.wat").read_text())
             (self.folder / f"{name}.wasm").write_bytes(code)
+        (self.folder / "large.wasm").write_bytes(wasmtime.wat2wasm(_large()))
         shutil.copy(_SOURCES / "bench.js", self.folder)
         shutil.copy(_SOURCES / "bench.py", self.folder)
         shutil.copy(_SOURCES / "caller.py", self.folder)
@@ -130,6 +131,18 @@ class Stage:
         """End every contender, so that the next benchmark has the machine for itself."""
         while self._contenders:
             self._contenders.pop().end()
+
+
+def _large() -> str:
+    """A module of 2.3 MB, all of it code."""
+    product, mixed = "(i32.mul (local.get 0) (i32.const {}))", "(i32.xor (local.get 1) (i32.const {}))"
+    step = f"(local.set 1 (i32.add {product} {mixed}))"
+    functions = "".join(
+        f"(func (param i32) (result i32) (local i32) "
+        f"{''.join(step.format(7 * n + m, 13 * m + n) for m in range(12))} (local.get 1))"
+        for n in range(11_000)
+    )
+    return f'(module {functions} (func (export "answer") (result i32) (i32.const 42)))'
 
 
 def alternate(turns: dict[str, tuple[Contender, dict[str, Any]]], rounds: int) -> dict[str, Series]:

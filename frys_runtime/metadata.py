@@ -23,7 +23,9 @@ MAX_BYTES: Final = 1 << 20
 """The longest ``plugin.json``."""
 
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
-_ID_RULE = "must be 1 to 128 letters, digits, dots, dashes or underscores, the first a letter or a digit"
+ID_RULE: Final = (
+    "must be 1 to 128 letters, digits, dots, dashes or underscores, the first a letter or a digit"
+)
 # https://semver.org/#is-there-a-suggested-regular-expression-regex-to-check-a-semver-string
 _SEMVER = (
     r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
@@ -48,6 +50,11 @@ class Format(StrEnum):
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
     """An object of the file: keys in camelCase, unknown ones refused."""
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a plugin may be called this, by :data:`ID_RULE`."""
+    return re.match(_ID, text) is not None
 
 
 class ResourceLimits(_Document, frozen=True):
@@ -155,10 +162,10 @@ class Metadata(_Document, frozen=True):
         Raises:
             ConfigError: The stem cannot be an id.
         """
-        if not re.match(_ID, stem):
+        if not is_id(stem):
             raise ConfigError(
                 f"id {stem!r}",
-                f"{_ID_RULE}; a bare file has its name without the suffix as its id: "
+                f"{ID_RULE}; a bare file has its name without the suffix as its id: "
                 "rename the file, or load it under another id with load_plugin(path, plugin_id=...)",
             )
         return Metadata(id=stem, name=stem, version="0.0.0", format=kind, entry=entry)
@@ -376,7 +383,7 @@ def _explain(message: str) -> tuple[str, str]:
     if wrong := re.match(r"^Expected `(.*)`, got `(.*)`$", what):
         return path, f"must be of type {_in_json(wrong[1])}, not {_in_json(wrong[2])}"
     if "matching regex" in what:
-        return path, _SEMVER_RULE if path.endswith("version") else _ID_RULE
+        return path, _SEMVER_RULE if path.endswith("version") else ID_RULE
     if value := re.match(r"^Invalid enum value (.*)$", what):
         return path, f"is {value[1]}; it must be one of {', '.join(Permission)}"
     bounded = re.match(r"^Expected `(\w+)` (.*)$", what)

@@ -31,6 +31,7 @@ def _required() -> frozenset[str]:
 def pytest_configure(config: pytest.Config) -> None:
     for name, probe in features.PROBES.items():
         config.addinivalue_line("markers", f"needs_{name}: {probe.__doc__}")
+    config.addinivalue_line("markers", "compat(row): a row of docs/compatibility.md; compat.py explains it")
     _required()
 
 

@@ -154,6 +154,25 @@ def gcc() -> Reason:
         return _run(["gcc", "-shared", "-fPIC", "-o", f"{folder}/probe.so", str(source)])
 
 
+def cargo() -> Reason:
+    """Cargo makes shared objects, without any package of a registry."""
+    with tempfile.TemporaryDirectory(prefix="frys-cargo-") as folder:
+        Path(folder, "Cargo.toml").write_text(
+            '[package]\nname = "probe"\nedition = "2021"\n[lib]\npath = "probe.rs"\ncrate-type = ["cdylib"]\n'
+        )
+        Path(folder, "probe.rs").write_text("")
+        return _run(["cargo", "build", "--offline", "--quiet", "--manifest-path", f"{folder}/Cargo.toml"])
+
+
+def rust_wasm() -> Reason:
+    """The Rust compiler has the standard library for wasm32-unknown-unknown."""
+    with tempfile.TemporaryDirectory(prefix="frys-rust-") as folder:
+        source = Path(folder, "probe.rs")
+        source.write_text("")
+        target = ["--target", "wasm32-unknown-unknown", "--crate-type", "cdylib"]
+        return _run(["rustc", *target, "--out-dir", folder, str(source)])
+
+
 def libraries() -> Reason:
     """The shared libraries of SQLite and Expat are there, as plugins of the system's libraries."""
     return _in_child("ctypes.CDLL('libsqlite3.so.0'), ctypes.CDLL('libexpat.so.1')")
@@ -201,6 +220,8 @@ PROBES: dict[str, Callable[[], Reason]] = {
         uml,
         gcc,
         libraries,
+        cargo,
+        rust_wasm,
         bwrap,
         audit,
         npm,

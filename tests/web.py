@@ -86,7 +86,7 @@ async def serve(
         await asyncio.sleep(0.01)  # a connection that was given up may not have been accepted yet
         server.close()
         server.abort_clients()
-        await asyncio.sleep(0.01)
+        await server.wait_closed()
 
 
 def authority(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 type Measure = Callable[..., Any]
 
@@ -53,3 +53,38 @@ def event_loop(name: str) -> Iterator[asyncio.Runner]:
             raise Absent("uvloop is not installed; the extra `uvloop` of frys-runtime has it") from None
     with asyncio.Runner(loop_factory=factory) as runner:
         yield runner
+
+
+class Opened(Protocol):
+    """Something of Frys that is opened before it is measured and closed afterwards."""
+
+    async def open(self) -> None:
+        """Be ready."""
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+
+
+@contextmanager
+def methods(loop: str, make: Callable[[], Opened]) -> Iterator[Measure]:
+    """Measure by the methods of an object: a request names one and its arguments."""
+    with event_loop(loop) as runner:
+
+        async def opened() -> Opened:
+            made = make()
+            try:
+                await made.open()
+            except BaseException:
+                await made.close()
+                raise
+            return made
+
+        measured = runner.run(opened())
+
+        def measure(method: str, **arguments: Any) -> Any:
+            return runner.run(getattr(measured, method)(**arguments))
+
+        try:
+            yield measure
+        finally:
+            runner.run(measured.close())

@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from frys_runtime import PluginManager
 from frys_runtime.linux.process import cpu_ns
 
-from . import Measure, event_loop, perform
+from . import Measure, methods, perform
 
 if TYPE_CHECKING:
     from frys_runtime.messages import MessageValue
@@ -24,7 +23,7 @@ FILES: Final = {
 }
 """A plugin of each kind by its name in the report; ``python`` is an interpreter of its own."""
 
-_ALL: Final = FILES | {"extism": "bench_extism.wasm"}
+_ALL: Final = FILES | {"extism": "bench_extism.wasm", "wasm-large": "large.wasm"}
 _WARM_CALLS: Final = 5
 
 
@@ -51,7 +50,7 @@ class Frys:
         await self._manager.load_plugin(self._folder / _ALL[kind], plugin_id=name)
 
     async def _first_answer(self, kind: str, name: str) -> None:
-        if kind == "wasm":
+        if kind.startswith("wasm"):
             await self._manager.execute_plugin(name, "answer")  # the export that Extism can call, too
         else:
             await self._manager.execute_plugin(name, "echo", bytes(64))
@@ -100,29 +99,9 @@ class Frys:
         return wall, ((cpu_ns(pid) or 0) - (used or 0)) / 1e9
 
 
-@contextmanager
-def start(loop: str, folder: str, spares: str, *kinds: str) -> Iterator[Measure]:
+def start(loop: str, folder: str, spares: str, *kinds: str) -> AbstractContextManager[Measure]:
     """Prepare; a request names a method of ``Frys`` and its arguments."""
-    with event_loop(loop) as runner:
-
-        async def make() -> Frys:
-            made = Frys(folder, int(spares), list(kinds))
-            try:
-                await made.open()
-            except BaseException:
-                await made.close()
-                raise
-            return made
-
-        frys = runner.run(make())
-
-        def measure(method: str, **arguments: Any) -> Any:
-            return runner.run(getattr(frys, method)(**arguments))
-
-        try:
-            yield measure
-        finally:
-            runner.run(frys.close())
+    return methods(loop, lambda: Frys(folder, int(spares), list(kinds)))
 
 
 if __name__ == "__main__":

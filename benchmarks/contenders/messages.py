@@ -1,14 +1,13 @@
 """Plugins that call each other: ``messages.py LOOP FOLDER KIND...``, all at level Maximum."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
 from frys_runtime import PluginManager
 from frys_runtime.metadata import Export, Format, Metadata
 
-from . import Measure, event_loop, perform
+from . import Measure, methods, perform
 from .frys import FILES
 
 _POLICY: Final = """
@@ -60,29 +59,9 @@ class Messages:
         await self._manager.close()
 
 
-@contextmanager
-def start(loop: str, folder: str, *kinds: str) -> Iterator[Measure]:
+def start(loop: str, folder: str, *kinds: str) -> AbstractContextManager[Measure]:
     """Prepare; a request names a method of ``Messages`` and its arguments."""
-    with event_loop(loop) as runner:
-
-        async def make() -> Messages:
-            made = Messages(Path(folder), list(kinds))
-            try:
-                await made.open()
-            except BaseException:
-                await made.close()
-                raise
-            return made
-
-        messages = runner.run(make())
-
-        def measure(method: str, **arguments: Any) -> Any:
-            return runner.run(getattr(messages, method)(**arguments))
-
-        try:
-            yield measure
-        finally:
-            runner.run(messages.close())
+    return methods(loop, lambda: Messages(Path(folder), list(kinds)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
 """`frys run`: load a plugin, call one function, print what it returns."""
 
 import asyncio
-import base64
-import json
-import logging
 import sys
 import time
 from pathlib import Path
@@ -17,7 +14,7 @@ from ..messages import MessageValue
 from .arguments import argument, parse_size
 from .exits import UsageError
 from .options import Isolation, PluginPath, PolicyPath
-from .terminal import milliseconds, printable, size
+from .terminal import as_text, milliseconds, show_log, size
 
 
 def command(
@@ -52,7 +49,7 @@ def command(
     """
     values = [argument(word) for word in args or ()]
     limits = SandboxConfig(max_memory=parse_size(memory)) if memory else None
-    _show_log()
+    show_log()
     result = asyncio.run(_run(plugin, function, values, isolation, policy, timeout, limits, stats=stats))
     print_value(result)
 
@@ -88,35 +85,11 @@ def _print_stats(plugin: Plugin, load_ms: float, call_ms: float) -> None:
     print(figures, file=sys.stderr)
 
 
-def _show_log() -> None:
-    """What the plugin prints goes to stderr, with its name."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Harmless("%(message)s"))
-    log = logging.getLogger("frys.plugin")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-
-
-class _Harmless(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
-
-
 def print_value(value: MessageValue) -> None:
     """Print a function's result: raw for a program, harmless on a terminal."""
     on_terminal = sys.stdout.isatty()
-    if isinstance(value, bytes):
-        if not on_terminal:
-            sys.stdout.buffer.write(value)
-            sys.stdout.buffer.flush()
-            return
-        value = value.decode("utf-8", "backslashreplace")
-    if isinstance(value, str):
-        print(printable(value) if on_terminal else value)
+    if isinstance(value, bytes) and not on_terminal:
+        sys.stdout.buffer.write(value)
+        sys.stdout.buffer.flush()
     else:
-        print(json.dumps(value, indent=2, default=_bytes, ensure_ascii=on_terminal))
-
-
-def _bytes(value: object) -> object:
-    assert isinstance(value, bytes)
-    return {"base64": base64.b64encode(value).decode()}
+        print(as_text(value, harmless=on_terminal), flush=True)

@@ -1,6 +1,8 @@
-"""What reaches a person's terminal: Rich's console, tables, and the plugin's text made harmless."""
+"""What reaches a person's terminal: Rich's console, tables, and the plugin's words made harmless."""
 
+import base64
 import json
+import logging
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -9,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from ..messages import MessageValue
 
 FORMATS: Final = {
     "wasm": "WebAssembly",
@@ -31,6 +35,34 @@ def printable(text: str) -> str:
         else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def show_log() -> None:
+    """Print what a plugin prints and logs to stderr, with its name."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Harmless("%(message)s"))
+    log = logging.getLogger("frys.plugin")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
+class _Harmless(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def as_text(value: "MessageValue", *, harmless: bool = True) -> str:
+    """A function's result for a person: bytes as text, what is not text as JSON."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    if isinstance(value, str):
+        return printable(value) if harmless else value
+    return json.dumps(value, indent=2, default=_bytes, ensure_ascii=harmless)
+
+
+def _bytes(value: object) -> object:
+    assert isinstance(value, bytes)
+    return {"base64": base64.b64encode(value).decode()}
 
 
 def stdout() -> "Console":

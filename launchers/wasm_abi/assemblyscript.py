@@ -8,6 +8,7 @@ one: a result that points at an object of a known class is that object; all othe
 Source: https://www.assemblyscript.org/runtime.html and std/assembly/shared/typeinfo.ts.
 """
 
+import codecs
 import os
 import struct
 import time
@@ -25,6 +26,8 @@ from .bindgen_values import lay_out, lift, list_of, lower, type_of
 from .types import SIZES, Signature, Types, of_artifact
 
 FRESH_INSTANCE = False
+
+codecs.lookup("utf-16-le")  # Python loads a codec's module when it is first used: in the jail it could not
 
 _MASK = 0xFFFFFFFF
 _HEADER = 8  # class and size, in front of an object

@@ -57,12 +57,13 @@ def _bind(guest: Guest, name: str) -> Call:
         address = alloc_words[0] & _MASK
         if not address and length:
             raise LimitReached("memory", f"frys_alloc found no room for {length} bytes", len(memory))
-        memory.write(address, data)
+        if length:  # without bytes, the address means nothing: allocators make one up
+            memory.write(address, data)
         words[0], words[2] = address, length
         run()
         packed = words[0]
         result_address, result_length = packed >> 32, packed & _MASK
-        result = memory.read(result_address, result_length)
+        result = memory.read(result_address, result_length) if result_length else b""
         if release:
             if result_length and not address <= result_address < address + length:
                 release(result_address, result_length)

@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
+import compat
 import pytest
 import wasmtime
 
@@ -75,8 +77,10 @@ def test_the_native_example(tmp_path: Path) -> None:
     assert _call(library, "upper", b"frys") == b"FRYS"
 
 
-def test_the_zlib_example() -> None:
+@compat.row("system library", "zlib", "compress2, uncompress")
+def test_the_zlib_example(record_property: Callable[[str, str], None]) -> None:
     """The system's zlib, declared and not compiled."""
+    record_property("version", zlib.ZLIB_RUNTIME_VERSION)
     data = b"to be or not to be " * 500
     compressed = _call(EXAMPLES / "zlib", "compress", data)
     assert isinstance(compressed, bytes)

@@ -77,8 +77,10 @@ def test_wheel_claims_one_name(wheel):
 
 
 def test_wheel_contains_every_module_and_policy(wheel):
-    """Each Python file, policy, C header and file of type information is in the wheel, as is py.typed."""
+    """Each Python file, policy, template, C header and file of type information is in the wheel."""
+    templates = (ROOT / "frys_runtime" / "templates").rglob("*")
     expected = {"frys_runtime/py.typed"}
+    expected |= {str(path.relative_to(ROOT)) for path in templates if path.is_file()}
     for folder in ("include", "types"):
         files = (ROOT / "launchers" / folder).iterdir()
         expected |= {f"frys_runtime/launchers/{folder}/{file.name}" for file in files}

@@ -2,13 +2,15 @@
 
 import json
 import os
+import platform
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import compat
 import pytest
 from native_build import library
 from support import live
@@ -54,8 +56,9 @@ async def _loaded(path: Path, **options: Any) -> AsyncIterator[Caller]:
 
 
 @pytest.mark.needs_libraries
+@compat.row("system library", "SQLite", "open, exec with a callback, prepare, bind, step, column")
 @live
-async def test_sqlite_in_memory_at_maximum() -> None:
+async def test_sqlite_in_memory_at_maximum(record_property: Callable[[str, str], None]) -> None:
     """Rows from a callback, prepared statements over handles, and errors in SQLite's own words."""
     async with _loaded(EXAMPLES / "sqlite") as call:
         db = await call("open", ":memory:")
@@ -89,6 +92,7 @@ async def test_sqlite_in_memory_at_maximum() -> None:
         await call("finalize", select)
         await call("finalize", insert)
         await call("close", db)
+        record_property("version", await call("version"))
         with pytest.raises(TypeError, match=f"db: {db} is no handle of this plugin process"):
             await call("exec", db, "select 1")
 
@@ -157,8 +161,9 @@ async def test_sqlite_in_a_granted_folder_at_high(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_libraries
+@compat.row("system library", "Expat", "a parser with callbacks for elements and text")
 @live
-async def test_expat_tells_its_events_at_maximum() -> None:
+async def test_expat_tells_its_events_at_maximum(record_property: Callable[[str, str], None]) -> None:
     """Three callbacks that stay in the parser collect one list, in order, over several calls."""
     async with _loaded(EXAMPLES / "expat") as call:
         parser = await call("create")
@@ -177,6 +182,7 @@ async def test_expat_tells_its_events_at_maximum() -> None:
         await call("free", parser)
         fresh = await call("create", "UTF-8")
         assert await call("parse", fresh, "<a/>") == []
+        record_property("version", (await call("version")).removeprefix("expat_"))
 
 
 @pytest.mark.needs_libraries
@@ -193,9 +199,11 @@ async def test_expat_expands_no_bomb() -> None:
         assert await call("version")
 
 
+@compat.row("system library", "libm", "cos, hypot, frexp, log")
 @live
-async def test_libm_tells_domain_errors() -> None:
+async def test_libm_tells_domain_errors(record_property: Callable[[str, str], None]) -> None:
     """Plain functions, out values, and errno as the sign of failure."""
+    record_property("version", " ".join(platform.libc_ver()))
     async with _loaded(EXAMPLES / "libm") as call:
         assert await call("cos", 0) == 1.0
         assert await call("hypot", 3, 4) == 5.0

@@ -5,8 +5,10 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+import compat
 import node_modules
 import pytest
 from support import live
@@ -110,6 +112,23 @@ RESULTS = {
 }
 
 
+CALLED = {
+    "lodash": "camelCase, chunk, merge, groupBy, template",
+    "date-fns": "addDays, format with a locale, differenceInCalendarDays",
+    "dayjs": "add, format, with a plugin of its own",
+    "marked": "parse",
+    "nanoid": "nanoid, customAlphabet",
+    "ajv": "compile, which makes code at run time; validate",
+    "js-yaml": "load, dump",
+    "papaparse": "parse, unparse",
+    "uuid": "v4, v5, v7, validate",
+    "semver": "satisfies, inc, sort, valid",
+    "tweetnacl": "sign, open, randomBytes",
+    "handlebars": "compile, which makes code at run time; a template",
+}
+"""For docs/compatibility.md."""
+
+
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with all packages."""
@@ -125,10 +144,17 @@ def plugin(folder: Path, source: str, entry: str = "") -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", PLUGINS)
-def test_a_package_of_npm_runs_as_it_is(name: str, packages: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=compat.row("npm package", name, CALLED[name])) for name in PLUGINS],
+)
+def test_a_package_of_npm_runs_as_it_is(
+    name: str, packages: Path, tmp_path: Path, record_property: Callable[[str, str], None]
+) -> None:
     """What ``npm install`` puts into the plugin's folder is imported, and gives the right results."""
     node_modules.copy(packages, [name], tmp_path)
+    package = json.loads((tmp_path / "node_modules" / name / "package.json").read_text())
+    record_property("version", package["version"])
 
     @live
     async def run() -> None:

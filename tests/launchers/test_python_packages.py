@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import compat
 import pip_packages
 import pytest
 from support import live
@@ -131,16 +132,27 @@ HEAD, BODY = "<tr>\n<th>a</th>\n</tr>", "<tr>\n<td><em>1</em></td>\n</tr>"
 TABLE = f"<table>\n<thead>\n{HEAD}\n</thead>\n<tbody>\n{BODY}\n</tbody>\n</table>"
 
 
+INDEX = {
+    "jinja2==3.1.6": ("a template with escaping", JINJA, ["&lt;b&gt;1 &lt;b&gt;2 ", "3.1.6"]),
+    "pyyaml==6.0.4": ("safe_load, safe_dump", YAML, [{"a": [1, 2.5, "x"]}, "b:\n- 1\n"]),
+    "markdown==3.11.3": ("a table, by an extension found by its name", MARKDOWN, TABLE),
+    "python-dateutil==4.0.0": (
+        "parser, rrule, tz",
+        DATEUTIL,
+        ["2026-04-03T10:00:00", "2026-07-01T00:00:00+00:00"],
+    ),
+    "networkx==3.7": ("shortest_path, density", NETWORKX, [[0, 1, 2, 3, 4], 0.4]),
+    "attrs==26.1.0": ("a class with validators, asdict", ATTRS, {"x": 3}),
+    "tzdata==2026.6": ("ZoneInfo of the standard library", TZDATA, "2026-07-01T12:00:00+02:00"),
+}
+"""Requirements, each with what is called, in words and as a plugin, and the result."""
+
+
 @pytest.mark.parametrize(
     ("requirement", "source", "expected"),
     [
-        ("jinja2==3.1.6", JINJA, ["&lt;b&gt;1 &lt;b&gt;2 ", "3.1.6"]),
-        ("pyyaml==6.0.4", YAML, [{"a": [1, 2.5, "x"]}, "b:\n- 1\n"]),
-        ("markdown==3.11.3", MARKDOWN, TABLE),
-        ("python-dateutil==4.0.0", DATEUTIL, ["2026-04-03T10:00:00", "2026-07-01T00:00:00+00:00"]),
-        ("networkx==3.7", NETWORKX, [[0, 1, 2, 3, 4], 0.4]),
-        ("attrs==26.1.0", ATTRS, {"x": 3}),
-        ("tzdata==2026.6", TZDATA, "2026-07-01T12:00:00+02:00"),
+        pytest.param(name, source, expected, marks=compat.requirement(name, called))
+        for name, (called, source, expected) in INDEX.items()
     ],
 )
 @pytest.mark.needs_pip
@@ -154,6 +166,7 @@ async def test_packages_of_the_index(
     assert await _call(folder) == expected
 
 
+@compat.requirement("pygments==2.21.0", "highlight, with lexer and formatter found by name")
 @pytest.mark.needs_pip
 @live
 async def test_a_package_that_imports_its_parts_late(
@@ -167,6 +180,7 @@ async def test_a_package_that_imports_its_parts_late(
     assert '<span class="k">def</span>' in html
 
 
+@compat.requirement("jinja2==3.1.6", "the extension module of MarkupSafe, which it needs")
 @pytest.mark.needs_pip
 @live
 async def test_an_extension_module_that_supports_subinterpreters(
@@ -179,6 +193,11 @@ async def test_an_extension_module_that_supports_subinterpreters(
     assert (await _call(folder)).endswith(".so")
 
 
+@compat.requirement(
+    "msgpack==1.2.4",
+    "its extension module",
+    'runs with `"interpreter": "main"`; otherwise refused with a sentence that says so',
+)
 @pytest.mark.needs_pip
 @live
 async def test_an_extension_module_that_does_not(
@@ -197,6 +216,7 @@ async def test_an_extension_module_that_does_not(
     assert '"interpreter": "main" in plugin.json' in str(caught.value)
 
 
+@compat.requirement("msgpack==1.2.4", "unpackb", "runs; in the default interpreter by its Python code")
 @pytest.mark.needs_pip
 @live
 async def test_a_package_that_does_without_its_extension_module(

