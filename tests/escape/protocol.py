@@ -143,7 +143,7 @@ ROWS: list[Attempt] = [
         "a map that never ends",
         "python",
         "lying_map",
-        everywhere(Limited("memory")),
+        everywhere(either(Limited("memory"), Limited("cpu"))),
         "it fills its own memory",
         "none: it is an ordinary value",
     ),
