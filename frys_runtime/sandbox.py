@@ -416,7 +416,9 @@ class PluginSandbox:
             raise wire.ProtocolError("it asked its host while no call was under way")
         service, args = wire.question(frame)
         answer = self._answer(services, watch, service, args)
-        watch.question = self._loop.create_task(answer, context=watch.context.copy())
+        # Eager: what can be answered at once needs no turn of the event loop.
+        context = watch.context.copy()
+        watch.question = asyncio.Task(answer, loop=self._loop, context=context, eager_start=True)
 
     async def _answer(
         self, services: Services, watch: _Watch, service: str, args: list[MessageValue]
