@@ -21,18 +21,18 @@ _LEAST_CODE: Final = 4 << 10
 _TIMES: Final = 16
 """How much larger than its code a compiled form may be; measured: 3 to 8."""
 _ROOM: Final = 256 << 20
-"""Bytes of memory for the forms that were used last."""
+"""Bytes of memory for the forms that were used last, and of the largest that is kept."""
 _DISK: Final = 1 << 30
 """Bytes of the folder."""
 _DIGEST: Final = 32
 
 
 class Offer(NamedTuple):
-    """For one process: a compiled form, or room to leave one, or nothing.
+    """For one process: a compiled form, or room to leave one, or nothing. Whoever gets it closes it.
 
     Attributes:
         key: Under what it is kept.
-        files: The memory file; none when there is nothing to offer.
+        files: The memory file, by a descriptor of this offer's own; none when there is nothing to offer.
         size: Bytes of the compiled form, sealed; 0 when there is none yet.
         room: Bytes of room for it; 0 when there is one already.
     """
@@ -43,9 +43,9 @@ class Offer(NamedTuple):
     room: int = 0
 
     def close(self) -> None:
-        """Give the room back; a compiled form stays the cache's."""
-        if self.room:
-            os.close(self.files[0])
+        """Close the descriptor; a compiled form stays with the cache."""
+        for file in self.files:
+            os.close(file)
 
 
 class CompiledCode:
@@ -73,8 +73,6 @@ class CompiledCode:
     async def offer(self, digest: str, code: int, engine: str) -> "Offer":
         """What a process gets that is to load some code.
 
-        Send it before the event loop gets its next turn, and close it when the process has answered.
-
         Args:
             digest: SHA-256 of the code.
             code: Its size in bytes.
@@ -89,13 +87,17 @@ class CompiledCode:
             if content is not None and key not in self._held and not self._closed:
                 self._hold(key, content)
         if key in self._held:
-            self._held.move_to_end(key)
-            file, size = self._held[key]
-            return Offer(key, (file,), size)
+            return self._found(key)
         # Its pages are charged to whoever writes them.
-        file = memory_file.create("frys-compiled")
-        os.ftruncate(file, code * _TIMES)
-        return Offer(key, (file,), room=code * _TIMES)
+        file, room = memory_file.create("frys-compiled"), min(code * _TIMES, _ROOM)
+        os.ftruncate(file, room)
+        return Offer(key, (file,), room=room)
+
+    def _found(self, key: str) -> "Offer":
+        self._held.move_to_end(key)
+        file, size = self._held[key]
+        # A descriptor of its own: this one is closed, and its number used again, when others need the room.
+        return Offer(key, (os.dup(file),), size)
 
     async def keep(self, offer: "Offer", size: int) -> "Offer":
         """Keep what a process says that it has left in its room, and close the offer.
@@ -104,16 +106,17 @@ class CompiledCode:
             The same as :meth:`offer` would give from now on; nothing when nothing of use is there.
         """
         # Whoever wrote it may still be able to, so a copy is kept.
-        content = await asyncio.to_thread(os.pread, offer.files[0], min(size, offer.room), 0)
-        offer.close()
+        try:
+            content = await asyncio.to_thread(os.pread, offer.files[0], min(size, offer.room), 0)
+        finally:
+            offer.close()
         if not content or self._closed:
             return Offer()
         if offer.key not in self._held:
             self._hold(offer.key, content)
             if self._folder is not None:
                 self._put_aside(self._folder, offer.key, content)
-        file, size = self._held[offer.key]
-        return Offer(offer.key, (file,), size)
+        return self._found(offer.key)
 
     def _put_aside(self, folder: str, key: str, content: bytes) -> None:
         task = asyncio.create_task(asyncio.to_thread(_write, folder, self._path(key), content))

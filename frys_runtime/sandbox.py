@@ -270,8 +270,11 @@ class PluginSandbox:
         self.state = PluginState.LOADING
         try:
             offer = await self._compiled()
-            child = await self._spawn(self.confinement.cgroup)
-            self.functions, _ = await self._load(child, offer)
+            try:
+                child = await self._spawn(self.confinement.cgroup)
+                self.functions, _ = await self._load(child, offer)
+            finally:
+                offer.close()
         except BaseException:
             if self.state is PluginState.LOADING:
                 self.state = PluginState.STOPPED
@@ -299,6 +302,7 @@ class PluginSandbox:
         try:
             child = await self._spawn(room._replace(memory=memory) if room.memory is not None else room)
             _, size = await self._load(child, offer)
+            await self._stop()
         except ResourceLimitExceeded as error:
             offer.close()
             if error.resource != "memory":
@@ -307,7 +311,6 @@ class PluginSandbox:
         except BaseException:
             offer.close()
             raise
-        await self._stop()
         return await cache.keep(offer, size)
 
     async def _launcher(self) -> Launcher:

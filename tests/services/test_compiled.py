@@ -119,14 +119,46 @@ def test_who_wrote_it_cannot_change_it_later() -> None:
         for change in (lambda: os.pwrite(kept.files[0], b"evil", 0), lambda: os.ftruncate(kept.files[0], 0)):
             with pytest.raises(PermissionError):
                 change()
+        kept.close()
         again = await cache.offer("digest", 8192, "engine")
         assert (again.size, again.room) == (4, 0)
+        again.close()
         for other in (("other", 8192, "engine"), ("digest", 8192, "other")):
             offer = await cache.offer(*other)
             assert (offer.size, offer.room) == (0, 8192 * 16)
             offer.close()
         assert (await cache.offer("digest", 8192, "")).files == ()
         assert (await cache.offer("small", 100, "engine")).files == ()
+        await cache.close()
+
+    asyncio.run(run())
+
+
+def test_what_was_offered_is_good_until_it_is_closed() -> None:
+    """Whatever becomes of the cache: no other file may ever get to a plugin by the same number."""
+
+    async def run() -> None:
+        cache = CompiledCode()
+        offer = await cache.offer("digest", 8192, "engine")
+        os.pwrite(offer.files[0], b"good", 0)
+        kept = await cache.keep(offer, 4)
+        await cache.close()
+        others = [os.memfd_create("other") for _ in range(8)]
+        assert os.pread(kept.files[0], 10, 0) == b"good"
+        for file in (*others, *kept.files):
+            os.close(file)
+
+    asyncio.run(run())
+
+
+def test_room_is_bounded_however_much_code_there_is() -> None:
+    """A file without content would fill the host's memory when it is read."""
+
+    async def run() -> None:
+        cache = CompiledCode()
+        offer = await cache.offer("digest", 1 << 40, "engine")
+        assert offer.room == 256 << 20
+        offer.close()
         await cache.close()
 
     asyncio.run(run())
@@ -142,6 +174,7 @@ def test_lies_about_the_size_give_nothing() -> None:
         offer = await cache.offer("digest", 8192, "engine")
         kept = await cache.keep(offer, 1 << 60)
         assert kept.size == 8192 * 16
+        kept.close()
         await cache.close()
 
     asyncio.run(run())
