@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from frys_runtime.config import IsolationLevel
-from frys_runtime.policy import KEYS, LIMITS, PolicyFile, level_file, level_policy, load_policy
+from frys_runtime.policy import KEYS, LIMITS, level_file, level_policy
 from frys_runtime.policy_check import Kind, diff, lint
 from frys_runtime.policy_schema import schema, schema_text
 
@@ -19,18 +19,6 @@ def validator():
     """The schema, which is one itself."""
     jsonschema.Draft202012Validator.check_schema(schema())
     return jsonschema.Draft202012Validator(schema())
-
-
-@pytest.fixture
-def written(tmp_path):
-    """Write a deployment's file and load it."""
-
-    def load(text: str) -> PolicyFile:
-        path = tmp_path / "policy.yaml"
-        path.write_text(text)
-        return load_policy(path)
-
-    return load
 
 
 @pytest.mark.parametrize("level", IsolationLevel)

@@ -17,7 +17,6 @@ from frys_runtime.policy import (
     KEYS,
     LIMITS,
     Policy,
-    PolicyFile,
     level_file,
     level_policy,
     load_policy,
@@ -31,18 +30,6 @@ from frys_runtime.policy_terms import quantity
 
 MIB = 1 << 20
 HIGH, MAXIMUM = level_policy(IsolationLevel.HIGH), level_policy(IsolationLevel.MAXIMUM)
-
-
-@pytest.fixture
-def written(tmp_path):
-    """Write a deployment's file and load it."""
-
-    def load(text: str) -> PolicyFile:
-        path = tmp_path / "policy.yaml"
-        path.write_text(text)
-        return load_policy(path)
-
-    return load
 
 
 def names(rules) -> set[str]:

@@ -11,7 +11,7 @@ from frys_runtime.errors import ConfigError, LoadFailed
 from frys_runtime.isolation import IsolationManager, judge_signatures
 from frys_runtime.messages import MAX_CONFIG
 from frys_runtime.metadata import Format, Metadata, parse_metadata
-from frys_runtime.policy import Policy, PolicyFile, level_policy, load_policy, settings
+from frys_runtime.policy import Policy, level_policy, settings
 from frys_runtime.policy_grants import (
     MessageGrant,
     NetworkGrant,
@@ -21,24 +21,6 @@ from frys_runtime.policy_grants import (
 
 STANDARD, HIGH, MAXIMUM = map(level_policy, IsolationLevel)
 KEYS = [base64.b64encode(bytes([at]) * 32).decode() for at in range(3)]
-
-
-@pytest.fixture
-def written(tmp_path):
-    """Write a deployment's file and load it."""
-
-    def load(text: str) -> PolicyFile:
-        path = tmp_path / "policy.yaml"
-        path.write_text(text)
-        return load_policy(path)
-
-    return load
-
-
-@pytest.fixture
-def policy(written):
-    """Write what a file says beyond level High, and give the policy for all."""
-    return lambda text: written(f"extends: high\n{text}\n").policy()
 
 
 def plugin(plugin_id: str = "p", *permissions: str, **more: object) -> Metadata:

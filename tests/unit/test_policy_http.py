@@ -9,28 +9,10 @@ from frys_runtime.config import IsolationLevel, Permission, SandboxConfig
 from frys_runtime.errors import ConfigError, LoadFailed
 from frys_runtime.isolation import IsolationManager
 from frys_runtime.metadata import Format, Metadata
-from frys_runtime.policy import PolicyFile, level_policy, load_policy
+from frys_runtime.policy import level_policy
 from frys_runtime.policy_grants import NetworkGrant, host_pattern, is_private, normal_host
 
 HIGH, MAXIMUM = level_policy(IsolationLevel.HIGH), level_policy(IsolationLevel.MAXIMUM)
-
-
-@pytest.fixture
-def written(tmp_path):
-    """Write a deployment's file and load it."""
-
-    def load(text: str) -> PolicyFile:
-        path = tmp_path / "policy.yaml"
-        path.write_text(text)
-        return load_policy(path)
-
-    return load
-
-
-@pytest.fixture
-def policy(written):
-    """Write what a file says beyond level High, and give the policy for all."""
-    return lambda text: written(f"extends: high\n{text}\n").policy()
 
 
 def plugin(plugin_id: str = "p", *permissions: str) -> Metadata:
