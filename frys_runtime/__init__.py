@@ -17,7 +17,8 @@ Imports only go down these layers (``make check`` holds it):
     keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest                                       manifests of Extism's, as metadata and modules
-    jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
+    wire                                                  the only code that decodes what a plugin sent
+    bulk, jail, policy, metadata, signing, package        large bytes; decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types

@@ -577,7 +577,7 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
 
 
 def _raise_descriptor_limit() -> None:
-    """A live plugin holds five descriptors of the host; the usual soft limit of 1024 is for select(2)."""
+    """A live plugin holds six descriptors of the host; the usual soft limit of 1024 is for select(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

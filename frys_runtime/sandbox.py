@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from . import explanation, monitor, wire
+from .bulk import Bulk
 from .compiled import Offer
 from .config import ResourceUsage
 from .errors import (
@@ -194,7 +195,9 @@ class PluginSandbox:
         self.calls += 1
         self._sequence += 1
         limit = self.confinement.limits.output
-        frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, args])
+        bulk = child.lane.bulk
+        values = args if bulk is None else bulk.place(args)
+        frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, values])
         return await self._exchange(child, frame, function, timeout_ms)
 
     async def ping(self) -> None:
@@ -389,11 +392,18 @@ class PluginSandbox:
             "stack": limits.stack,
             "compiled": offer.size,
             "room": offer.room,
+            "bulk": 0,
         }
+        fds = [bundle.fd, *offer.files]
+        if not offer.room:
+            bulk = Bulk(limits.memory)
+            child.lane.add_bulk(bulk)
+            request["bulk"] = bulk.size
+            fds.append(bulk.fd)
         watch = self._begin(child, limits.load_time, limits.load_time)
         try:
             answer = child.lane.expect(0)
-            child.lane.send_descriptors(wire.encode([wire.LOAD, request]), [bundle.fd, *offer.files])
+            child.lane.send_descriptors(wire.encode([wire.LOAD, request]), fds)
             frame = await answer
             if watch.verdict is not None:
                 raise LaneClosed("it was stopped with its answer on the way")
@@ -427,7 +437,10 @@ class PluginSandbox:
         self, services: Services, watch: _Watch, service: str, args: list[MessageValue]
     ) -> None:
         try:
-            frame = wire.encode([wire.ANSWER, await services.answer(service, args, watch.deadline)])
+            answer = await services.answer(service, args, watch.deadline)
+            bulk = watch.child.lane.bulk
+            (value,) = (answer,) if bulk is None else bulk.place((answer,))
+            frame = wire.encode([wire.ANSWER, value])
         except Refused as refusal:
             frame = wire.encode([wire.REFUSAL, refusal.reason, refusal.message])
         except Exception:
