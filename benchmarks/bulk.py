@@ -35,7 +35,12 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
     ]
     rows += [
         row(
-            _SOCKET, "ms", series[_SOCKET], scale=1e3, reference=copy, note="streamed: nobody ever holds the whole value"
+            _SOCKET,
+            "ms",
+            series[_SOCKET],
+            scale=1e3,
+            reference=copy,
+            note="streamed: nobody ever holds the whole value",
         ),
         row(_COPY, "ms", series[_COPY], scale=1e3),
     ]
