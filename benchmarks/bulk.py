@@ -40,7 +40,7 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
             series[_SOCKET],
             scale=1e3,
             reference=copy,
-            note="streamed: nobody ever holds the whole value",
+            note="streamed: nobody holds the whole",
         ),
         row(_COPY, "ms", series[_COPY], scale=1e3),
     ]

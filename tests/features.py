@@ -44,6 +44,11 @@ def _run(command: list[str]) -> Reason:
     return f"{command[0]} ended with {done.returncode}: {last}"
 
 
+def atheris() -> Reason:
+    """The coverage-guided fuzzer is installed."""
+    return _run([sys.executable, "-c", "import atheris"])
+
+
 def root() -> Reason:
     """The tests run as root."""
     return None if os.geteuid() == 0 else "not root"
@@ -208,6 +213,7 @@ def pip() -> Reason:
 PROBES: dict[str, Callable[[], Reason]] = {
     probe.__name__: functools.cache(probe)
     for probe in (
+        atheris,
         root,
         ordinary_user,
         userns,
