@@ -47,7 +47,7 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
     return Benchmark(
         name="bulk",
         title="100 MiB in and out, level Maximum with room for it",
-        how="execute_plugin of an echo function that copies its argument: the bytes go through the buffer that "
-        "a plugin shares with its host, once in each direction.",
+        how="execute_plugin of an echo function that copies its argument: the bytes go through the buffer "
+        "that a plugin shares with its host, once in each direction.",
         rows=rows,
     )

@@ -44,11 +44,6 @@ def _run(command: list[str]) -> Reason:
     return f"{command[0]} ended with {done.returncode}: {last}"
 
 
-def atheris() -> Reason:
-    """The coverage-guided fuzzer is installed."""
-    return _run([sys.executable, "-c", "import atheris"])
-
-
 def root() -> Reason:
     """The tests run as root."""
     return None if os.geteuid() == 0 else "not root"
@@ -210,10 +205,14 @@ def pip() -> Reason:
         return _run([*command, "tomlkit"])
 
 
+def atheris() -> Reason:
+    """The coverage-guided fuzzer is installed."""
+    return _run([sys.executable, "-c", "import atheris"])
+
+
 PROBES: dict[str, Callable[[], Reason]] = {
     probe.__name__: functools.cache(probe)
     for probe in (
-        atheris,
         root,
         ordinary_user,
         userns,
@@ -232,6 +231,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         audit,
         npm,
         pip,
+        atheris,
     )
 }
 

@@ -1,8 +1,8 @@
 """A coverage-guided fuzzer of the decoder: ``python tests/fuzz/fuzz_wire.py -runs=1000000 CORPUS...``.
 
 It stops with a traceback at the first input that raises anything but ``ProtocolError``, gives a value that
-is no plain value, or takes more from the shared buffer than it may. Options are libFuzzer's (``-help=1``). New
-inputs that reach new code are kept in the first CORPUS folder.
+is no plain value, or takes more from the shared buffer than it may. Options are libFuzzer's (``-help=1``).
+New inputs that reach new code are kept in the first CORPUS folder.
 """
 
 import asyncio

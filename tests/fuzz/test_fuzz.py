@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-RUNS = 1_000_000
+MALFORMED = 1_000_000
+RUNS = 1_400_000
+"""About a quarter of what the fuzzer comes upon is a frame."""
 _GROWTH = 16 << 20
 """The fuzzer itself keeps what reaches new code; a decoder that leaked 20 bytes a frame would show."""
 
@@ -17,7 +19,7 @@ _GROWTH = 16 << 20
 @pytest.mark.timeout(600)
 def test_a_million_frames(tmp_path: Path) -> None:
     """From the kept corpus on, guided by coverage; one that is accepted holds plain values only."""
-    command = [sys.executable, HERE / "fuzz_wire.py", f"-runs={RUNS}", "-max_len=512", "-seed=1"]
+    command = [sys.executable, HERE / "fuzz_wire.py", f"-runs={RUNS}", "-max_len=64", "-seed=1"]
     done = subprocess.run(
         [*map(str, command), str(tmp_path), str(HERE / "corpus" / "wire")],
         capture_output=True,
@@ -29,5 +31,5 @@ def test_a_million_frames(tmp_path: Path) -> None:
     *_, last = re.findall(r"runs=(\d+) refused=(\d+) settled=(\d+) resident=(\d+)", done.stdout)
     runs, refused, settled, resident = map(int, last)
     assert runs >= RUNS
-    assert refused > RUNS // 2, "most of what is tried should be malformed"
+    assert refused >= MALFORMED
     assert resident - settled < _GROWTH
