@@ -16,7 +16,7 @@ Imports only go down these layers (``make check`` holds it):
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
-    extism_manifest                                       manifests of Extism's, as metadata and modules
+    extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
