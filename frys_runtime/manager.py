@@ -452,7 +452,7 @@ class PluginManager:
             raise CommunicationError(
                 plugin_id, "it waits for the very function of the host program that calls it"
             )
-        return await sandbox.call(function, args, timeout_ms)
+        return await self._communicator.deliver("", sandbox, function, args, timeout_ms)
 
     def _check_open(self) -> None:
         if self._closed:
