@@ -8,7 +8,7 @@
 
 Imports only go down these layers (``make check`` holds it):
 
-    cli, daemon, cluster, testing                         what a person or a machine starts
+    cli, daemon, cluster, testing, metrics                what a person or a machine starts
     manager                                               the one front door
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery, services, explanation                        parked children; what plugins ask; why one ended

@@ -512,13 +512,17 @@ class PluginManager:
             for sandbox in self._sandboxes.values()
         ]
 
-    def resource_usage(self, plugin_id: str) -> ResourceUsage:
+    def resource_usage(self, plugin_id: str, *, private: bool = True) -> ResourceUsage:
         """What a plugin uses now, read from the kernel.
+
+        Args:
+            plugin_id: From :meth:`load_plugin`.
+            private: Also ``memory_private``, for which the kernel holds the plugin's memory map for a moment.
 
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        return self._sandbox(plugin_id).usage()
+        return self._sandbox(plugin_id).usage(private=private)
 
     def stats(self) -> ManagerStats:
         """Counts over this manager's life."""
