@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Any, Final, NamedTuple, Protocol
@@ -30,6 +30,7 @@ from .interfaces import Function, Interface, Type, Types, check, check_arguments
 from .messages import MessageValue, PluginMessage, Refused, check_value
 from .metadata import Metadata, Overflow, interface
 from .policy_grants import MessageGrant, matches
+from .spans import Spans
 from .trace import TraceContext, current
 from .traffic import Traffic, TrafficRecord, size
 
@@ -123,7 +124,8 @@ class _Subscriber:
             self._drop(self._waiting.popleft().event)
         self._waiting.append(_Queued(event, time.perf_counter(), current.get()))
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._bring())
+            # Whoever published does not wait for this, so nothing of its context holds here.
+            self._task = asyncio.get_running_loop().create_task(self._bring(), context=Context())
         return True
 
     def _drop(self, event: PluginMessage.Event) -> None:
@@ -131,7 +133,6 @@ class _Subscriber:
         self._traffic.dropped((event.source, self.peer.plugin_id, event.event_type), event.data)
 
     async def _bring(self) -> None:
-        _line.set(())  # whoever published does not wait for this
         while self._waiting:
             event, since, trace = self._waiting.popleft()
             handler = self._handlers[event.event_type]
@@ -200,9 +201,10 @@ class PluginCommunicator:
 
     Args:
         events: Where refusals are told.
+        spans: Who makes spans of OpenTelemetry, if anybody does.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, spans: Spans | None = None) -> None:
         self._events = events
         self._peers: dict[str, Peer] = {}
         self._interfaces: dict[str, Interface] = {}
@@ -212,7 +214,7 @@ class PluginCommunicator:
         self._waits_for: dict[str, str] = {}
         self._told: dict[str, set[str]] = {}
         self._counts = _Counts()
-        self._traffic = Traffic(self._peers.__contains__)
+        self._traffic = Traffic(self._peers.__contains__, spans)
 
     # The host program's part.
 

@@ -36,6 +36,7 @@ from .metadata import Metadata
 from .nursery import Nursery
 from .sandbox import PluginSandbox, PluginState
 from .services import Shared
+from .spans import Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +172,11 @@ class PluginManager:
         audit_required: No plugin is loaded unless its record is on the disk before its code runs.
         state_dir: A folder for what plugins keep in their key-value stores, and for the compiled forms of
             their code; without one they last as long as the manager. Made when it is not there.
+        tracing: Make a span of OpenTelemetry for each call of a plugin (docs/observability.md).
 
     Raises:
         ConfigError: A setting is wrong.
+        InitializationFailed: ``tracing`` needs a package that is not installed.
     """
 
     def __init__(
@@ -189,6 +192,7 @@ class PluginManager:
         audit: str | os.PathLike[str] | AuditLog | None = None,
         audit_required: bool = False,
         state_dir: str | os.PathLike[str] | None = None,
+        tracing: bool = False,
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -213,7 +217,7 @@ class PluginManager:
         self._retired = ManagerStats(0, 0, 0, 0)
         self._tree: CgroupTree | None = None
         self._events = Events()
-        self._communicator = PluginCommunicator(self._events)
+        self._communicator = PluginCommunicator(self._events, Spans() if tracing else None)
         self._state_dir = os.fspath(state_dir) if state_dir is not None else None
         self._store: KeyValueStore | None = None
         self._shared: Shared | None = None
@@ -620,6 +624,10 @@ class PluginManagerBuilder:
     def with_state_dir(self, folder: str | os.PathLike[str]) -> Self:
         """A folder for what plugins keep in their key-value stores, and for compiled code."""
         return self._with(state_dir=folder)
+
+    def with_tracing(self, on: bool = True) -> Self:
+        """Make a span of OpenTelemetry for each call of a plugin."""
+        return self._with(tracing=on)
 
     def resource_limits(self, limits: SandboxConfig) -> Self:
         """Limits and grants of the host program, over the policy's."""
