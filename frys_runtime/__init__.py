@@ -17,7 +17,7 @@ Imports only go down these layers (``make check`` holds it):
     keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
-    shapes, channels, spans                               values without contents; counts; OpenTelemetry
+    shapes, channels, spans, wit                          values without contents; counts; spans; components
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file

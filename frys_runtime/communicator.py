@@ -28,11 +28,12 @@ from .errors import (
 from .events import Events, EventStream
 from .interfaces import Function, Interface, Type, Types, check, check_arguments
 from .messages import MessageValue, PluginMessage, Refused, check_value
-from .metadata import Metadata, Overflow, interface
+from .metadata import Metadata, Overflow
 from .policy_grants import MessageGrant, matches
 from .spans import Spans
 from .trace import TraceContext, current
 from .traffic import Traffic, TrafficRecord, size
+from .wit import offered
 
 MAX_DEPTH: Final = 16
 """Plugins that may wait for one another in one line of calls."""
@@ -327,7 +328,7 @@ class PluginCommunicator:
             The events that it wants and will not get, each with the reason.
         """
         self._peers[peer.plugin_id] = peer
-        self._interfaces[peer.plugin_id] = interface(peer.metadata, peer.plugin_id)
+        self._interfaces[peer.plugin_id] = offered(peer.metadata, peer.functions, peer.plugin_id)
         handlers: dict[str, str] = {}
         unheard: dict[str, str] = {}
         for name in peer.metadata.events.subscribes:
