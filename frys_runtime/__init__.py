@@ -8,7 +8,7 @@
 
 Imports only go down these layers (``make check`` holds it):
 
-    cli, daemon, cluster, testing, metrics                what a person or a machine starts
+    cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
     manager                                               the one front door
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery, services, explanation                        parked children; what plugins ask; why one ended
@@ -17,7 +17,7 @@ Imports only go down these layers (``make check`` holds it):
     keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
-    shapes, channels, spans, wit                          values without contents; counts; spans; components
+    shapes, channels, spans, wit, bindgen                 values as shown; counts; spans; types, written
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
