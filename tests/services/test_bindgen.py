@@ -196,6 +196,7 @@ async def test_a_javascript_plugin_calls_another(tmp_path: Path) -> None:
         assert await manager.execute_plugin("user", "use") == [moved, line, {"tea": -3}, None, "invalid"]
 
 
+@pytest.mark.needs_npm
 def test_typescript_knows_the_types_of_javascript(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -274,8 +275,23 @@ async def test_a_component_has_a_client_by_its_own_types(tmp_path: Path) -> None
             await shapes.same_colour("blue")
 
 
-def _generated(plugin: Path, language: str) -> str:
-    done = frys("bindgen", plugin, "--lang", language)
+@live
+async def test_from_wit_ignores_what_plugin_json_declares_and_depends_on(tmp_path: Path) -> None:
+    """The types of the component itself; without the option those of plugin.json, and nothing is loaded."""
+    (tmp_path / "shapes.wasm").write_bytes(compile_wasm("shapes"))
+    document = {"id": "shapes", "version": "1.0.0", "format": "wasm", "entry": "shapes.wasm"}
+    document |= {"exports": {"maybe": {}}, "dependencies": [{"pluginId": "absent"}]}  # type: ignore[dict-item]
+    (tmp_path / "plugin.json").write_text(json.dumps(document))
+    declared = json.loads(await asyncio.to_thread(_generated, tmp_path, "json"))
+    exported = json.loads(await asyncio.to_thread(_generated, tmp_path, "json", "--from-wit"))
+    assert list(declared["exports"]) == ["maybe"]
+    assert exported["exports"]["maybe"] == {"params": ["int?"], "names": ["number"], "returns": "int?"}
+    facts = json.loads((await asyncio.to_thread(frys, "inspect", "--json", tmp_path)).stdout)
+    assert (facts["error"], facts["offered"]) == (None, {"maybe": "() -> any"})
+
+
+def _generated(plugin: Path, language: str, *options: str) -> str:
+    done = frys("bindgen", plugin, "--lang", language, *options)
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout.decode()
 
