@@ -131,6 +131,7 @@ class CommunicatorStats:
         delivered: Events that were given to plugins and streams, one for each receiver.
         dropped: Events that were lost because a plugin was too slow for them.
         failed: Events whose handler failed.
+        waiting: Events that wait for a plugin now, by plugin.
         refused: Questions that no policy grants, by plugin.
     """
 
@@ -141,6 +142,7 @@ class CommunicatorStats:
     delivered: int
     dropped: int
     failed: int
+    waiting: Mapping[str, int]
     refused: Mapping[str, int]
 
 

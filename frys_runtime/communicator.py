@@ -106,6 +106,10 @@ class _Subscriber:
         self._waiting: deque[_Queued] = deque()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
     def wants(self, event_type: str) -> bool:
         return self.connected and event_type in self._handlers
 
@@ -306,6 +310,7 @@ class PluginCommunicator:
             delivered=counts.delivered,
             dropped=counts.dropped,
             failed=counts.failed,
+            waiting={plugin_id: subscriber.waiting for plugin_id, subscriber in self._subscribers.items()},
             refused=dict(counts.refused),
         )
 
