@@ -33,7 +33,7 @@ class Histogram:
         if bucket >= _STEPS:
             bits = bucket.bit_length()
             bucket = (bits - 2) * _STEPS + (bucket >> bits - 3) % _STEPS
-        self.counts[min(bucket, _BUCKETS - 1)] += 1
+        self.counts[bucket if bucket < _BUCKETS else _BUCKETS - 1] += 1
 
     @staticmethod
     def bound(bucket: int) -> float:
@@ -93,6 +93,14 @@ class ChannelStats:
     bytes_in: int = 0
     seconds: float = 0.0
     latency: Histogram = field(default_factory=Histogram)
+
+    def add(self, seconds: float, bytes_out: int, bytes_in: int) -> None:
+        """Count one that was delivered."""
+        self.calls += 1
+        self.seconds += seconds
+        self.bytes_out += bytes_out
+        self.bytes_in += bytes_in
+        self.latency.add(seconds)
 
     @property
     def errors(self) -> int:
