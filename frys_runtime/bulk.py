@@ -41,6 +41,8 @@ class Bulk:
         size: Bytes that fit; they take memory only where they were written.
 
     Attributes:
+        placed: Bytes of the latest message that were laid in.
+        taken: Bytes of the latest frame that were taken out.
         bytes_in: Bytes that were taken out.
         bytes_out: Bytes that were laid in.
 
@@ -59,7 +61,7 @@ class Bulk:
             raise
         self.decoder = msgspec.msgpack.Decoder(ext_hook=self._take)
         self._loop = asyncio.get_running_loop()
-        self._allowed = 0
+        self._allowed = self.placed = self.taken = 0
         self.bytes_in = self.bytes_out = 0
         self._touched = 0
         self._used_at = 0.0
@@ -70,6 +72,7 @@ class Bulk:
         for value in values:
             if type(value) is bytes and len(value) >= LEAST:
                 return self._place(values)
+        self.placed = 0
         return values
 
     def _place(self, values: Sequence[MessageValue]) -> list[MessageValue | msgspec.msgpack.Ext]:
@@ -85,13 +88,14 @@ class Bulk:
                 placed.append(msgspec.msgpack.Ext(EXTENSION, _PLACE.pack(start, len(value))))
             else:
                 placed.append(value)
+        self.placed = at
         self.bytes_out += at
         self._touch(at)
         return placed
 
     def allow(self, limit: int) -> None:
         """Bytes that the next frame may take from the buffer."""
-        self._allowed = limit
+        self._allowed, self.taken = limit, 0
 
     def _take(self, code: int, data: memoryview) -> bytes:
         """Copy out what an extension of a frame names."""
@@ -99,6 +103,7 @@ class Bulk:
         if size < 0 or code != EXTENSION or size > self._allowed or start + size > self.size:
             raise BulkError("a frame names bytes of the shared buffer that it may not")
         self._allowed -= size
+        self.taken += size
         self.bytes_in += size
         self._touch(start + size)
         parts = []

@@ -50,6 +50,7 @@ class Lane:
 
     Attributes:
         on_question: Called with a plugin's ASK frame; whoever takes it calls :meth:`answer` later.
+        answer_bytes: Bytes of the answer to the latest exchange; 0 until it is there.
     """
 
     def __init__(self, ours: socket.socket, on_end: Callable[[Exception], None]) -> None:
@@ -65,7 +66,7 @@ class Lane:
         self._ended: Exception | None = None
         self._asked = False
         self.on_question: Callable[[list[Any]], None] | None = None
-        self._bytes_in = self._bytes_out = 0
+        self._bytes_in = self._bytes_out = self.answer_bytes = 0
         self._first = self.expect(0)
         self._loop.add_reader(ours.fileno(), self._readable)
 
@@ -91,6 +92,7 @@ class Lane:
             waiter.set_exception(self._ended)
             return waiter
         self._reader.limit = limit
+        self.answer_bytes = 0
         self._waiter = waiter
         return waiter
 
@@ -215,6 +217,7 @@ class Lane:
         except ProtocolError as error:
             self._end(error)
             return
+        self.answer_bytes = self._reader.size
         waiter, self._waiter = self._waiter, None
         if not waiter.done():
             waiter.set_result(frame)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace as with_changes
 
 from .audit import AuditLog
 from .communicator import HostFunction, PluginCommunicator, line_of_calls
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
+from .dependencies import check as check_dependencies
 from .errors import (
     AlreadyLoaded,
     CommunicationError,
@@ -35,6 +36,7 @@ from .metadata import Metadata
 from .nursery import Nursery
 from .sandbox import PluginSandbox, PluginState
 from .services import Shared
+from .spans import Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +172,11 @@ class PluginManager:
         audit_required: No plugin is loaded unless its record is on the disk before its code runs.
         state_dir: A folder for what plugins keep in their key-value stores, and for the compiled forms of
             their code; without one they last as long as the manager. Made when it is not there.
+        tracing: Make a span of OpenTelemetry for each call of a plugin (docs/observability.md).
 
     Raises:
         ConfigError: A setting is wrong.
+        InitializationFailed: ``tracing`` needs a package that is not installed.
     """
 
     def __init__(
@@ -188,6 +192,7 @@ class PluginManager:
         audit: str | os.PathLike[str] | AuditLog | None = None,
         audit_required: bool = False,
         state_dir: str | os.PathLike[str] | None = None,
+        tracing: bool = False,
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -212,7 +217,7 @@ class PluginManager:
         self._retired = ManagerStats(0, 0, 0, 0)
         self._tree: CgroupTree | None = None
         self._events = Events()
-        self._communicator = PluginCommunicator(self._events)
+        self._communicator = PluginCommunicator(self._events, Spans() if tracing else None)
         self._state_dir = os.fspath(state_dir) if state_dir is not None else None
         self._store: KeyValueStore | None = None
         self._shared: Shared | None = None
@@ -374,6 +379,7 @@ class PluginManager:
             raise
         live: PluginSandbox | None = None
         try:
+            self._must_fit(name, bundle.metadata)
             wishes = [wish for wish in (self._limits, sandbox) if wish is not None]
             confinement = self._isolation.confine(
                 bundle.metadata, isolation, wishes, plugin_id=name, path=os.fspath(path)
@@ -383,6 +389,7 @@ class PluginManager:
             live = PluginSandbox(name, bundle, confinement, nursery, self._events, shared=self._shared)
             await live.start()
             self._check_open()
+            self._must_fit(name, bundle.metadata)  # what was loaded meanwhile, too
             self._sandboxes[name] = live
             unheard = self._communicator.add(live)
             facts = {"pid": live.pid, "ms": live.load_ms, "layers": live.layers, "unheard_events": unheard}
@@ -405,6 +412,10 @@ class PluginManager:
             return
         if not await asyncio.to_thread(self._audit.flush):
             raise LoadFailed(path, f"{self._audit.failure}, and audit_required allows no load without it")
+
+    def _must_fit(self, name: str, metadata: Metadata) -> None:
+        loaded = {plugin_id: sandbox.metadata for plugin_id, sandbox in self._sandboxes.items()}
+        check_dependencies(with_changes(metadata, id=name), loaded)
 
     def _reserve(self, name: str) -> None:
         if name in self._sandboxes or name in self._loading:
@@ -445,7 +456,7 @@ class PluginManager:
             raise CommunicationError(
                 plugin_id, "it waits for the very function of the host program that calls it"
             )
-        return await sandbox.call(function, args, timeout_ms)
+        return await self._communicator.deliver("", sandbox, function, args, timeout_ms)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -505,13 +516,17 @@ class PluginManager:
             for sandbox in self._sandboxes.values()
         ]
 
-    def resource_usage(self, plugin_id: str) -> ResourceUsage:
+    def resource_usage(self, plugin_id: str, *, private: bool = True) -> ResourceUsage:
         """What a plugin uses now, read from the kernel.
+
+        Args:
+            plugin_id: From :meth:`load_plugin`.
+            private: Also ``memory_private``, for which the kernel holds the plugin's memory map for a moment.
 
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        return self._sandbox(plugin_id).usage()
+        return self._sandbox(plugin_id).usage(private=private)
 
     def stats(self) -> ManagerStats:
         """Counts over this manager's life."""
@@ -609,6 +624,10 @@ class PluginManagerBuilder:
     def with_state_dir(self, folder: str | os.PathLike[str]) -> Self:
         """A folder for what plugins keep in their key-value stores, and for compiled code."""
         return self._with(state_dir=folder)
+
+    def with_tracing(self, on: bool = True) -> Self:
+        """Make a span of OpenTelemetry for each call of a plugin."""
+        return self._with(tracing=on)
 
     def resource_limits(self, limits: SandboxConfig) -> Self:
         """Limits and grants of the host program, over the policy's."""

@@ -18,6 +18,7 @@ from .config import Permission
 from .errors import ConfigError
 from .interfaces import Function, Interface, Types
 from .messages import check_value, pack_config
+from .ranges import MAX_RANGE, MAX_VERSION, VERSION_RULE, Range, Version
 
 MAX_BYTES: Final = 1 << 20
 """The longest ``plugin.json``."""
@@ -26,13 +27,9 @@ _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 ID_RULE: Final = (
     "must be 1 to 128 letters, digits, dots, dashes or underscores, the first a letter or a digit"
 )
-# https://semver.org/#is-there-a-suggested-regular-expression-regex-to-check-a-semver-string
-_SEMVER = (
-    r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
-    r"(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?"
-    r"(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?\Z"
-)
-_SEMVER_RULE = 'must be a semantic version like "1.0.0" (https://semver.org)'
+
+_IDENTIFIER_RULE: Final = "must be 1 to 64 letters, digits and underscores, the first no digit"
+_IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]{0,63}\Z"
 
 type _Word = Annotated[str, Meta(min_length=1, max_length=128)]
 type _Text = Annotated[str, Meta(max_length=4096)]
@@ -72,18 +69,38 @@ class ResourceLimits(_Document, frozen=True):
 
 
 class Dependency(_Document, frozen=True):
-    """Another plugin that this one needs."""
+    """Another plugin that this one needs.
+
+    Attributes:
+        plugin_id: Its id.
+        version_range: The versions that fit, as :mod:`frys_runtime.ranges` reads them.
+        optional: The plugin is loaded without it, too; when it is there, its version must fit.
+    """
 
     plugin_id: Annotated[str, Meta(pattern=_ID)]
-    version_range: _Word = "*"
+    version_range: Annotated[str, Meta(max_length=MAX_RANGE)] = "*"
     optional: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a range that is none."""
+        try:
+            Range.parse(self.version_range)
+        except ValueError as error:
+            raise ValueError(f"versionRange: {error}") from None
 
 
 class Export(_Document, frozen=True):
-    """A function that the plugin offers to other plugins, with types of :mod:`frys_runtime.interfaces`."""
+    """A function that the plugin offers to other plugins, with types of :mod:`frys_runtime.interfaces`.
+
+    Attributes:
+        params: The types of its parameters.
+        returns: The type of its result; any value when it is not declared.
+        names: The names of its parameters, for people and for generated code; none, or one for each.
+    """
 
     params: tuple[_Word, ...] = ()
     returns: _Word | None = None
+    names: tuple[Annotated[str, Meta(pattern=_IDENTIFIER)], ...] = ()
 
 
 class Overflow(StrEnum):
@@ -137,7 +154,7 @@ class Metadata(_Document, frozen=True):
     """
 
     id: Annotated[str, Meta(pattern=_ID)]
-    version: Annotated[str, Meta(pattern=_SEMVER, max_length=128)]
+    version: Annotated[str, Meta(max_length=MAX_VERSION)]
     format: Format
     entry: Annotated[str, Meta(max_length=1024)] = ""
     name: Annotated[str, Meta(max_length=256)] = ""
@@ -148,12 +165,19 @@ class Metadata(_Document, frozen=True):
     permissions: frozenset[Permission] = frozenset()
     optional_permissions: frozenset[Permission] = frozenset()
     resource_limits: ResourceLimits = ResourceLimits()
-    dependencies: tuple[Dependency, ...] = ()
+    dependencies: Annotated[tuple[Dependency, ...], Meta(max_length=256)] = ()
     exports: dict[str, Export] = {}
     events: Events = Events()
     types: dict[str, Any] = {}
     config: dict[str, Any] = {}
     options: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        """Refuse a version that is none."""
+        try:
+            Version.parse(self.version)
+        except ValueError:
+            raise ValueError(f"version: {VERSION_RULE}") from None
 
     @staticmethod
     def for_file(stem: str, kind: Format, entry: str = "") -> "Metadata":
@@ -178,16 +202,24 @@ def interface(metadata: Metadata, file: str = "plugin.json") -> Interface:
         ConfigError: A type is unknown or makes no sense.
     """
     types = Types(metadata.types, file)
-    functions = {
-        name: Function(
-            tuple(types.parse(text, f"exports.{name}.params") for text in export.params),
-            types.parse(export.returns or "any", f"exports.{name}.returns"),
-        )
-        for name, export in metadata.exports.items()
-    }
+    functions = {name: _function(types, name, export, file) for name, export in metadata.exports.items()}
     published = metadata.events.publishes.items()
     return Interface(
         functions, {name: types.parse(text, f"events.publishes.{name}") for name, text in published}
+    )
+
+
+def _function(types: Types, name: str, export: Export, file: str) -> Function:
+    names = export.names
+    if names and (len(names) != len(export.params) or len(set(names)) < len(names)):
+        raise ConfigError(
+            f"{file}: exports.{_printable(name)}.names",
+            "must have one name for each of params, and none twice",
+        )
+    return Function(
+        tuple(types.parse(text, f"exports.{name}.params") for text in export.params),
+        types.parse(export.returns or "any", f"exports.{name}.returns"),
+        names,
     )
 
 
@@ -383,7 +415,9 @@ def _explain(message: str) -> tuple[str, str]:
     if wrong := re.match(r"^Expected `(.*)`, got `(.*)`$", what):
         return path, f"must be of type {_in_json(wrong[1])}, not {_in_json(wrong[2])}"
     if "matching regex" in what:
-        return path, _SEMVER_RULE if path.endswith("version") else ID_RULE
+        return path, _IDENTIFIER_RULE if ".names" in path else ID_RULE
+    if refused := re.match(r"^(version|versionRange): (.*)$", what, re.DOTALL):
+        return f"{path}.{refused[1]}".lstrip("."), refused[2]
     if value := re.match(r"^Invalid enum value (.*)$", what):
         return path, f"is {value[1]}; it must be one of {', '.join(Permission)}"
     bounded = re.match(r"^Expected `(\w+)` (.*)$", what)

@@ -40,6 +40,7 @@ from .policy_grants import MessageGrant
 from .policy_terms import OnViolation
 from .printout import Printout
 from .services import Services, Shared
+from .traffic import under_way
 from .violations import Violations
 
 logger = logging.getLogger("frys.plugin")
@@ -198,7 +199,13 @@ class PluginSandbox:
         bulk = child.lane.bulk
         values = args if bulk is None else bulk.place(args)
         frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, values])
-        return await self._exchange(child, frame, function, timeout_ms)
+        size = sum(map(len, frame)) + (bulk.placed if bulk is not None else 0)
+        try:
+            return await self._exchange(child, frame, function, timeout_ms)
+        finally:
+            if (passage := under_way.get()) is not None:
+                passage.bytes_out += size
+                passage.bytes_in += child.lane.answer_bytes
 
     async def ping(self) -> None:
         """Have the plugin's process answer; a dead one is replaced.

@@ -11,6 +11,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from . import trace
 from .communicator import Peer, PluginCommunicator
 from .compiled import CompiledCode
 from .http_broker import HttpBroker
@@ -113,8 +114,13 @@ class Services:
             raise Refused("invalid", f"{level[:40]!r} is no level; there are {', '.join(_LEVELS)}")
         # One record is one line, whatever stands in it: nobody forges a record, or talks to a terminal.
         line = text[:_LINE] if text[:_LINE].isprintable() else ascii(text[:_LINE])[1:-1]
-        who = {"plugin_id": self._peer.plugin_id}
+        context = trace.current.get()
+        who = {"plugin_id": self._peer.plugin_id, "trace_id": context.trace_id if context is not None else ""}
         logger.log(_LEVELS[level], "%s: %s", self._peer.plugin_id, line, extra=who)
+
+    async def _read_trace(self, _args: list[Any], _deadline: float) -> MessageValue:
+        context = trace.current.get()
+        return context.traceparent if context is not None else None
 
     async def _read_config(self, args: list[Any], _deadline: float) -> MessageValue:
         return self._config.get(args[0]) if args else dict(self._config)
@@ -173,6 +179,7 @@ class _Shape(NamedTuple):
 # By name: the arguments, the grant that it needs (empty where the service looks itself), the work.
 _SERVICES: Final[dict[str, tuple[_Shape, str, Answer]]] = {
     "log": (_Shape((str, str), (2,), "(level, text)"), "log", Services._log),
+    "trace": (_Shape((), (0,), "()"), "log", Services._read_trace),
     "config": (_Shape((str,), (0, 1), "() or (key)"), "config", Services._read_config),
     "kv.get": (_Shape((str,), (1,), "(key)"), "kv", Services._kv_get),
     "kv.set": (_Shape((str, object), (2,), "(key, value)"), "kv", Services._kv_set),

@@ -73,11 +73,12 @@ class Reader:
 
     Attributes:
         limit: Bytes that the next frame's value may have.
+        size: Bytes of the latest frame, its length and what it took from the buffer included.
         bulk: The buffer that carries large bytes beside the stream, if there is one.
     """
 
     def __init__(self) -> None:
-        self.limit = 0
+        self.limit = self.size = 0
         self.bulk: bulk.Bulk | None = None
         self._chunk = memoryview(bytearray(_CHUNK))
         self._buffer = self._chunk
@@ -106,9 +107,13 @@ class Reader:
             if end > len(self._buffer):
                 self._grow(end)
             return None
-        if self.bulk is not None:
+        self.size = end
+        if self.bulk is None:
+            frame = decode(self._buffer[4:end])
+        else:
             self.bulk.allow(self.limit)
-        frame = decode(self._buffer[4:end], _decoder if self.bulk is None else self.bulk.decoder)
+            frame = decode(self._buffer[4:end], self.bulk.decoder)
+            self.size += self.bulk.taken
         self._buffer, self._filled = self._chunk, 0
         return frame
 
