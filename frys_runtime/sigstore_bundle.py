@@ -6,6 +6,7 @@ Rekor has seen it in that time. The library sigstore verifies all of it with the
 it, or a newer one that it has fetched.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -85,6 +86,7 @@ _BUNDLE: Final = "a Sigstore bundle that can be verified"
 def _verifier() -> "Verifier":
     from sigstore.verify import Verifier
 
+    logging.getLogger("sigstore._internal.tuf").addFilter(_is_no_news)
     try:
         return Verifier.production(offline=True)
     except Exception as error:  # noqa: BLE001 - its cache may be unreadable or damaged in many ways
@@ -92,6 +94,11 @@ def _verifier() -> "Verifier":
             "signatures.identities",
             f"the library sigstore has no trust root that it can read: {_said(error)}",
         ) from None
+
+
+def _is_no_news(record: logging.LogRecord) -> bool:
+    """The library warns of each trust root that it reads offline, which is what was asked of it."""
+    return "offline mode" not in record.getMessage()
 
 
 def _said(error: Exception) -> str:

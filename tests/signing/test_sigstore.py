@@ -49,6 +49,14 @@ def test_a_bundle_of_the_public_instance():
     assert why
 
 
+def test_nothing_is_logged(caplog):
+    """Verifying offline is what is wanted, and nothing to warn the host's log of."""
+    verify_bundle(BUNDLE, DIGEST, [BEACON], "x")
+    verify_bundle(BUNDLE, DIGEST, [BEACON], "x")
+
+    assert caplog.records == []
+
+
 def test_a_bundle_of_another_file():
     """The digest that is asked about decides, not the one in the bundle."""
     names, why = verify_bundle(BUNDLE, hashlib.sha256(b"").hexdigest(), [BEACON], "x")
@@ -126,3 +134,11 @@ def test_a_package_beside_a_bundle_of_another_file(tmp_path):
     done = frys("verify", path, "--identity", WHO, "--issuer", ISSUER, HOME=str(tmp_path))
     assert (done.returncode, b"none of theirs" in done.stderr) == (1, True), done.stderr
     assert b"belong together" in frys("verify", path, "--identity", WHO).stderr
+
+
+def test_a_home_that_cannot_be_written(monkeypatch):
+    """Where the library cannot keep its trust root nothing is believed, and the sentence says so."""
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+
+    with pytest.raises(ConfigError, match="no trust root that it can read"):
+        verify_bundle(BUNDLE, DIGEST, [BEACON], "x")
