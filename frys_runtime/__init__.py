@@ -13,19 +13,22 @@ Imports only go down these layers (``make check`` holds it):
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
+    signing                                               who has signed a package
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
-    extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
+    extism_manifest, dependencies, package                manifests of Extism's; which fit each other; one file
     shapes, channels, spans, wit, bindgen                 values as shown; counts; spans; types, written
+    signing_keys, sigstore_bundle                         keys to sign with; signatures by identities
     wire                                                  the only code that decodes what a plugin sent
-    bulk, jail, policy, metadata, signing, package        large bytes; decisions, without I/O where possible
+    bulk, jail, policy, metadata                          large bytes; decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
     linux, config, messages, events, ranges, trace        system calls; settings; values; news; traces
+    folder                                                files of a folder, in one order
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.

@@ -6,6 +6,7 @@ import resource
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -336,7 +337,7 @@ class PluginManager:
         """Load a plugin into a jail of its own.
 
         Args:
-            path: A file, a folder with ``plugin.json``, or a name to look up in the plugin paths.
+            path: A file, a folder with ``plugin.json``, a package, or a name to look up in the plugin paths.
             plugin_id: Another id than the plugin's own.
             isolation: Another level than the manager's, for this plugin.
             sandbox: Limits and grants of the host program for this plugin.
@@ -381,9 +382,17 @@ class PluginManager:
         try:
             self._must_fit(name, bundle.metadata)
             wishes = [wish for wish in (self._limits, sandbox) if wish is not None]
-            confinement = self._isolation.confine(
-                bundle.metadata, isolation, wishes, plugin_id=name, path=os.fspath(path)
+            confine = partial(
+                self._isolation.confine,
+                bundle.metadata,
+                isolation,
+                wishes,
+                plugin_id=name,
+                path=os.fspath(path),
+                signed=bundle.signed,
             )
+            # Many signatures take time, which other plugins' calls do not wait for.
+            confinement = confine() if bundle.signed is None else await asyncio.to_thread(confine)
             self._events.publish("granted", name, **_grant(bundle, confinement))
             await self._must_be_recorded(bundle.path)
             live = PluginSandbox(name, bundle, confinement, nursery, self._events, shared=self._shared)
@@ -575,6 +584,8 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
         "path": bundle.path,
         "version": bundle.metadata.version,
         "format": room.format,
+        "package": bundle.package.digest if bundle.package is not None else "",
+        "signatures": room.signatures,
         "sha256": bundle.digests,
         "level": policy.level,
         "limits": asdict(policy.limits),
@@ -587,7 +598,6 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
         "http": [str(grant) for grant in policy.http],
         "messages": {**asdict(policy.messages), "call": dict(policy.messages.call)},
         "host_functions": policy.host_functions,
-        "signatures": room.signatures,
     }
 
 

@@ -24,7 +24,7 @@ class Exit(IntEnum):
     OK = 0
     FAILED = 1
     """The plugin's function failed; of `doctor` and `demo`: not everything is as it has to be; of `policy`:
-    its check has findings, two differ, or a workload does not pass."""
+    its check has findings, two differ, or a workload does not pass; of `verify`: too few have signed."""
     USAGE = 2
     """Wrong words on the command line, a wrong policy or a wrong plugin.json."""
     STOPPED = 3
@@ -66,8 +66,8 @@ _HINTS: dict[Exit, str] = {
     Exit.FAILED: "the error is the plugin's own; `frys inspect PLUGIN` lists its functions",
     Exit.STOPPED: "a policy file (--policy) sets the limits; `frys inspect PLUGIN` shows those in force",
     Exit.VIOLATION: "a plugin that really needs this takes a policy that grants it (--policy FILE)",
-    Exit.NOT_LOADED: "a plugin is a .wasm, .so, .js, .mjs, .cjs or .py file, a folder with plugin.json, or "
-    "an Extism manifest (.json, .toml)",
+    Exit.NOT_LOADED: "a plugin is a .wasm, .so, .js, .mjs, .cjs or .py file, a folder with plugin.json, "
+    "a package (.frys), or an Extism manifest (.json, .toml)",
     Exit.MACHINE: "`frys doctor` shows what this machine gives, and how to get the rest",
     Exit.BUG: "FRYS_DEBUG=1 shows where; please report it with that output",
 }
