@@ -17,7 +17,7 @@ Imports only go down these layers (``make check`` holds it):
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
-    extism_manifest, dependencies, package                manifests of Extism's; which fit each other; one file
+    extism_manifest, dependencies, package                manifests of Extism's; which fit; one file
     shapes, channels, spans, wit, bindgen                 values as shown; counts; spans; types, written
     signing_keys, sigstore_bundle                         keys to sign with; signatures by identities
     wire                                                  the only code that decodes what a plugin sent
