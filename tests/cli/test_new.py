@@ -9,6 +9,7 @@ from pathlib import Path
 import pip_packages
 import pytest
 from command import frys
+from wasm_build import ZIG
 
 from frys_runtime.cli.new import HEADERS, TEMPLATES, languages
 
@@ -22,8 +23,6 @@ NEEDS = {
     "rust-native": [pytest.mark.needs_cargo],
     "zig": [pytest.mark.needs_pip],
 }
-# The package of the index has the whole compiler, 100 MB.
-ZIG = "ziglang==0.17.1"
 
 
 def _made(language: str, folder: Path) -> Path:
