@@ -18,7 +18,7 @@ TEMPLATES: Final = Path(__file__).resolve().parents[1] / "templates"
 
 HEADERS: Final = {
     "c": {"frys.h": "frys.h"},
-    "go": {"frys.h": "frys.h"},
+    "go-native": {"frys.h": "frys.h"},
     "rust": {"frys.rs": "src/frys.rs"},
     "rust-native": {"frys.rs": "src/frys.rs"},
 }

