@@ -370,6 +370,7 @@ def judge_signatures(signatures: Signatures, signed_by: frozenset[str], path: st
         f"its policy requires signatures of {signatures.threshold} of the keys {names}, and it has "
         f"{len(valid)}: this version of Frys has no signed packages, so only a policy with "
         "`signatures: {required: false}` loads it",
+        by_policy=True,
     )
 
 
@@ -391,6 +392,7 @@ def _refuse_what_is_not_granted(metadata: Metadata, policy: Policy, path: str) -
         path,
         f"it asks for {' and '.join(missing)}, which its policy (level {policy.level}) does not grant: "
         f"a policy file grants {ways}; what it can do without belongs into its optionalPermissions",
+        by_policy=True,
     )
 
 
