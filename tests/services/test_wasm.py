@@ -289,3 +289,27 @@ async def test_hostile_modules_only_trap(tmp_path: Path) -> None:
         bare = manager.plugin(await manager.load_plugin(tmp_path / "bare.wasm"))
         with pytest.raises(ExecutionFailed, match="the module exports none"):
             await bare.call("outside")
+
+
+@live
+async def test_a_module_asks_while_it_starts(tmp_path: Path) -> None:
+    """Its start function is answered; what it got lies in its memory afterwards, in a fresh instance, too."""
+    code = """(module
+      (import "frys" "config" (func $config (param i32 i32) (result i32)))
+      (import "frys" "answer" (func $answer (param i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 16) "each")
+      (func $start
+        (drop (call $config (i32.const 16) (i32.const 4)))
+        (drop (call $answer (i32.const 0) (i32.const 8))))
+      (start $start)
+      (func (export "first") (result i32) (i32.load8_u (i32.const 0)))
+      (func (export "trap") unreachable))"""
+    (tmp_path / "policy.yaml").write_text(ALL)
+    (tmp_path / "starts.wasm").write_bytes(compile_text(code))
+    async with PluginManager(policy=tmp_path / "policy.yaml") as manager:
+        plugin = manager.plugin(await manager.load_plugin(tmp_path / "starts.wasm"))
+        for _ in range(2):
+            assert await plugin.call("first") == ord("7")
+            with pytest.raises(ExecutionFailed, match="unreachable"):
+                await plugin.call("trap")
