@@ -53,7 +53,10 @@ class FrysImports:
         def question(caller: Caller, slots: Pointer) -> int:
             memory = caller.memory()
             # What lies outside of the memory raises here, and is no question.
-            parts = [_read(memory, slots[2 * n].u32, slots[2 * n + 1].u32) for n in range(len(whats))]
+            most = [MAX_TEXT] * len(texts) + [len(memory)]
+            parts = [
+                _read(memory, slots[2 * n].u32, slots[2 * n + 1].u32, most[n]) for n in range(len(whats))
+            ]
             self._answer, self._refusal = None, b""
             try:
                 args: list[Any] = [_text(part, what) for part, what in zip(parts, texts, strict=False)]
@@ -75,8 +78,13 @@ class FrysImports:
         return question
 
 
-def _read(memory: Memory, address: int, size: int) -> tuple[int, int, bytes]:
-    return address, size, memory.read(address, size) if address and size else b""
+def _read(memory: Memory, address: int, size: int, most: int) -> tuple[int, int, bytes]:
+    if not address or not size:
+        return address, size, b""
+    if size > most:  # too long to be copied, but not too long to be checked
+        memory.read(address + size - 1, 1)
+        return address, size, b""
+    return address, size, memory.read(address, size)
 
 
 def _text(part: tuple[int, int, bytes], what: str) -> str:
