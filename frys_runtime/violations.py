@@ -103,6 +103,11 @@ _CLONE_THREAD: Final = 0x10000
 
 
 def _in_words(call: str) -> str:
+    if call.startswith("sigaltstack("):
+        return (
+            "it set a stack for a thread's signals, as Go's runtime does (`frys new go-native` writes the "
+            f"policy that this needs): it called {call}"
+        )
     clone = _CLONE.match(call)
     if clone is None or not int(clone[1], 16) & _CLONE_THREAD:
         return f"it called {call}"

@@ -111,7 +111,7 @@ def test_rust_for_webassembly_compiles_for_this_machine_too(tmp_path: Path) -> N
 @pytest.mark.needs_seccomp_notify
 @pytest.mark.parametrize(
     "language",
-    [*INTERPRETED, *(pytest.param(name, marks=NEEDS[name]) for name in ("c", "go", "rust", "rust-native"))],
+    [*INTERPRETED, *(pytest.param(name, marks=NEEDS[name]) for name in ("c", "rust", "rust-native"))],
 )
 def test_a_policy_changes_its_settings(
     language: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
