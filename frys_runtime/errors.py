@@ -101,10 +101,11 @@ class LoadFailed(PluginError):
         path: The plugin as the caller named it.
         reason: One sentence.
         detail: Untrusted text of the plugin, such as a traceback; may be empty.
+        by_policy: Its policy refuses it; there is nothing wrong with the file.
     """
 
-    def __init__(self, path: str, reason: str, detail: str = "") -> None:
-        self.path, self.reason, self.detail = path, reason, detail
+    def __init__(self, path: str, reason: str, detail: str = "", *, by_policy: bool = False) -> None:
+        self.path, self.reason, self.detail, self.by_policy = path, reason, detail, by_policy
         super().__init__(f"{path} could not be loaded: {reason}{_quoted(detail)}")
 
 
@@ -177,12 +178,16 @@ class Timeout(PluginError):
     Attributes:
         plugin_id: The plugin.
         timeout_ms: The limit, in milliseconds.
+        loading: It had not answered any call yet.
     """
 
-    def __init__(self, plugin_id: str, timeout_ms: int) -> None:
-        self.plugin_id, self.timeout_ms = plugin_id, timeout_ms
+    def __init__(self, plugin_id: str, timeout_ms: int, *, loading: bool = False) -> None:
+        self.plugin_id, self.timeout_ms, self.loading = plugin_id, timeout_ms, loading
         super().__init__(
-            f"{plugin_id} did not answer within {timeout_ms} ms and was stopped; "
+            f"{plugin_id} was not loaded within {timeout_ms} ms and was stopped; `limits.load_time` of its "
+            "policy is how long it may take"
+            if loading
+            else f"{plugin_id} did not answer within {timeout_ms} ms and was stopped; "
             "the next call finds a fresh instance (raise timeout_ms if the work really takes longer)"
         )
 

@@ -376,6 +376,7 @@ def judge_signatures(signatures: Signatures, signed: Signed | None, path: str) -
         path,
         f"its policy requires signatures of {signatures.threshold} of the keys {whose}, and it has "
         f"{len(names)}{have}: {why}",
+        by_policy=True,
     )
 
 
@@ -424,6 +425,7 @@ def _refuse_what_is_not_granted(metadata: Metadata, policy: Policy, path: str) -
         path,
         f"it asks for {' and '.join(missing)}, which its policy (level {policy.level}) does not grant: "
         f"a policy file grants {ways}; what it can do without belongs into its optionalPermissions",
+        by_policy=True,
     )
 
 

@@ -424,6 +424,8 @@ class PluginSandbox:
             error = await self._died(watch, reason, "load")
             if isinstance(error, ExecutionFailed):
                 error = LoadFailed(bundle.path, error.reason)
+            if isinstance(error, Timeout):
+                error = Timeout(self.plugin_id, limits.load_time, loading=True)
             raise error from None
         finally:
             self._end(watch)
