@@ -75,7 +75,7 @@ class AliasOuter(NamedTuple):
 
     sort: str
     depth: int
-    index: int
+    at: int
 
 
 class Options(NamedTuple):
@@ -151,7 +151,7 @@ class Export(NamedTuple):
 
     name: str
     sort: str
-    index: int
+    at: int
 
 
 class Exported(NamedTuple):
@@ -211,8 +211,8 @@ class Binary:
                     raise refuse("a component in it has another version")
                 found.append(Nested(self._component(section, depth + 1)))
             elif number in _SECTIONS:
-                for _ in range(section.count()):
-                    found.append(_SECTIONS[number](section, depth))
+                read = _SECTIONS[number]
+                found.extend(read(section, depth) for _ in range(section.count()))
                 if section.at != section.end:
                     raise refuse(f"section {number} has bytes left over")
             else:
@@ -267,7 +267,9 @@ def _core_instance(reader: Reader, _depth: int) -> Definition:
 
 def _instance(reader: Reader, _depth: int) -> Definition:
     if reader.byte() == 1:
-        return Bundle(tuple((_name(reader), _sort(reader), reader.u32()) for _ in range(reader.count())), False)
+        return Bundle(
+            tuple((_name(reader), _sort(reader), reader.u32()) for _ in range(reader.count())), False
+        )
     component = reader.u32()
     return Instantiate(
         component, tuple((reader.text(), _sort(reader), reader.u32()) for _ in range(reader.count()))

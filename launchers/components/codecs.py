@@ -1,13 +1,13 @@
 """The canonical ABI: values into the memory and the parameters of a component, and out of them.
 
-A codec knows one type. In a list, a record or a result that is too long, a value has its place in memory; as a
-parameter or the one result it is words. Words are the bits of core values, an i32 in the lower half; where the
-cases of a variant share a word of different types, bits are what the specification has them share.
+A codec knows one type. In a list, a record or a result that is too long, a value has its place in memory; as
+a parameter or the one result it is words. Words are the bits of core values, an i32 in the lower half; where
+the cases of a variant share a word of different types, bits are what the specification has them share.
 """
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, override
 
 from ..failures import BadArguments, PluginRaised
 from ..values import Value
@@ -81,20 +81,25 @@ class Scalar(Codec):
         # A word of a small signed number is that of an i32.
         self._extend = _MASK if core == "i32" else self._wide
 
+    @override
     def check(self, context: Context, value: Value) -> None:
         self.checked(value)
 
+    @override
     def load(self, context: Context, data: bytes, at: int) -> Value:
         value: Value = self.struct.unpack_from(data, at)[0]
         return value
 
+    @override
     def store(self, context: Context, value: Value, data: bytearray, at: int) -> None:
         self.struct.pack_into(data, at, self.checked(value))
 
+    @override
     def lift(self, context: Context, words: Words) -> Value:
         value: Value = self.struct.unpack(self._as_number.pack(next(words) & self._wide))[0]
         return value
 
+    @override
     def lower(self, context: Context, value: Value, words: list[int]) -> None:
         checked = self.checked(value)
         if self._is_float:
@@ -121,12 +126,15 @@ class Scalar(Codec):
 class Bool(Scalar):
     """Whatever is not 0 is true."""
 
+    @override
     def load(self, context: Context, data: bytes, at: int) -> Value:
         return bool(data[at])
 
+    @override
     def lift(self, context: Context, words: Words) -> Value:
         return bool(next(words) & _MASK)
 
+    @override
     def checked(self, value: Value) -> Any:
         if not isinstance(value, bool):
             raise BadArguments(f"{self._path} takes bool, not {shown(value)}")
@@ -136,12 +144,15 @@ class Bool(Scalar):
 class Char(Scalar):
     """One character."""
 
+    @override
     def load(self, context: Context, data: bytes, at: int) -> Value:
         return self._character(self.struct.unpack_from(data, at)[0])
 
+    @override
     def lift(self, context: Context, words: Words) -> Value:
         return self._character(next(words) & _MASK)
 
+    @override
     def checked(self, value: Value) -> Any:
         if not isinstance(value, str) or len(value) != 1 or ord(value) in _SURROGATES:
             raise BadArguments(f"{self._path} takes char, not {shown(value)}")
@@ -160,26 +171,33 @@ class Handle(Codec):
         assert kind.resource is not None
         self._resource, self._owned, self._path = kind.resource, kind.kind == OWN, path
 
+    @override
     def check(self, context: Context, value: Value) -> None:
         if context.outside is not None:
             context.outside.look(value, self._resource, self._path)
 
+    @override
     def load(self, context: Context, data: bytes, at: int) -> Value:
-        return self._out(context, int.from_bytes(data[at : at + 4], "little"))
+        found: Value = self._out(context, int.from_bytes(data[at : at + 4], "little"))
+        return found
 
+    @override
     def store(self, context: Context, value: Value, data: bytearray, at: int) -> None:
         data[at : at + 4] = self._in(context, value).to_bytes(4, "little")
 
+    @override
     def lift(self, context: Context, words: Words) -> Value:
-        return self._out(context, next(words) & _MASK)
+        found: Value = self._out(context, next(words) & _MASK)
+        return found
 
+    @override
     def lower(self, context: Context, value: Value, words: list[int]) -> None:
         words.append(self._in(context, value))
 
     def _out(self, context: Context, index: int) -> Any:
         handles, resource = context.inside.handles, self._resource
         if self._owned:
-            found = handles.remove(index, resource, must_own=True).representation
+            found: Any = handles.remove(index, resource, must_own=True).representation
             return found if context.outside is None else context.outside.hold(resource, found)
         handle = handles.look(index, resource)
         context.scope.lend(handle)
@@ -203,15 +221,19 @@ class Pair(Codec):
     size = 8
     flat = ("i32", "i32")
 
+    @override
     def load(self, context: Context, data: bytes, at: int) -> Value:
         return self._out(context, *struct.unpack_from("<II", data, at))
 
+    @override
     def store(self, context: Context, value: Value, data: bytearray, at: int) -> None:
         struct.pack_into("<II", data, at, *self._in(context, value))
 
+    @override
     def lift(self, context: Context, words: Words) -> Value:
         return self._out(context, next(words) & _MASK, next(words) & _MASK)
 
+    @override
     def lower(self, context: Context, value: Value, words: list[int]) -> None:
         words += self._in(context, value)
 
@@ -228,6 +250,7 @@ class String(Pair):
     def __init__(self, path: str) -> None:
         self._path = path
 
+    @override
     def check(self, context: Context, value: Value) -> None:
         if not isinstance(value, str):
             raise BadArguments(f"{self._path} takes string, not {shown(value)}")
@@ -236,6 +259,7 @@ class String(Pair):
         except UnicodeEncodeError:
             raise BadArguments(f"{self._path} has a surrogate, which no string can have") from None
 
+    @override
     def _out(self, context: Context, address: int, length: int) -> Value:
         encoding, align, size = context.encoding, 1, length
         if encoding == "latin-1":
@@ -252,6 +276,7 @@ class String(Pair):
         except UnicodeDecodeError:
             raise PluginRaised(f"the component hands over a string that is no {encoding}") from None
 
+    @override
     def _in(self, context: Context, value: Value) -> tuple[int, int]:
         self.check(context, value)
         assert isinstance(value, str)
@@ -269,14 +294,17 @@ class Bytes(Pair):
     def __init__(self, path: str) -> None:
         self._path = path
 
+    @override
     def check(self, context: Context, value: Value) -> None:
         if not isinstance(value, bytes):
             raise BadArguments(f"{self._path} takes bytes, not {shown(value)}")
 
+    @override
     def _out(self, context: Context, address: int, length: int) -> Value:
         context.charge(1, length)
         return context.read(address, length)
 
+    @override
     def _in(self, context: Context, value: Value) -> tuple[int, int]:
         self.check(context, value)
         assert isinstance(value, bytes)
@@ -290,6 +318,7 @@ class List(Pair):
         self._element, self._path = element, path
         self._numbers = element.struct.format[1:] if type(element) is Scalar else ""
 
+    @override
     def check(self, context: Context, value: Value) -> None:
         if not isinstance(value, list):
             raise BadArguments(f"{self._path} takes a list, not {shown(value)}")
@@ -306,6 +335,7 @@ class List(Pair):
         except (struct.error, OverflowError):
             return None
 
+    @override
     def _out(self, context: Context, address: int, length: int) -> Value:
         element, size = self._element, self._element.size
         context.charge(length, length * size)
@@ -314,6 +344,7 @@ class List(Pair):
             return list(struct.unpack(f"<{length}{self._numbers}", data))
         return [element.load(context, data, at) for at in range(0, length * size, size)]
 
+    @override
     def _in(self, context: Context, value: Value) -> tuple[int, int]:
         if not isinstance(value, list):
             raise BadArguments(f"{self._path} takes a list, not {shown(value)}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import zip_longest
+from typing import override
 
 from ..failures import BadArguments, PluginRaised
 from ..values import Value
@@ -49,10 +50,12 @@ class _Members(Codec):
         self.size = aligned(at, self.align)
         self.flat = tuple(word for member in members for word in member.flat)
 
+    @override
     def check(self, context: Context, value: Value) -> None:
         for member, item in zip(self._members, self._items(value), strict=True):
             member.check(context, item)
 
+    @override
     def load(self, context: Context, data: bytes, at: int) -> Value:
         return self._made(
             [
@@ -61,14 +64,17 @@ class _Members(Codec):
             ]
         )
 
+    @override
     def store(self, context: Context, value: Value, data: bytearray, at: int) -> None:
         items = self._items(value)
         for member, offset, item in zip(self._members, self._offsets, items, strict=True):
             member.store(context, item, data, at + offset)
 
+    @override
     def lift(self, context: Context, words: Words) -> Value:
         return self._made([member.lift(context, words) for member in self._members])
 
+    @override
     def lower(self, context: Context, value: Value, words: list[int]) -> None:
         for member, item in zip(self._members, self._items(value), strict=True):
             member.lower(context, item, words)
@@ -87,12 +93,16 @@ class Tuple(_Members):
         super().__init__(members)
         self._path = path
 
+    @override
     def _made(self, items: list[Value]) -> Value:
         return items
 
+    @override
     def _items(self, value: Value) -> list[Value]:
         if not isinstance(value, list) or len(value) != len(self._members):
-            raise BadArguments(f"{self._path} takes a list of {len(self._members)} values, not {shown(value)}")
+            raise BadArguments(
+                f"{self._path} takes a list of {len(self._members)} values, not {shown(value)}"
+            )
         return value
 
 
@@ -103,9 +113,11 @@ class Record(_Members):
         super().__init__([_inner(kind, at, f"{path}.{name}") for at, name in enumerate(kind.names)])
         self._names, self._path = kind.names, path
 
+    @override
     def _made(self, items: list[Value]) -> Value:
         return dict(zip(self._names, items, strict=True))
 
+    @override
     def _items(self, value: Value) -> list[Value]:
         if not isinstance(value, dict) or value.keys() != set(self._names):
             raise BadArguments(
@@ -127,17 +139,20 @@ class _Cases(Codec):
         self.size = aligned(self._payload + max((case.size for case in there), default=0), self.align)
         self.flat = ("i32", *(_joined(words) for words in zip_longest(*(case.flat for case in there))))
 
+    @override
     def check(self, context: Context, value: Value) -> None:
         case, payload = self._taken(value)
         inner = self._cases[case]
         if inner is not None:
             inner.check(context, payload)
 
+    @override
     def load(self, context: Context, data: bytes, at: int) -> Value:
         case = self._case(int.from_bytes(data[at : at + self._width], "little"))
         inner = self._cases[case]
         return self._made(case, None if inner is None else inner.load(context, data, at + self._payload))
 
+    @override
     def store(self, context: Context, value: Value, data: bytearray, at: int) -> None:
         case, payload = self._taken(value)
         data[at : at + self._width] = case.to_bytes(self._width, "little")
@@ -145,11 +160,13 @@ class _Cases(Codec):
         if inner is not None:
             inner.store(context, payload, data, at + self._payload)
 
+    @override
     def lift(self, context: Context, words: Words) -> Value:
         case = self._case(next(words) & _MASK)
         inner, rest = self._cases[case], [next(words) for _ in self.flat[1:]]
         return self._made(case, None if inner is None else inner.lift(context, iter(rest)))
 
+    @override
     def lower(self, context: Context, value: Value, words: list[int]) -> None:
         case, payload = self._taken(value)
         end = len(words) + len(self.flat)
@@ -183,10 +200,12 @@ class Variant(_Cases):
         self._names = names
         self._always = kind.kind == RESULT
 
+    @override
     def _made(self, case: int, payload: Value) -> Value:
         name = self._names[case]
         return {name: payload} if self._always or self._cases[case] is not None else name
 
+    @override
     def _taken(self, value: Value) -> tuple[int, Value]:
         if isinstance(value, str) and value in self._names:
             case = self._names.index(value)
@@ -213,9 +232,11 @@ class Option(_Cases):
             raise Refused(f"{path} is an option within an option, which None cannot tell apart")
         super().__init__([None, _inner(kind, 0, path)], path)
 
+    @override
     def _made(self, case: int, payload: Value) -> Value:
         return payload if case else None
 
+    @override
     def _taken(self, value: Value) -> tuple[int, Value]:
         return int(value is not None), value
 
@@ -227,9 +248,11 @@ class Enum(_Cases):
         super().__init__([None] * len(kind.names), path)
         self._names = kind.names
 
+    @override
     def _made(self, case: int, payload: Value) -> Value:
         return self._names[case]
 
+    @override
     def _taken(self, value: Value) -> tuple[int, Value]:
         if not isinstance(value, str) or value not in self._names:
             raise BadArguments(f"{self._path} takes one of {', '.join(self._names)}, not {shown(value)}")
@@ -244,18 +267,23 @@ class Flags(Codec):
         count = len(kind.names)
         self.size = self.align = 1 if count <= 8 else 2 if count <= 16 else 4
 
+    @override
     def check(self, context: Context, value: Value) -> None:
         self._in(value)
 
+    @override
     def load(self, context: Context, data: bytes, at: int) -> Value:
         return self._out(int.from_bytes(data[at : at + self.size], "little"))
 
+    @override
     def store(self, context: Context, value: Value, data: bytearray, at: int) -> None:
         data[at : at + self.size] = self._in(value).to_bytes(self.size, "little")
 
+    @override
     def lift(self, context: Context, words: Words) -> Value:
         return self._out(next(words))
 
+    @override
     def lower(self, context: Context, value: Value, words: list[int]) -> None:
         words.append(self._in(value))
 
@@ -284,7 +312,9 @@ def _joined(words: tuple[str | None, ...]) -> str:
 
 def _list(kind: Type, path: str) -> Codec:
     inner = kind.inner[0]
-    return Bytes(path) if inner is not None and inner.kind == "u8" else List(_inner(kind, 0, f"{path}[]"), path)
+    return (
+        Bytes(path) if inner is not None and inner.kind == "u8" else List(_inner(kind, 0, f"{path}[]"), path)
+    )
 
 
 _MAKERS: dict[str, Callable[[Type, str], Codec]] = {

@@ -82,7 +82,7 @@ class Context:
         """
         if self._memory is None:
             raise PluginRaised("the component takes a value without a memory")
-        self._memory().write(address, data)
+        self._memory().write(address, memoryview(data))
 
     def place(self, data: bytes | bytearray, align: int) -> int:
         """Copy bytes to where the instance makes room for them; the address.

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..failures import BadArguments, BadArtifact, PluginRaised
-from ..values import Value
 from ..wasm_engine import HostFunction
 from ..wasm_instance import Entry
 from ..wasm_library import FunctionType, Pointer
 from ..wasm_memory import Caller, Memory
-from .codecs import Codec
 from .codecs_of_many import Tuple, codec
 from .context import Context, Inside
 from .handles import Objects, Scope
 from .types import Refused, Resource, Signature
+
+TYPE_CHECKING = False  # only annotations need what follows
+if TYPE_CHECKING:
+    from .codecs import Codec
 
 _MOST_PARAMETERS = 16
 _MOST_RESULTS = 1
@@ -196,7 +198,9 @@ def lowered(function: AnyFunction, crossing: Crossing) -> tuple[FunctionType, Ho
     try:
         shape = _Shape(function.signature)
     except Refused as reason:
-        raise BadArtifact(f"the component imports a function that this version cannot offer: {reason}") from None
+        raise BadArtifact(
+            f"the component imports a function that this version cannot offer: {reason}"
+        ) from None
     result = shape.result
     kinds = (*shape.flat, "i32") if shape.result_by_address else shape.flat
     inside, call, count = crossing.inside, function.call, len(shape.flat)

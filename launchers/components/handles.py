@@ -104,9 +104,7 @@ class Handles:
 
     def owned(self) -> list[tuple[Resource, object]]:
         """Everything that the instance owns."""
-        return [
-            (one.resource, one.representation) for one in self._held if one is not None and one.owned
-        ]
+        return [(one.resource, one.representation) for one in self._held if one is not None and one.owned]
 
 
 class Objects:

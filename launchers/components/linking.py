@@ -7,10 +7,9 @@ what the component imports and exports, which is what is asked before anything s
 from collections.abc import Callable
 from typing import Any
 
-from ..failures import BadArtifact
 from ..wasm_engine import HostFunction
 from ..wasm_instance import Entry
-from ..wasm_library import FunctionType, Pointer
+from ..wasm_library import FunctionType
 from ..wasm_memory import Memory
 from . import binary
 from .context import Inside
@@ -145,7 +144,9 @@ class Place:
         number = self._get(binary.CORE_MODULE, made.module, int)
         given = {name: self._get(binary.CORE_INSTANCE, at, dict) for name, at in made.arguments}
         machine = self._linker.machine
-        self._add(binary.CORE_INSTANCE, _Anything() if machine is None else machine.instantiate(number, given))
+        self._add(
+            binary.CORE_INSTANCE, _Anything() if machine is None else machine.instantiate(number, given)
+        )
 
     def _core_type(self, _type: binary.CoreType) -> None:
         self._add(binary.CORE_TYPE, None)
@@ -154,8 +155,8 @@ class Place:
         machine = self._linker.machine
         self._add(binary.CORE_FUNC, None if machine is None else machine.host_function(kind, run))
 
-    def _item(self, sort: str, index: int) -> "CoreItem":
-        item: CoreItem = self._get(sort, index, object)
+    def _item(self, sort: str, index: int) -> "CoreItem | None":
+        item: CoreItem | None = self._get(sort, index, object)
         return item
 
     def _crossing(self, options: binary.Options) -> Crossing:
@@ -246,9 +247,7 @@ class Place:
                 raise refuse(f"a component in it is not given its import {name!r}")
             return given[name]
 
-        self._add(
-            binary.INSTANCE, Place(self._linker, source.place, provide).carry_out(source.definitions)
-        )
+        self._add(binary.INSTANCE, Place(self._linker, source.place, provide).carry_out(source.definitions))
 
     def _bundle(self, bundle: binary.Bundle) -> None:
         if bundle.core:
@@ -275,7 +274,7 @@ class Place:
             if place._around is None:
                 raise refuse("it refers to what is around it, and there is nothing")
             place = place._around
-        self._add(alias.sort, place._get(alias.sort, alias.index, object))
+        self._add(alias.sort, place._get(alias.sort, alias.at, object))
 
     def _import(self, wanted: binary.Import) -> None:
         kind: Any = None
@@ -291,7 +290,7 @@ class Place:
         self._add(sort, thing)
 
     def _export(self, export: binary.Export) -> None:
-        thing = self._get(export.sort, export.index, object)
+        thing = self._get(export.sort, export.at, object)
         if isinstance(thing, Resource) and thing.owner is self._inside and thing.name == "resource":
             thing.name = export.name
         self._exports[export.name] = export.sort, thing

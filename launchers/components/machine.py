@@ -85,7 +85,7 @@ class Machine:
         self._functions.append(self._engine.make(self._store.context, kind, run, function))
         return CoreItem(extern, kind)
 
-    def entry(self, item: CoreItem, kind: FunctionType) -> Entry:
+    def entry(self, item: CoreItem | None, kind: FunctionType) -> Entry:
         """A core function, to be called.
 
         Raises:
@@ -97,7 +97,7 @@ class Machine:
         count = max(map(len, kind))
         return Entry(self._engine, self._store.context, item.extern, count, self._store.trap)
 
-    def memory(self, item: CoreItem) -> Memory:
+    def memory(self, item: CoreItem | None) -> Memory:
         """A memory.
 
         Raises:

@@ -58,7 +58,12 @@ def interfaces(now: Now, memory_limit: int) -> dict[str, Interface]:
             }
         ),
         "wasi:cli/stdin": Interface(
-            {"get-stdin": ("func() -> own<input-stream>", lambda: InputStream(lambda size: _read(now(), size)))}
+            {
+                "get-stdin": (
+                    "func() -> own<input-stream>",
+                    lambda: InputStream(lambda size: _read(now(), size)),
+                )
+            }
         ),
         "wasi:cli/stdout": Interface({"get-stdout": ("func() -> own<output-stream>", _writer(now, STDOUT))}),
         "wasi:cli/stderr": Interface({"get-stderr": ("func() -> own<output-stream>", _writer(now, STDERR))}),
@@ -132,5 +137,3 @@ def _alarm(when: int) -> Pollable:
 
 def _exit(program: Program, code: int) -> NoReturn:
     raise Exit(code, program.stderr_tail.decode("utf-8", "replace"))
-
-

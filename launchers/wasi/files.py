@@ -181,7 +181,9 @@ def _write_stream(one: Descriptor, offset: int) -> OutputStream:
 def _append_stream(one: Descriptor) -> OutputStream:
     entry = _writable(one)
     one.opened.use()
-    return OutputStream(lambda data: entry.write(data, FILESTAT.unpack(entry.attributes())[4]), one.opened.close)
+    return OutputStream(
+        lambda data: entry.write(data, FILESTAT.unpack(entry.attributes())[4]), one.opened.close
+    )
 
 
 def _readable(one: Descriptor) -> Entry:
@@ -205,9 +207,7 @@ def _read(one: Descriptor, size: int, offset: int) -> list[Any]:
     return [data, bool(size) and not data]
 
 
-def _open(
-    one: Descriptor, follow: list[str], path: str, how: list[str], flags: list[str]
-) -> Descriptor:
+def _open(one: Descriptor, follow: list[str], path: str, how: list[str], flags: list[str]) -> Descriptor:
     rights = sum({"read": RIGHT_READ, "write": RIGHT_WRITE}.get(flag, 0) for flag in flags) or RIGHT_READ
     entry = one.entry.open_at(
         _path(path),
@@ -284,9 +284,7 @@ def _link(one: Descriptor, *_arguments: Any) -> None:
 _DATETIME = "record {seconds: u64, nanoseconds: u32}"
 _MOMENT = f"variant {{no-change, now, timestamp: {_DATETIME}}}"
 _BOTH = f"data-access-timestamp: {_MOMENT}, data-modification-timestamp: {_MOMENT}"
-_KIND = (
-    "enum {unknown, block-device, character-device, directory, fifo, symbolic-link, regular-file, socket}"
-)
+_KIND = "enum {unknown, block-device, character-device, directory, fifo, symbolic-link, regular-file, socket}"
 _STAT = (
     f"record {{type: {_KIND}, link-count: u64, size: u64, data-access-timestamp: option<{_DATETIME}>, "
     f"data-modification-timestamp: option<{_DATETIME}>, status-change-timestamp: option<{_DATETIME}>}}"
@@ -296,6 +294,10 @@ _FLAGS = (
     "flags {read, write, file-integrity-sync, data-integrity-sync, requested-write-sync, mutate-directory}"
 )
 _AT = "path-flags: flags {symlink-follow}, path: string"
+_LINKED = (
+    "old-path-flags: flags {symlink-follow}, old-path: string, new-descriptor: borrow<descriptor>, "
+    "new-path: string"
+)
 _HASH = "record {lower: u64, upper: u64}"
 _ADVICE = "enum {normal, sequential, random, will-need, dont-need, no-reuse}"
 
@@ -345,8 +347,7 @@ _METHODS: dict[str, tuple[str, str, Callable[..., Any]]] = {
         ),
     ),
     "link-at": (
-        ", old-path-flags: flags {symlink-follow}, old-path: string, new-descriptor: borrow<descriptor>, "
-        "new-path: string",
+        f", {_LINKED}",
         "_",
         _link,
     ),

@@ -1,6 +1,7 @@
 """How a module says what it offers to components."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -14,9 +15,5 @@ class Interface(NamedTuple):
     """
 
     functions: dict[str, tuple[str, Callable[..., Any]]]
-    resources: dict[str, Callable[[Any], None] | None] = {}
+    resources: Mapping[str, Callable[[Any], None] | None] = MappingProxyType({})
     absent: tuple[str, ...] = ()
-
-
-def leave(_resource: Any) -> None:
-    """End what needs no end."""

@@ -10,6 +10,7 @@ _ERROR_CODE = (
     "permanent-resolver-failure}"
 )
 _FAMILY = "enum {ipv4, ipv6}"
+_LOOKUP = "network: borrow<network>, name: string"
 _DENIED = {"err": "access-denied"}
 
 
@@ -47,8 +48,7 @@ INTERFACES = {
     "wasi:sockets/ip-name-lookup": Interface(
         {
             "resolve-addresses": (
-                "func(network: borrow<network>, name: string) -> "
-                f"result<own<resolve-address-stream>, {_ERROR_CODE}>",
+                f"func({_LOOKUP}) -> result<own<resolve-address-stream>, {_ERROR_CODE}>",
                 _denied,
             )
         },

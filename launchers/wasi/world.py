@@ -98,12 +98,13 @@ class World:
     def _instance(self, name: str, wanted: dict[str, tuple[str, Any]]) -> dict[str, tuple[str, Any]]:
         interface = self._interface(name)
         found: dict[str, tuple[str, Any]] = {}
-        for item, (sort, thing) in wanted.items():
+        for item, (sort, kind) in wanted.items():
+            thing = kind
             if sort == TYPE:
-                known = not isinstance(thing, Resource) or thing is self._resources.get(thing.name)
+                known = not isinstance(kind, Resource) or kind is self._resources.get(kind.name)
             else:
-                run = self._run(interface, item, thing) if sort == FUNC else None
-                known, thing = run is not None, self._offered(thing, run or _nobody(f"{name}#{item}"))
+                run = self._run(interface, item, kind) if sort == FUNC else None
+                known, thing = run is not None, self._offered(kind, run or _nobody(f"{name}#{item}"))
             if not known:
                 whole = name if interface is None else f"{name}#{item}"
                 if whole not in self.missing:
