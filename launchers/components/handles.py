@@ -82,7 +82,9 @@ class Handles:
         """
         handle = self._held[index] if index < len(self._held) else None
         if handle is None or handle.resource is not resource:
-            raise PluginRaised(f"the component uses {index}, which is no handle of a {resource.name}")
+            raise PluginRaised(
+                f"the component uses {index}, which is no handle of the resource {resource.name}"
+            )
         return handle
 
     def remove(self, index: int, resource: Resource, must_own: bool) -> _Handle:
@@ -136,7 +138,7 @@ class Objects:
         """
         found = self._held.get(handle) if isinstance(handle, int) and not isinstance(handle, bool) else None
         if found is None or found[0] is not resource:
-            raise BadArguments(f"{path} takes the handle of a {resource.name}, not {handle!r:.40}")
+            raise BadArguments(f"{path} takes a handle of the resource {resource.name}, not {handle!r:.40}")
         return found[1]
 
     def take(self, handle: object, resource: Resource, path: str) -> object:

@@ -9,14 +9,14 @@ from ..components.functions import Offered
 from ..components.types import Resource, Signature, signature_text
 from ..failures import BadArtifact, Failure, PluginRaised
 from ..wasm_program import Program, close, folders, surroundings
-from . import cli, files, io, sockets
+from . import cli, files, frys, http, io, sockets
 from .interface import Interface
 
 TYPE_CHECKING = False  # only annotations need what follows
 if TYPE_CHECKING:
     from ..wasm_abi.command import Streams
 
-_VERSION = "0.2."
+_VERSIONS = {"wasi": "0.2.", "frys": "1.0."}
 
 
 class World:
@@ -37,6 +37,8 @@ class World:
         self._interfaces = io.INTERFACES | sockets.INTERFACES
         self._interfaces |= cli.interfaces(lambda: self._program, artifact.memory_limit)
         self._interfaces |= files.interfaces(lambda: self._program)
+        self._interfaces |= http.interfaces(artifact.host, artifact.memory_limit)
+        self._interfaces |= frys.interfaces(artifact.host)
         self._resources = {
             name: Resource(name, None, drop)
             for interface in self._interfaces.values()
@@ -114,7 +116,8 @@ class World:
 
     def _interface(self, name: str) -> Interface | None:
         plain, _, version = name.partition("@")
-        if not version.startswith(_VERSION) or not version.removeprefix(_VERSION).isdigit():
+        wanted = _VERSIONS.get(plain.partition(":")[0], " ")
+        if not version.startswith(wanted) or not version.removeprefix(wanted).isdigit():
             return None
         return self._interfaces.get(plain)
 

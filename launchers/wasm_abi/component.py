@@ -2,6 +2,8 @@
 
     name(arguments...) -> result          a function of the component, or of an interface that it exports
     run(stdin: bytes = b"", *arguments: str) -> stdout: bytes          of a command (wasi:cli/run)
+    handle({"url", "method", "headers", "body"}) -> {"status", "headers", "body"}
+                                          of a server (wasi:http/incoming-handler)
     thing.new, thing.method, thing.make, thing.drop                    of a resource
 
 A function of an interface ``ns:pkg/iface`` is ``func`` where no other has that name, and always
@@ -20,6 +22,7 @@ from ..components.linking import Exports, Linker
 from ..components.machine import Machine
 from ..components.types import OWN, RESULT, Refused, Resource, Signature, make, signature_text
 from ..failures import BadArguments, BadArtifact, Failure, NoSuchFunction, PluginRaised
+from ..wasi import http
 from ..wasi.world import World
 from ..wasm_engine import Engine
 from ..wasm_module import Module
@@ -30,8 +33,9 @@ from .command import Streams
 type Path = tuple[str, str]  # interface (empty for the component itself), and name of the function
 
 _SHOWN = 20
-_RUN = "wasi:cli/run@0.2."
+_RUN, _HANDLER = "wasi:cli/run@0.2.", "wasi:http/incoming-handler@0.2."
 _COMMANDS = ("run", "main", "_start")
+_HANDLE = "(request: dict) -> dict"
 _DROP = "[drop]"
 
 
@@ -132,8 +136,8 @@ class Plugin:
     """
 
     __slots__ = (
-        *("_binary", "_command", "_engine", "_exports", "_machine", "_memory_limit", "_modules"),
-        *("_names", "_objects", "_paths", "_signatures", "_world", "deadline"),
+        *("_binary", "_command", "_engine", "_exports", "_handler", "_machine", "_memory_limit"),
+        *("_modules", "_names", "_objects", "_paths", "_signatures", "_world", "deadline"),
     )
 
     def __init__(
@@ -152,7 +156,10 @@ class Plugin:
             world.close()
             raise
         self._names = _names(list(self._signatures))
-        self._command = next((path for path in self._signatures if path[0].startswith(_RUN)), None)
+        self._command, self._handler = (
+            next((path for path in self._signatures if path[0].startswith(start)), None)
+            for start in (_RUN, _HANDLER)
+        )
 
     def functions(self) -> dict[str, str]:
         """Return each callable function with its signature, under the shortest of its names."""
@@ -162,6 +169,8 @@ class Plugin:
         found = {name: signature_text(self._signatures[path]) for path, name in shortest.items()}
         if self._command is not None:
             found["run"] = Streams.SIGNATURE
+        if self._handler is not None:
+            found["handle"] = _HANDLE
         return found
 
     def __call__(self, function: str, args: list[Value]) -> Value:
@@ -178,7 +187,7 @@ class Plugin:
         if path is None:
             raise NoSuchFunction(function, list(self.functions()))
         try:
-            return self._called(path, args)
+            return self._handled(path, args) if path == self._handler else self._called(path, args)
         except (BadArguments, Declined):
             raise
         except Failure as failure:
@@ -209,6 +218,17 @@ class Plugin:
             raise BadArguments(f"{name} cannot be called: {reason}") from None
         fails = signature.result is not None and signature.result.kind == RESULT
         return _unpacked(returned) if fails else returned
+
+    def _handled(self, path: Path, args: list[Value]) -> Value:
+        try:
+            (given,) = args
+            request = http.request(given)
+        except (TypeError, ValueError) as error:
+            raise BadArguments(f"handle takes a request: {error}") from None
+        handler, outparam = self._exports[path], http.Outparam()
+        assert not isinstance(handler, Resource)
+        handler.call([request, outparam])
+        return http.response(outparam)
 
     def _run(self, args: list[Value]) -> Value:
         """Run a command from its beginning: every run has an instance of its own."""

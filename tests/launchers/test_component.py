@@ -432,6 +432,144 @@ def test_what_cannot_travel_cannot_be_called():
     assert plugin("fine", [1]) == 1
 
 
+# ---- resources
+
+RESOURCES = """(component
+  (core module $destroy_module
+    (global $ended (export "ended") (mut i32) (i32.const 0))
+    (func (export "destroy") (param i32)
+      (global.set $ended (i32.add (global.get $ended) (local.get 0)))))
+  (core instance $destroy (instantiate $destroy_module))
+  (type $counter' (resource (rep i32) (dtor (core func $destroy "destroy"))))
+  (core func $new (canon resource.new $counter'))
+  (core func $drop (canon resource.drop $counter'))
+  (core func $rep (canon resource.rep $counter'))
+  (core module $module
+    (import "resource" "new" (func $new (param i32) (result i32)))
+    (import "resource" "drop" (func $drop (param i32)))
+    (import "resource" "rep" (func $rep (param i32) (result i32)))
+    (import "destroy" "ended" (global $ended (mut i32)))
+    (func (export "new") (param i32) (result i32) (call $new (local.get 0)))
+    (func (export "value") (param i32) (result i32) (local.get 0))
+    (func (export "take") (param $counter i32) (result i32)
+      (call $rep (local.get $counter))
+      (call $drop (local.get $counter)))
+    (func (export "back") (param i32) (result i32) (local.get 0))
+    (func (export "ended") (result i32) (global.get $ended)))
+  (core instance $core (instantiate $module
+    (with "resource" (instance (export "new" (func $new)) (export "drop" (func $drop))
+      (export "rep" (func $rep))))
+    (with "destroy" (instance $destroy))))
+  (export $counter "counter" (type $counter'))
+  (func (export "[constructor]counter") (param "start" u32) (result (own $counter))
+    (canon lift (core func $core "new")))
+  (func (export "[method]counter.value") (param "self" (borrow $counter)) (result u32)
+    (canon lift (core func $core "value")))
+  (func (export "[static]counter.take") (param "it" (own $counter)) (result u32)
+    (canon lift (core func $core "take")))
+  (func (export "back") (param "it" (own $counter)) (result (own $counter))
+    (canon lift (core func $core "back")))
+  (func (export "ended") (result u32) (canon lift (core func $core "ended"))))"""
+
+
+def test_a_resource_is_made_used_and_ended_by_its_handle():
+    """As the structs of wasm-bindgen are; its destructor runs when the caller drops it."""
+    plugin = load(compile_text(RESOURCES))
+    assert plugin.functions() == {
+        "counter.new": "func(start: u32) -> own<counter>",
+        "counter.value": "func(self: borrow<counter>) -> u32",
+        "counter.take": "func(it: own<counter>) -> u32",
+        "counter.drop": "func(self: own<counter>)",
+        "back": "func(it: own<counter>) -> own<counter>",
+        "ended": "func() -> u32",
+    }
+    first, second = plugin("counter.new", [10]), plugin("counter.new", [5])
+
+    assert first != second
+    assert [plugin("counter.value", [one]) for one in (first, second)] == [10, 5]
+    again = plugin("back", [first])
+    assert plugin("counter.take", [again]) == 10
+    assert plugin("ended", []) == 10
+    assert plugin("counter.drop", [second]) is None
+    assert plugin("ended", []) == 15
+    for handle in (first, again, second, 0, -1, "x", True, None):
+        with pytest.raises(BadArguments, match="takes a handle of the resource counter"):
+            plugin("counter.value", [handle])
+    assert plugin("ended", []) == 15
+
+
+# What a component does to handles that it should not; each body is of a function (i32) -> i32.
+WRONG = {
+    "keeps what it borrowed": ("(local.get 0)", "borrow"),
+    "drops what it gave": ("(call $drop (local.get 0)) (call $drop (local.get 0)) (i32.const 0)", "own"),
+    "makes it up": ("(call $drop (i32.const 500)) (i32.const 0)", "own"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_handles_that_are_misused_trap(name):
+    """Between two components, of which one defines the resource and the other only has handles of it."""
+    body, how = WRONG[name]
+    code = compile_text(
+        f"""(component
+          (component $owner
+            (type $door' (resource (rep i32)))
+            (core func $new (canon resource.new $door'))
+            (export $door "door" (type $door'))
+            (func (export "make") (param "at" u32) (result (own $door)) (canon lift (core func $new))))
+          (instance $o (instantiate $owner))
+          (component $user
+            (import "door" (type $door (sub resource)))
+            (core func $drop (canon resource.drop $door))
+            (core module $m
+              (import "door" "drop" (func $drop (param i32)))
+              (func (export "use") (param i32) (result i32) {body}))
+            (core instance $i (instantiate $m (with "door" (instance (export "drop" (func $drop))))))
+            (func (export "use") (param "it" ({how} $door)) (result u32)
+              (canon lift (core func $i "use"))))
+          (alias export $o "door" (type $door))
+          (instance $u (instantiate $user (with "door" (type $door))))
+          (export "make" (func $o "make"))
+          (export "use" (func $u "use")))"""
+    )
+    plugin = load(code)
+    handle = plugin("make", [7])
+
+    with pytest.raises(PluginRaised, match=r"only borrowed|no handle"):
+        plugin("use", [handle])
+    with pytest.raises(BadArguments, match="takes a handle"):
+        plugin("use", [handle])  # the handles of an instance end with it
+
+
+def test_components_call_each_other():
+    """A component that another one is given calls it, in another encoding."""
+    inner = CORE.replace("$", "$inner_")
+    options = OPTIONS.replace("$", "$inner_")
+    code = compile_text(
+        f"""(component
+          (component $inner {inner}
+            (func (export "same") (param "v" string) (result string)
+              (canon lift (core func $inner_core "two") {options})))
+          (instance $i (instantiate $inner))
+          (alias export $i "same" (func $same))
+          (core module $libc (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096)))
+          (core instance $l (instantiate $libc))
+          (alias core export $l "memory" (core memory $m))
+          (alias core export $l "realloc" (core func $r))
+          (core func $lowered (canon lower (func $same) (memory $m) (realloc $r) string-encoding=utf16))
+          (core module $outer
+            (import "inner" "same" (func $same (param i32 i32 i32)))
+            (func (export "same") (param i32 i32) (result i32)
+              (call $same (local.get 0) (local.get 1) (i32.const 16)) (i32.const 16)))
+          (core instance $o (instantiate $outer (with "inner" (instance (export "same" (func $lowered))))))
+          (func (export "same") (param "v" string) (result string)
+            (canon lift (core func $o "same") (memory $m) (realloc $r) string-encoding=utf16)))"""
+    )
+
+    assert load(code)("same", ["größe"]) == "größe"
+
+
 def test_inspection_tells_imports_and_exports():
     """`frys inspect` shows what a component wants, and what it offers in the words of WIT."""
     code = compile_text(
