@@ -114,7 +114,7 @@ class Place:
                 late = self._get(binary.TYPE, kind, _Late)
                 thing = Place(self._linker, late.place, self._provide).bind(late.definitions, resources)
             else:
-                thing = self._get(binary.TYPE, kind, object)
+                thing = self._get(binary.TYPE, kind, Signature if sort == binary.FUNC else object)
             self._exports[name] = sort, thing
             self._add(sort, thing)
         return self._exports
@@ -279,9 +279,8 @@ class Place:
     def _import(self, wanted: binary.Import) -> None:
         kind: Any = None
         if wanted.sort != binary.TYPE or wanted.kind is not None:
-            kind = self._get(
-                binary.CORE_TYPE if wanted.sort == binary.CORE_MODULE else binary.TYPE, wanted.kind, object
-            )
+            space = binary.CORE_TYPE if wanted.sort == binary.CORE_MODULE else binary.TYPE
+            kind = self._get(space, wanted.kind, _IMPORTED.get(wanted.sort, object))
         if isinstance(kind, _Late):
             kind = _Wanted(kind, self._linker)
         sort, thing = self._provide(wanted.name, wanted.sort, kind)
@@ -319,7 +318,7 @@ class _Anything(dict[str, Any]):
         return None
 
 
-Wanted = _Wanted
+_IMPORTED: dict[str, type] = {binary.FUNC: Signature, binary.INSTANCE: _Late}
 _HEAVIEST = 50_000
 
 

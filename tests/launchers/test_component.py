@@ -13,6 +13,7 @@ from frys_runtime.launchers.artifact import Artifact
 from frys_runtime.launchers.failures import (
     BadArguments,
     BadArtifact,
+    Failure,
     LimitReached,
     NoSuchFunction,
     PluginRaised,
@@ -402,6 +403,48 @@ def test_imports_are_refused_by_their_names():
 def test_what_is_no_component_is_refused(code, reason):
     """The header alone makes none."""
     assert reason in refusal(code)
+
+
+def test_broken_components_are_refused():
+    """Whatever the bytes, a component loads or is refused, and nothing else happens."""
+    codes = [compile_text(RESOURCES), component(lift("f", "two", '(param "v" $point) (result string)'))]
+    chance, verdicts = random.Random(4), set()
+    for _ in range(400):
+        code = bytearray(chance.choice(codes))
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(8, len(code))
+            code[at : at + chance.randint(0, 3)] = chance.randbytes(chance.randint(0, 3))
+        try:
+            load(bytes(code)).close()
+            verdicts.add("loads")
+        except Failure as failure:
+            verdicts.add(failure.kind)
+
+    assert {"loads", "format"} <= verdicts <= {"loads", "format", "limit"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "".join(f"(type $t{n} (tuple $t{n - 1} $t{n - 1}))" for n in range(1, 60)),
+            "a type that is too large",
+        ),
+        (
+            "(component $c0)"
+            + "".join(
+                f"(component $c{n} (alias outer 1 $c{n - 1} (component $c)) (instance (instantiate $c))"
+                " (instance (instantiate $c)))"
+                for n in range(1, 30)
+            )
+            + "(instance (instantiate $c29))",
+            "more than 1000 instances",
+        ),
+    ],
+)
+def test_what_grows_without_end_is_refused(text, reason):
+    """Types and instances that double with every line."""
+    assert reason in refusal(compile_text(f"(component (type $t0 u8) {text})"))
 
 
 def test_a_start_that_traps_is_refused():
