@@ -30,6 +30,10 @@ class AnyFunction(Protocol):
 
     signature: Signature
 
+    @property
+    def shape(self) -> "Shape":
+        """How its values are words."""
+
     def call(self, values: list[Any], outside: Objects | None = None) -> Any:
         """Call it with lifted values."""
 
@@ -64,8 +68,20 @@ class Crossing:
         return int(words[0]) & _MASK
 
 
-class _Shape:
-    """How the values of a signature are words."""
+class Shape:
+    """How the values of a signature are words.
+
+    Attributes:
+        parameters: All of them as one tuple; ``None`` where there are none.
+        result: The result; ``None`` where there is none.
+        flat: The core types of the parameters, or of their address.
+        by_address: Whether the parameters are given by their address.
+        results: The core types of the result.
+        result_by_address: Whether the result is given by its address.
+
+    Raises:
+        Refused: Values of one of the types cannot travel.
+    """
 
     def __init__(self, signature: Signature) -> None:
         members = [codec(kind, name) for name, kind in signature.parameters]
@@ -91,7 +107,7 @@ class Lifted:
         after: The core function to be called when its result was taken.
     """
 
-    __slots__ = ("_after", "_crossing", "_entry", "_shape", "signature")
+    __slots__ = ("_after", "_bound", "_crossing", "_entry", "_shape", "signature")
 
     def __init__(
         self,
@@ -101,23 +117,35 @@ class Lifted:
         after: Callable[[FunctionType], Entry] | None,
     ) -> None:
         self.signature, self._crossing, self._entry, self._after = signature, crossing, entry, after
-        self._shape: tuple[_Shape, Entry, Entry | None] | None = None
+        self._shape: Shape | None = None
+        self._bound: tuple[Shape, Entry, Entry | None] | None = None
 
-    def bind(self) -> tuple[_Shape, Entry, Entry | None]:
+    @property
+    def shape(self) -> Shape:
+        """How its values are words.
+
+        Raises:
+            Refused: It cannot be called.
+        """
+        if self._shape is None:
+            self._shape = Shape(self.signature)
+        return self._shape
+
+    def bind(self) -> tuple[Shape, Entry, Entry | None]:
         """Make ready for calls.
 
         Raises:
             Refused: It cannot be called.
             BadArtifact: The core function has another type.
         """
-        if self._shape is None:
+        if self._bound is None:
             if self.signature.is_async:
                 raise Refused("it is an async function, which this version does not run")
-            shape = _Shape(self.signature)
+            shape = self.shape
             results = ("i32",) if shape.result_by_address else shape.results
             entry = self._entry((shape.flat, results))
-            self._shape = shape, entry, self._after((results, ())) if self._after is not None else None
-        return self._shape
+            self._bound = shape, entry, self._after((results, ())) if self._after is not None else None
+        return self._bound
 
     def call(self, values: list[Any], outside: Objects | None = None) -> Any:
         """Call it.
@@ -148,7 +176,7 @@ class Lifted:
         return result
 
     @staticmethod
-    def _lower(shape: _Shape, context: Context, values: list[Any], words: Pointer) -> None:
+    def _lower(shape: Shape, context: Context, values: list[Any], words: Pointer) -> None:
         if shape.parameters is None:
             return
         if shape.by_address:
@@ -162,7 +190,7 @@ class Lifted:
             words[2 * index] = word
 
     @staticmethod
-    def _lift(shape: _Shape, context: Context, words: Pointer) -> Any:
+    def _lift(shape: Shape, context: Context, words: Pointer) -> Any:
         result = shape.result
         if result is None:
             return None
@@ -179,10 +207,22 @@ class Offered:
         run: Takes and returns values as codecs do; what stands for a resource is any object.
     """
 
-    __slots__ = ("_run", "signature")
+    __slots__ = ("_run", "_shape", "signature")
 
     def __init__(self, signature: Signature, run: Callable[..., Any]) -> None:
         self.signature, self._run = signature, run
+        self._shape: Shape | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """How its values are words; found out once for all instances.
+
+        Raises:
+            Refused: It cannot be called.
+        """
+        if self._shape is None:
+            self._shape = Shape(self.signature)
+        return self._shape
 
     def call(self, values: list[Any], _outside: Objects | None = None) -> Any:
         """Call it."""
@@ -196,7 +236,7 @@ def lowered(function: AnyFunction, crossing: Crossing) -> tuple[FunctionType, Ho
         BadArtifact: No core function can have such a type.
     """
     try:
-        shape = _Shape(function.signature)
+        shape = function.shape
     except Refused as reason:
         raise BadArtifact(
             f"the component imports a function that this version cannot offer: {reason}"

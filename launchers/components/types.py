@@ -115,6 +115,20 @@ def text(kind: Type | None) -> str:
     return f"{kind.kind} {{{', '.join(members)}}}"
 
 
+def resources(signature: Signature) -> set[Resource]:
+    """Every resource that a function takes or returns."""
+    found: set[Resource] = set()
+    waiting = [kind for _, kind in signature.parameters]
+    if signature.result is not None:
+        waiting.append(signature.result)
+    while waiting:
+        kind = waiting.pop()
+        if kind.resource is not None:
+            found.add(kind.resource)
+        waiting += [inner for inner in kind.inner if inner is not None]
+    return found
+
+
 def signature_text(signature: Signature) -> str:
     """Write the type of a function as WIT does."""
     parameters = ", ".join(f"{name}: {text(kind)}" for name, kind in signature.parameters)

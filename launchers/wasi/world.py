@@ -6,7 +6,7 @@ from typing import Any
 from ..artifact import Artifact
 from ..components.binary import FUNC, INSTANCE, TYPE
 from ..components.functions import Offered
-from ..components.types import Resource, Signature, signature_text
+from ..components.types import Resource, Signature, resources, signature_text
 from ..failures import BadArtifact, Failure, PluginRaised
 from ..wasm_program import Program, close, folders, surroundings
 from . import cli, files, frys, http, io, sockets
@@ -34,6 +34,8 @@ class World:
         self._program = Program([])
         self.wanted: dict[str, None] = {}
         self.missing: list[str] = []
+        # What was found out for one instance holds for the next: it has nothing of the component's own.
+        self._given: dict[str, dict[str, tuple[str, Any]]] = {}
         self._interfaces = io.INTERFACES | sockets.INTERFACES
         self._interfaces |= cli.interfaces(lambda: self._program, artifact.memory_limit)
         self._interfaces |= files.interfaces(lambda: self._program)
@@ -87,7 +89,9 @@ class World:
         """
         self.wanted[name] = None
         if sort == INSTANCE:
-            return sort, self._instance(name, kind.bind(self._resources))
+            if name not in self._given:
+                self._given[name] = self._instance(name, kind.bind(self._resources))
+            return sort, self._given[name]
         if sort == TYPE and kind is not None:
             return sort, kind
         self.missing.append(name)
@@ -122,7 +126,7 @@ class World:
         return self._interfaces.get(plain)
 
     def _run(self, interface: Interface | None, name: str, wanted: Signature) -> Callable[..., Any] | None:
-        if interface is None:
+        if interface is None or not resources(wanted) <= set(self._resources.values()):
             return None
         if name in interface.functions:
             offered, run = interface.functions[name]

@@ -46,7 +46,15 @@ def load(artifact: Artifact, engine: Engine, code: memoryview) -> "Plugin":
         BadArtifact: It is none, imports what is not offered, or exports nothing to call.
         Failure: Its start failed, or it asks for more memory than it may have.
     """
-    binary, world = Binary(code), World(artifact)
+    world = World(artifact)
+    try:
+        return _load(artifact, engine, Binary(code), world)
+    except BaseException:
+        world.close()
+        raise
+
+
+def _load(artifact: Artifact, engine: Engine, binary: Binary, world: World) -> "Plugin":
     exports, missing = _outline(binary, world)
     if missing:
         named = ", ".join(missing[:_SHOWN])
@@ -77,7 +85,10 @@ def facts(artifact: Artifact, code: memoryview) -> dict[str, Value]:
         BadArtifact: It is none.
     """
     world = World(artifact)
-    exports, missing = _outline(Binary(code), world)
+    try:
+        exports, missing = _outline(Binary(code), world)
+    finally:
+        world.close()
     imports: list[Value] = [
         {"module": name, "name": "", "type": "component import", "provided": name not in missing}
         for name in [*world.wanted, *(name for name in missing if name not in world.wanted)]
@@ -153,7 +164,6 @@ class Plugin:
             self._signatures = self._start()
         except BaseException:
             self._end()
-            world.close()
             raise
         self._names = _names(list(self._signatures))
         self._command, self._handler = (
