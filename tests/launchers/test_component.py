@@ -396,7 +396,8 @@ def test_a_resource_of_its_own_is_none_of_the_hosts():
     """A host function never gets a handle that only looks like one of its own by its name."""
     code = compile_text(
         "(component (type $own' (resource (rep i32))) (export $own \"descriptor\" (type $own'))"
-        ' (import "wasi:filesystem/types@0.2.0" (instance (alias outer 1 $own (type $d)) (type $b (borrow $d))'
+        ' (import "wasi:filesystem/types@0.2.0"'
+        " (instance (alias outer 1 $own (type $d)) (type $b (borrow $d))"
         ' (export "[method]descriptor.is-same-object"'
         ' (func (param "self" $b) (param "other" $b) (result bool)))))'
         ' (core module $n (func (export "f"))) (core instance $i (instantiate $n))'
