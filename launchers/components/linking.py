@@ -15,7 +15,7 @@ from . import binary
 from .context import Inside
 from .functions import AnyFunction, Crossing, Lifted, lowered, of_resource
 from .reader import refuse
-from .types import Refused, Resource, Signature, Type, make
+from .types import Resource, Signature, Type, make
 
 TYPE_CHECKING = False  # only annotations need what follows
 if TYPE_CHECKING:
@@ -65,14 +65,7 @@ class Linker:
             BadArtifact: It is wrong in itself.
             Failure: A start function failed.
         """
-        try:
-            return Place(self, None, provide).carry_out(definitions)
-        except (IndexError, KeyError) as error:
-            raise refuse(f"it refers to what there is not ({error})") from None
-        except RecursionError:
-            raise refuse("it is nested too deep") from None
-        except Refused as reason:
-            raise refuse(str(reason)) from None
+        return Place(self, None, provide).carry_out(definitions)
 
     def count(self) -> None:
         """One more instance.
@@ -260,9 +253,13 @@ class Place:
     def _alias_export(self, alias: binary.AliasExport) -> None:
         if alias.sort.startswith("core ") and alias.sort != binary.CORE_MODULE:
             instance = self._get(binary.CORE_INSTANCE, alias.instance, dict)
+            if alias.name not in instance and self._linker.machine is not None:
+                raise refuse(f"it refers to {alias.name!r} of an instance, which there is not")
             self._add(alias.sort, instance[alias.name])
             return
         exports = self._get(binary.INSTANCE, alias.instance, dict)
+        if alias.name not in exports:
+            raise refuse(f"it refers to {alias.name!r} of an instance, which there is not")
         sort, thing = exports[alias.name]
         if sort != alias.sort:
             raise refuse(f"{alias.name!r} is a {sort}, and is used as a {alias.sort}")

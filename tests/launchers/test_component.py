@@ -6,6 +6,7 @@ The components are WAT of our own: a core module that gives back what it gets, l
 import math
 import os
 import random
+import struct
 
 import pytest
 from frys_runtime.launchers import wasm
@@ -13,6 +14,7 @@ from frys_runtime.launchers.artifact import Artifact
 from frys_runtime.launchers.failures import (
     BadArguments,
     BadArtifact,
+    BadValue,
     Failure,
     LimitReached,
     NoSuchFunction,
@@ -299,6 +301,24 @@ def test_memory_is_bounded(echo):
             ),
             limit=1 << 20,
         )
+
+
+def test_values_that_come_out_are_bounded():
+    """A list whose every string is the same megabyte would be thousands of times the plugin's memory."""
+    plugin = load(
+        component(
+            lift("grow", "two", '(param "v" (list u8)) (result (list u8))'),
+            lift("bomb", "two", '(param "v" (list u8)) (result (list string))'),
+            lift("far", "i32", '(param "v" u32) (result string)'),
+        )
+    )
+    megabyte = 1 << 20
+    assert plugin("grow", [bytes(megabyte)]) == bytes(megabyte)
+
+    with pytest.raises(LimitReached, match="values that are too large"):
+        plugin("bomb", [struct.pack("<II", 0, megabyte) * 1000])
+    with pytest.raises(BadValue, match="outside its memory"):
+        plugin("far", [2**32 - 4])
 
 
 def test_nothing_is_lost_over_many_calls(echo):
