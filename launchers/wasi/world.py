@@ -9,13 +9,14 @@ from ..components.functions import Offered
 from ..components.types import Resource, Signature, resources, signature_text
 from ..failures import BadArtifact, Failure, PluginRaised
 from ..wasm_program import Program, close, folders, surroundings
-from . import cli, files, frys, http, io, sockets
+from . import cli, drafts, files, frys, http, io, sockets
 from .interface import Interface
 
 TYPE_CHECKING = False  # only annotations need what follows
 if TYPE_CHECKING:
     from ..wasm_abi.command import Streams
 
+_WITHOUT_VERSION = ("wasi:logging/logging",)
 _VERSIONS = {"wasi": "0.2.", "frys": "1.0."}
 
 
@@ -41,6 +42,7 @@ class World:
         self._interfaces |= files.interfaces(lambda: self._program)
         self._interfaces |= http.interfaces(artifact.host, artifact.memory_limit)
         self._interfaces |= frys.interfaces(artifact.host)
+        self._interfaces |= drafts.interfaces(artifact.host)
         self._resources = {
             name: Resource(name, None, drop)
             for interface in self._interfaces.values()
@@ -119,6 +121,8 @@ class World:
         return found
 
     def _interface(self, name: str) -> Interface | None:
+        if ("@" in name and name in self._interfaces) or name in _WITHOUT_VERSION:
+            return self._interfaces[name]
         plain, _, version = name.partition("@")
         wanted = _VERSIONS.get(plain.partition(":")[0], " ")
         if not version.startswith(wanted) or not version.removeprefix(wanted).isdigit():

@@ -425,3 +425,94 @@ def test_services_of_the_host_take_and_give_values():
     host.answers["call"] = HostRefused("permission", "no policy grants it")
     with pytest.raises(PluginRaised, match="no policy grants it"):
         plugin("ask", ["other", "f", []])
+
+
+DRAFTS = """
+package wasi:logging@0.1.0-draft { interface logging {
+  enum level { trace, debug, info, warn, error, critical }
+  log: func(level: level, context: string, message: string);
+} }
+package wasi:config@0.2.0-rc.1 { interface store {
+  variant error { upstream(string), io(string) }
+  get: func(key: string) -> result<option<string>, error>;
+  get-all: func() -> result<list<tuple<string, string>>, error>;
+} }
+package wasi:keyvalue@0.2.0-draft {
+interface store {
+  variant error { no-such-store, access-denied, other(string) }
+  record key-response { keys: list<string>, cursor: option<u64> }
+  open: func(identifier: string) -> result<bucket, error>;
+  resource bucket {
+    get: func(key: string) -> result<option<list<u8>>, error>;
+    set: func(key: string, value: list<u8>) -> result<_, error>;
+    delete: func(key: string) -> result<_, error>;
+    exists: func(key: string) -> result<bool, error>;
+    list-keys: func(cursor: option<u64>) -> result<key-response, error>;
+  }
+}
+interface atomics {
+  use store.{bucket, error};
+  increment: func(bucket: borrow<bucket>, key: string, delta: u64) -> result<u64, error>;
+}
+interface batch {
+  use store.{bucket, error};
+  get-many: func(bucket: borrow<bucket>, keys: list<string>)
+    -> result<list<option<tuple<string, list<u8>>>>, error>;
+  set-many: func(bucket: borrow<bucket>, key-values: list<tuple<string, list<u8>>>) -> result<_, error>;
+  delete-many: func(bucket: borrow<bucket>, keys: list<string>) -> result<_, error>;
+} }
+"""
+STORE = """(module
+  (import "wasi:logging/logging@0.1.0-draft" "log" (func $log (param i32 i32 i32 i32 i32)))
+  (import "wasi:config/store@0.2.0-rc.1" "get" (func $setting (param i32 i32 i32)))
+  (import "wasi:keyvalue/store@0.2.0-draft" "open" (func $open (param i32 i32 i32)))
+  (import "wasi:keyvalue/atomics@0.2.0-draft" "increment" (func $increment (param i32 i32 i32 i64 i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 100) "context")
+  (global $next (mut i32) (i32.const 4096))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (global.set $next (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+    (global.get $next)
+    (global.set $next (i32.add (global.get $next) (local.get 3))))
+  (func (export "say") (param i32 i32)
+    (call $log (i32.const 3) (i32.const 100) (i32.const 7) (local.get 0) (local.get 1)))
+  (func (export "setting") (param i32 i32) (result i32)
+    (call $setting (local.get 0) (local.get 1) (i32.const 512)) (i32.const 512))
+  (func (export "add") (param i32 i32 i32 i32 i64) (result i32)
+    (call $open (local.get 0) (local.get 1) (i32.const 16))
+    (if (i32.load8_u (i32.const 16)) (then (return (i32.const 900))))
+    (call $increment (i32.load (i32.const 20)) (local.get 2) (local.get 3) (local.get 4) (i32.const 512))
+    (if (i32.load8_u (i32.const 512)) (then (return (i32.const 901))))
+    (i32.load (i32.const 520))))
+"""
+
+
+def test_drafts_of_wasi_that_are_in_use_are_the_services_of_the_host():
+    """Log, settings, and the plugin's own store with its counters; whole interfaces link."""
+    imports = " ".join(
+        f"import wasi:{name};"
+        for name in (
+            "logging/logging@0.1.0-draft",
+            "config/store@0.2.0-rc.1",
+            *(f"keyvalue/{one}@0.2.0-draft" for one in ("store", "atomics", "batch")),
+        )
+    )
+    assert load(from_core(None, f"{imports} export go: func();", DRAFTS)).functions() == {"go": "func()"}
+    exports = (
+        " use wasi:config/store@0.2.0-rc.1.{error}; export say: func(text: string);"
+        " export setting: func(key: string) -> result<option<string>, error>;"
+        " export add: func(store: string, key: string, delta: u64) -> u32;"
+    )
+    host = Answering({"log": None, "config": 2.5, "kv.get": b"40", "kv.set": None})
+    plugin = load(from_core(compile_text(STORE), imports + exports, DRAFTS), host=host)
+
+    plugin("say", ["careful"])
+    assert host.asked[-1] == ("log", "warning", "context: careful")
+    assert plugin("setting", ["ratio"]) == "2.5"
+    assert plugin("add", ["default", "hits", 2]) == 42
+    assert host.asked[-1] == ("kv.set", "hits", b"42")
+    assert plugin("add", ["elsewhere", "hits", 2]) == 900
+    host.answers["kv.get"] = b"words"
+    assert plugin("add", ["", "hits", 2]) == 901
+    host.answers["kv.get"] = HostRefused("permission", "no policy grants it")
+    assert plugin("add", ["", "hits", 2]) == 901
