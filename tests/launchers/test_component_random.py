@@ -112,7 +112,7 @@ class Values:
 
 
 def test_whatever_a_component_passes_it_gets_an_answer_or_fails(tmp_path, monkeypatch):
-    """No value of the right types makes a function of ours raise anything else, or answer with a wrong type."""
+    """No value of the right types makes a function of ours raise anything else, or answer a wrong type."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "a").write_text("text")
     monkeypatch.setattr(io, "time", SimpleNamespace(sleep=lambda _seconds: None))
