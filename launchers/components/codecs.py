@@ -12,7 +12,7 @@ from typing import Any, override
 from ..failures import BadArguments, PluginRaised
 from ..values import Value
 from .context import Context
-from .types import BORROW, OWN, SCALARS, STRING, Refused, Type
+from .types import BORROW, OWN, SCALARS, STRING, Type
 
 type Words = Iterator[int]
 
@@ -364,11 +364,7 @@ def shown(value: Value) -> str:
 
 
 def simple(kind: Type, path: str) -> Codec | None:
-    """The codec of a type that is made of no others.
-
-    Raises:
-        Refused: Its values cannot travel.
-    """
+    """The codec of a type that is made of no others."""
     if kind.kind in SCALARS:
         special: dict[str, Callable[[str, str], Codec]] = {"bool": Bool, "char": Char}
         return special.get(kind.kind, Scalar)(kind.kind, path)
@@ -377,6 +373,3 @@ def simple(kind: Type, path: str) -> Codec | None:
     if kind.kind in (OWN, BORROW):
         return Handle(kind, path)
     return None
-
-
-__all__ = ["Bytes", "Codec", "List", "Refused", "Words", "shown", "simple"]

@@ -11,11 +11,11 @@ from ..wasm_engine import HostFunction
 from ..wasm_instance import Entry
 from ..wasm_library import FunctionType
 from ..wasm_memory import Memory
-from . import binary
+from . import definitions as parts
 from .context import Inside
 from .functions import AnyFunction, Crossing, Lifted, lowered, of_resource
 from .reader import refuse
-from .types import Resource, Signature, Type, make
+from .types import HEAVIEST, SCALARS, STRING, Resource, Signature, Type, make
 
 TYPE_CHECKING = False  # only annotations need what follows
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ type Exports = dict[str, "tuple[str, Any]"]  # of an instance: name to sort and 
 type Provide = Callable[[str, str, Any], "tuple[str, Any]"]  # name, sort, type; returns sort and thing
 
 _MOST_INSTANCES = 1000
-_PRIMITIVE = {word: make(word) for word in set(binary._PRIMITIVES.values())}
+_PRIMITIVE = {word: make(word) for word in (*SCALARS, STRING, "error-context")}
 
 
 class _Late:
@@ -33,7 +33,7 @@ class _Late:
 
     __slots__ = ("definitions", "place")
 
-    def __init__(self, definitions: tuple[binary.Definition, ...], place: "Place") -> None:
+    def __init__(self, definitions: tuple[parts.Definition, ...], place: "Place") -> None:
         self.definitions, self.place = definitions, place
 
 
@@ -42,7 +42,7 @@ class _Source:
 
     __slots__ = ("definitions", "place")
 
-    def __init__(self, definitions: tuple[binary.Definition, ...], place: "Place") -> None:
+    def __init__(self, definitions: tuple[parts.Definition, ...], place: "Place") -> None:
         self.definitions, self.place = definitions, place
 
 
@@ -58,7 +58,7 @@ class Linker:
         self.machine, self.budget = machine, budget
         self._instances = 0
 
-    def run(self, definitions: tuple[binary.Definition, ...], provide: Provide) -> Exports:
+    def run(self, definitions: tuple[parts.Definition, ...], provide: Provide) -> Exports:
         """Carry a component out; what it exports.
 
         Raises:
@@ -87,27 +87,27 @@ class Place:
         self._inside = Inside(linker.budget)
         self._exports: Exports = {}
 
-    def carry_out(self, definitions: tuple[binary.Definition, ...]) -> Exports:
+    def carry_out(self, definitions: tuple[parts.Definition, ...]) -> Exports:
         """Carry definitions out, in order."""
         for definition in definitions:
             _STEPS[type(definition)](self, definition)
         return self._exports
 
-    def bind(self, definitions: tuple[binary.Definition, ...], resources: dict[str, Resource]) -> Exports:
+    def bind(self, definitions: tuple[parts.Definition, ...], resources: dict[str, Resource]) -> Exports:
         """What an instance of a type has: types as they are, functions by their signatures."""
         for definition in definitions:
-            if not isinstance(definition, binary.Exported):
+            if not isinstance(definition, parts.Exported):
                 _STEPS[type(definition)](self, definition)
                 continue
             name, sort, kind = definition
             thing: Any
-            if sort == binary.TYPE and kind is None:
+            if sort == parts.TYPE and kind is None:
                 thing = resources.get(name) or Resource(name, None, None)
-            elif sort == binary.INSTANCE:
-                late = self._get(binary.TYPE, kind, _Late)
+            elif sort == parts.INSTANCE:
+                late = self._get(parts.TYPE, kind, _Late)
                 thing = Place(self._linker, late.place, self._provide).bind(late.definitions, resources)
             else:
-                thing = self._get(binary.TYPE, kind, Signature if sort == binary.FUNC else object)
+                thing = self._get(parts.TYPE, kind, Signature if sort == parts.FUNC else object)
             self._exports[name] = sort, thing
             self._add(sort, thing)
         return self._exports
@@ -129,50 +129,48 @@ class Place:
 
     # ---- core
 
-    def _module(self, module: binary.Module) -> None:
-        self._add(binary.CORE_MODULE, module.number)
+    def _module(self, module: parts.Module) -> None:
+        self._add(parts.CORE_MODULE, module.number)
 
-    def _core_instantiate(self, made: binary.CoreInstantiate) -> None:
+    def _core_instantiate(self, made: parts.CoreInstantiate) -> None:
         self._linker.count()
-        number = self._get(binary.CORE_MODULE, made.module, int)
-        given = {name: self._get(binary.CORE_INSTANCE, at, dict) for name, at in made.arguments}
+        number = self._get(parts.CORE_MODULE, made.module, int)
+        given = {name: self._get(parts.CORE_INSTANCE, at, dict) for name, at in made.arguments}
         machine = self._linker.machine
-        self._add(
-            binary.CORE_INSTANCE, _Anything() if machine is None else machine.instantiate(number, given)
-        )
+        self._add(parts.CORE_INSTANCE, _Anything() if machine is None else machine.instantiate(number, given))
 
-    def _core_type(self, _type: binary.CoreType) -> None:
-        self._add(binary.CORE_TYPE, None)
+    def _core_type(self, _type: parts.CoreType) -> None:
+        self._add(parts.CORE_TYPE, None)
 
     def _core_function(self, kind: FunctionType, run: HostFunction) -> None:
         machine = self._linker.machine
-        self._add(binary.CORE_FUNC, None if machine is None else machine.host_function(kind, run))
+        self._add(parts.CORE_FUNC, None if machine is None else machine.host_function(kind, run))
 
     def _item(self, sort: str, index: int) -> "CoreItem | None":
         item: CoreItem | None = self._get(sort, index, object)
         return item
 
-    def _crossing(self, options: binary.Options) -> Crossing:
+    def _crossing(self, options: parts.Options) -> Crossing:
         machine, memory, realloc = self._linker.machine, None, None
         if machine is not None:
             if options.memory is not None:
-                memory = _always(machine.memory(self._item(binary.CORE_MEMORY, options.memory)))
+                memory = _always(machine.memory(self._item(parts.CORE_MEMORY, options.memory)))
             if options.realloc is not None:
                 kind: FunctionType = (("i32",) * 4, ("i32",))
-                realloc = machine.entry(self._item(binary.CORE_FUNC, options.realloc), kind)
+                realloc = machine.entry(self._item(parts.CORE_FUNC, options.realloc), kind)
         return Crossing(self._inside, options.encoding, memory, realloc)
 
     # ---- functions and resources
 
-    def _lift(self, lift: binary.Lift) -> None:
-        signature = self._get(binary.TYPE, lift.kind, Signature)
+    def _lift(self, lift: parts.Lift) -> None:
+        signature = self._get(parts.TYPE, lift.kind, Signature)
         entry, after = self._entry(lift.function), None
         if lift.options.post_return is not None:
             after = self._entry(lift.options.post_return)
-        self._add(binary.FUNC, Lifted(signature, self._crossing(lift.options), entry, after))
+        self._add(parts.FUNC, Lifted(signature, self._crossing(lift.options), entry, after))
 
     def _entry(self, index: int) -> Callable[[FunctionType], Entry]:
-        item, machine = self._item(binary.CORE_FUNC, index), self._linker.machine
+        item, machine = self._item(parts.CORE_FUNC, index), self._linker.machine
 
         def entry(kind: FunctionType) -> Entry:
             assert machine is not None  # nobody calls what does not run
@@ -180,59 +178,59 @@ class Place:
 
         return entry
 
-    def _lower(self, lower: binary.Lower) -> None:
-        function: AnyFunction = self._get(binary.FUNC, lower.function, object)
+    def _lower(self, lower: parts.Lower) -> None:
+        function: AnyFunction = self._get(parts.FUNC, lower.function, object)
         self._core_function(*lowered(function, self._crossing(lower.options)))
 
-    def _of_resource(self, made: binary.OfResource) -> None:
-        resource = self._get(binary.TYPE, made.resource, Resource)
+    def _of_resource(self, made: parts.OfResource) -> None:
+        resource = self._get(parts.TYPE, made.resource, Resource)
         self._core_function(*of_resource(made.what, resource, self._inside, drop))
 
-    def _resource_type(self, made: binary.ResourceType) -> None:
+    def _resource_type(self, made: parts.ResourceType) -> None:
         machine, end = self._linker.machine, None
         if machine is not None and made.destructor is not None:
-            entry = machine.entry(self._item(binary.CORE_FUNC, made.destructor), (("i32",), ()))
+            entry = machine.entry(self._item(parts.CORE_FUNC, made.destructor), (("i32",), ()))
 
             def end(representation: Any) -> None:
                 entry.words[0] = representation
                 entry.run()
 
-        self._add(binary.TYPE, Resource("resource", self._inside, end))
+        self._add(parts.TYPE, Resource("resource", self._inside, end))
 
     # ---- types
 
-    def _value(self, value: binary.Value) -> None:
+    def _value(self, value: parts.Value) -> None:
         if value.kind in ("own", "borrow"):
-            resource = self._get(binary.TYPE, _number(value.inner[0]), Resource)
-            self._add(binary.TYPE, make(value.kind, resource=resource))
+            resource = self._get(parts.TYPE, _number(value.inner[0]), Resource)
+            self._add(parts.TYPE, make(value.kind, resource=resource))
             return
         inner = tuple(None if one is None else self._type(one) for one in value.inner)
-        self._add(binary.TYPE, make(value.kind, inner, value.names))
+        self._add(parts.TYPE, make(value.kind, inner, value.names))
 
-    def _function(self, function: binary.Function) -> None:
+    def _function(self, function: parts.Function) -> None:
         parameters = tuple((name, self._type(of)) for name, of in function.parameters)
         result = None if function.result is None else self._type(function.result)
-        if sum(kind.weight for _, kind in parameters) > _HEAVIEST:
+        if sum(kind.weight for _, kind in parameters) > HEAVIEST:
             raise refuse("it has a function with too many parameters")
-        self._add(binary.TYPE, Signature(parameters, result, function.is_async))
+        self._add(parts.TYPE, Signature(parameters, result, function.is_async))
 
     def _type(self, of: str | int) -> Type:
         if isinstance(of, str):
             return _PRIMITIVE[of]
-        found: Type = self._get(binary.TYPE, of, Type)
+        found: Type = self._get(parts.TYPE, of, Type)
         return found
 
-    def _interface(self, made: binary.Interface) -> None:
-        self._add(binary.TYPE, _Late(made.definitions, self))
+    def _interface(self, made: parts.Interface) -> None:
+        self._add(parts.TYPE, _Late(made.definitions, self))
 
     # ---- instances
 
-    def _nested(self, nested: binary.Nested) -> None:
-        self._add(binary.COMPONENT, _Source(nested.definitions, self))
+    def _nested(self, nested: parts.Nested) -> None:
+        self._add(parts.COMPONENT, _Source(nested.definitions, self))
 
-    def _instantiate(self, made: binary.Instantiate) -> None:
+    def _instantiate(self, made: parts.Instantiate) -> None:
         self._linker.count()
-        source = self._get(binary.COMPONENT, made.component, _Source)
+        source = self._get(parts.COMPONENT, made.component, _Source)
         given = {name: (sort, self._get(sort, at, object)) for name, sort, at in made.arguments}
 
         def provide(name: str, sort: str, _kind: Any) -> tuple[str, Any]:
@@ -240,24 +238,24 @@ class Place:
                 raise refuse(f"a component in it is not given its import {name!r}")
             return given[name]
 
-        self._add(binary.INSTANCE, Place(self._linker, source.place, provide).carry_out(source.definitions))
+        self._add(parts.INSTANCE, Place(self._linker, source.place, provide).carry_out(source.definitions))
 
-    def _bundle(self, bundle: binary.Bundle) -> None:
+    def _bundle(self, bundle: parts.Bundle) -> None:
         if bundle.core:
             items = {name: self._item(sort, at) for name, sort, at in bundle.items}
-            self._add(binary.CORE_INSTANCE, items)
+            self._add(parts.CORE_INSTANCE, items)
             return
         exports: Exports = {name: (sort, self._get(sort, at, object)) for name, sort, at in bundle.items}
-        self._add(binary.INSTANCE, exports)
+        self._add(parts.INSTANCE, exports)
 
-    def _alias_export(self, alias: binary.AliasExport) -> None:
-        if alias.sort.startswith("core ") and alias.sort != binary.CORE_MODULE:
-            instance = self._get(binary.CORE_INSTANCE, alias.instance, dict)
+    def _alias_export(self, alias: parts.AliasExport) -> None:
+        if alias.sort.startswith("core ") and alias.sort != parts.CORE_MODULE:
+            instance = self._get(parts.CORE_INSTANCE, alias.instance, dict)
             if alias.name not in instance and self._linker.machine is not None:
                 raise refuse(f"it refers to {alias.name!r} of an instance, which there is not")
             self._add(alias.sort, instance[alias.name])
             return
-        exports = self._get(binary.INSTANCE, alias.instance, dict)
+        exports = self._get(parts.INSTANCE, alias.instance, dict)
         if alias.name not in exports:
             raise refuse(f"it refers to {alias.name!r} of an instance, which there is not")
         sort, thing = exports[alias.name]
@@ -265,7 +263,7 @@ class Place:
             raise refuse(f"{alias.name!r} is a {sort}, and is used as a {alias.sort}")
         self._add(sort, thing)
 
-    def _alias_outer(self, alias: binary.AliasOuter) -> None:
+    def _alias_outer(self, alias: parts.AliasOuter) -> None:
         place = self
         for _ in range(alias.depth):
             if place._around is None:
@@ -273,10 +271,10 @@ class Place:
             place = place._around
         self._add(alias.sort, place._get(alias.sort, alias.at, object))
 
-    def _import(self, wanted: binary.Import) -> None:
+    def _import(self, wanted: parts.Import) -> None:
         kind: Any = None
-        if wanted.sort != binary.TYPE or wanted.kind is not None:
-            space = binary.CORE_TYPE if wanted.sort == binary.CORE_MODULE else binary.TYPE
+        if wanted.sort != parts.TYPE or wanted.kind is not None:
+            space = parts.CORE_TYPE if wanted.sort == parts.CORE_MODULE else parts.TYPE
             kind = self._get(space, wanted.kind, _IMPORTED.get(wanted.sort, object))
         if isinstance(kind, _Late):
             kind = _Wanted(kind, self._linker)
@@ -285,7 +283,7 @@ class Place:
             raise refuse(f"its import {wanted.name!r} is given a {sort}, and wants a {wanted.sort}")
         self._add(sort, thing)
 
-    def _export(self, export: binary.Export) -> None:
+    def _export(self, export: parts.Export) -> None:
         thing = self._get(export.sort, export.at, object)
         if isinstance(thing, Resource) and thing.owner is self._inside and thing.name == "resource":
             thing.name = export.name
@@ -315,8 +313,7 @@ class _Anything(dict[str, Any]):
         return None
 
 
-_IMPORTED: dict[str, type] = {binary.FUNC: Signature, binary.INSTANCE: _Late}
-_HEAVIEST = 50_000
+_IMPORTED: dict[str, type] = {parts.FUNC: Signature, parts.INSTANCE: _Late}
 
 
 def drop(resource: Resource, representation: Any) -> None:
@@ -335,21 +332,21 @@ def _always(memory: Memory) -> Callable[[], Memory]:
 
 
 _STEPS: dict[type, Callable[[Place, Any], None]] = {
-    binary.Module: Place._module,
-    binary.CoreInstantiate: Place._core_instantiate,
-    binary.CoreType: Place._core_type,
-    binary.Lift: Place._lift,
-    binary.Lower: Place._lower,
-    binary.OfResource: Place._of_resource,
-    binary.ResourceType: Place._resource_type,
-    binary.Value: Place._value,
-    binary.Function: Place._function,
-    binary.Interface: Place._interface,
-    binary.Nested: Place._nested,
-    binary.Instantiate: Place._instantiate,
-    binary.Bundle: Place._bundle,
-    binary.AliasExport: Place._alias_export,
-    binary.AliasOuter: Place._alias_outer,
-    binary.Import: Place._import,
-    binary.Export: Place._export,
+    parts.Module: Place._module,
+    parts.CoreInstantiate: Place._core_instantiate,
+    parts.CoreType: Place._core_type,
+    parts.Lift: Place._lift,
+    parts.Lower: Place._lower,
+    parts.OfResource: Place._of_resource,
+    parts.ResourceType: Place._resource_type,
+    parts.Value: Place._value,
+    parts.Function: Place._function,
+    parts.Interface: Place._interface,
+    parts.Nested: Place._nested,
+    parts.Instantiate: Place._instantiate,
+    parts.Bundle: Place._bundle,
+    parts.AliasExport: Place._alias_export,
+    parts.AliasOuter: Place._alias_outer,
+    parts.Import: Place._import,
+    parts.Export: Place._export,
 }

@@ -21,10 +21,10 @@ from .reader import refuse
 SCALARS = ("bool", "s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64", "f32", "f64", "char")
 STRING, LIST, RECORD, TUPLE, VARIANT = "string", "list", "record", "tuple", "variant"
 ENUM, OPTION, RESULT, FLAGS, OWN, BORROW = "enum", "option", "result", "flags", "own", "borrow"
-FOREIGN = ("stream", "future", "error-context", "map", "fixed-length list")
 _NAMED = (RECORD, VARIANT, ENUM, FLAGS)
 _DEEPEST = 100
-_HEAVIEST = 50_000
+HEAVIEST = 50_000
+"""How many types one type, or the parameters of a function, may be made of."""
 
 
 class Resource:
@@ -95,7 +95,7 @@ def make(
     """
     depth = 1 + max((one.depth for one in inner if one is not None), default=0)
     weight = 1 + len(names) + sum(one.weight for one in inner if one is not None)
-    if depth > _DEEPEST or weight > _HEAVIEST:
+    if depth > _DEEPEST or weight > HEAVIEST:
         raise refuse("it has a type that is too large")
     return Type(kind, inner, names, resource, depth, weight)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..artifact import Artifact
-from ..components.binary import FUNC, INSTANCE, TYPE
+from ..components.definitions import FUNC, INSTANCE, TYPE
 from ..components.functions import Offered
 from ..components.types import Resource, Signature, resources, signature_text
 from ..failures import BadArtifact, Failure, PluginRaised

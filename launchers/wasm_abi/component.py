@@ -15,7 +15,8 @@ What a component imports is in ``launchers/wasi``; anything else is refused by i
 
 from ..artifact import Artifact, Value
 from ..components import compiled
-from ..components.binary import FUNC, INSTANCE, Binary
+from ..components.binary import Binary
+from ..components.definitions import FUNC, INSTANCE
 from ..components.functions import AnyFunction
 from ..components.handles import Objects
 from ..components.linking import Exports, Linker
