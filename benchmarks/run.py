@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.console import Console
 
-from . import call, compute, density, extism, jail, load, machine, memory, messages, plot, report
+from . import call, component, compute, density, extism, jail, load, machine, memory, messages, plot, report
 from .figures import Benchmark
 from .scale import FULL, QUICK, Scale
 from .stage import Stage
@@ -19,6 +19,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "call": call.run,
     "messages": messages.run,
     "extism": extism.run,
+    "component": component.run,
     "compute": compute.run,
     "memory": memory.run,
     "density": density.run,
