@@ -77,8 +77,8 @@ class Stage:
 
     Attributes:
         folder: The plugins: ``bench.wasm``, ``bench.so``, ``bench.js``, ``bench.py``, ``python-main/``,
-            ``bench_extism.wasm``, ``bench_component.wasm``, ``large.wasm``, and ``caller.py``, which calls the
-            others.
+            ``bench_extism.wasm``, ``bench_component.wasm``, ``large.wasm``, and ``caller.py``, which calls
+            the others.
         missing: Formats whose plugin cannot be built here, with the reason.
     """
 
