@@ -21,7 +21,7 @@ def command(
         typer.Option(
             "--only",
             metavar="NAME",
-            help="load, call, messages, extism, component, compute, memory, density or jail; may be repeated.",
+            help="load, call, messages, extism, component, compute, memory, density, jail; may be repeated.",
         ),
     ] = None,
     json_file: Annotated[
