@@ -7,7 +7,21 @@ from typing import Final
 
 from rich.console import Console
 
-from . import bulk, call, compute, density, extism, jail, load, machine, memory, messages, plot, report
+from . import (
+    bulk,
+    call,
+    component,
+    compute,
+    density,
+    extism,
+    jail,
+    load,
+    machine,
+    memory,
+    messages,
+    plot,
+    report,
+)
 from .figures import Benchmark
 from .scale import FULL, QUICK, Scale
 from .stage import Stage
@@ -20,6 +34,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "messages": messages.run,
     "bulk": bulk.run,
     "extism": extism.run,
+    "component": component.run,
     "compute": compute.run,
     "memory": memory.run,
     "density": density.run,

@@ -180,7 +180,7 @@ def load(artifact: Artifact) -> "Plugin | component.Plugin | Inspector":
     inspects = artifact.options.get(wasm_inspect.FUNCTION) is True
     if foreign.is_component(code):
         if inspects:
-            return Inspector(component.facts(engine, code))
+            return Inspector(component.facts(artifact, code))
         return _started(lambda: component.load(artifact, engine, code))
     compiled = Module.revive(engine, artifact.compiled) if artifact.compiled else Module.compile(engine, code)
     foreign.refuse(compiled)

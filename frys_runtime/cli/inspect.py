@@ -250,7 +250,7 @@ def _print_module(module: Module, console: "Console") -> None:
     rows = table("import", "provided, and its type")
     for item in imports[:_SHOWN_IMPORTS]:
         answer = "yes" if item.provided else "no "
-        wanted = Text(printable(f"{item.module}.{item.name}"))
+        wanted = Text(printable(f"{item.module}.{item.name}" if item.name else item.module))
         rows.add_row(wanted, Text(printable(f"{answer} {item.type}")))
     console.print(rows)
     if len(imports) > _SHOWN_IMPORTS:
