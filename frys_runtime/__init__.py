@@ -10,7 +10,9 @@ Imports only go down these layers (``make check`` holds it):
 
     cli, daemon, cluster, testing                         what a person or a machine starts
     manager                                               the one front door
-    sandbox, reload, marketplace                          one live plugin; replacing one; installing one
+    reload, marketplace                                   replacing a plugin; installing one
+    pool                                                  the processes of one version of a plugin
+    sandbox                                               one live process
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts

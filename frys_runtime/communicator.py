@@ -59,7 +59,10 @@ class Peer(Protocol):
 
     plugin_id: str
     metadata: Metadata
-    functions: dict[str, str]
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """Its functions, in its own words."""
 
     @property
     def messages(self) -> MessageGrant:

@@ -33,7 +33,8 @@ from .loader import Bundle, PluginLoader
 from .messages import MessageValue
 from .metadata import Metadata
 from .nursery import Nursery
-from .sandbox import PluginSandbox, PluginState
+from .pool import Pool
+from .sandbox import PluginState
 from .services import Shared
 
 
@@ -71,49 +72,49 @@ class ManagerStats:
 class Plugin:
     """A loaded plugin as a local object; get one from :meth:`PluginManager.plugin`."""
 
-    def __init__(self, manager: "PluginManager", sandbox: PluginSandbox) -> None:
+    def __init__(self, manager: "PluginManager", pool: Pool) -> None:
         self._manager = manager
-        self._sandbox = sandbox
+        self._pool = pool
 
     @property
     def id(self) -> str:
         """The id under which the plugin was loaded."""
-        return self._sandbox.plugin_id
+        return self._pool.plugin_id
 
     @property
     def metadata(self) -> Metadata:
         """What its plugin.json says."""
-        return self._sandbox.metadata
+        return self._pool.metadata
 
     @property
     def state(self) -> PluginState:
         """Where it is in its life."""
-        return self._sandbox.state
+        return self._pool.state
 
     @property
     def functions(self) -> dict[str, str]:
         """Callable functions with signatures for people, in the plugin's own (untrusted) words."""
-        return dict(self._sandbox.functions)
+        return dict(self._pool.functions)
 
     @property
     def layers(self) -> frozenset[str]:
         """The layers of the jail that are in force around its process."""
-        return self._sandbox.layers
+        return self._pool.layers
 
     @property
     def pid(self) -> int | None:
         """Its process, as the host's kernel numbers it; ``None`` while none runs."""
-        return self._sandbox.pid
+        return self._pool.pid
 
     @property
     def violations(self) -> int:
         """How often it tried what is forbidden, over all its processes."""
-        return self._sandbox.violations
+        return self._pool.violations
 
     @property
     def load_ms(self) -> float:
         """Milliseconds that the last start took, from the request to ready."""
-        return self._sandbox.load_ms
+        return self._pool.load_ms
 
     async def call(self, function: str, *args: MessageValue, timeout_ms: int | None = None) -> MessageValue:
         """Call a function; see :meth:`PluginManager.execute_plugin`."""
@@ -121,7 +122,7 @@ class Plugin:
 
     def resource_usage(self) -> ResourceUsage:
         """What it uses now, read from the kernel."""
-        return self._sandbox.usage()
+        return self._pool.usage()
 
     def watch(
         self, interval: float = 1.0, *, thresholds: Mapping[str, float] | None = None
@@ -139,7 +140,7 @@ class Plugin:
         Raises:
             ValueError: The interval is too short, or there is no such figure.
         """
-        return self._sandbox.watch(interval, thresholds or {})
+        return self._pool.watch(interval, thresholds or {})
 
     async def unload(self) -> None:
         """End it and give back all that it held."""
@@ -205,7 +206,7 @@ class PluginManager:
         self._limits = resource_limits
         self._max_plugins = max_plugins
         self._spares = spares
-        self._sandboxes: dict[str, PluginSandbox] = {}
+        self._pools: dict[str, Pool] = {}
         self._loading: set[str] = set()
         self._no_loads = asyncio.Event()
         self._no_loads.set()
@@ -372,7 +373,7 @@ class PluginManager:
         except PluginError:
             bundle.close()
             raise
-        live: PluginSandbox | None = None
+        live: Pool | None = None
         try:
             wishes = [wish for wish in (self._limits, sandbox) if wish is not None]
             confinement = self._isolation.confine(
@@ -380,10 +381,10 @@ class PluginManager:
             )
             self._events.publish("granted", name, **_grant(bundle, confinement))
             await self._must_be_recorded(bundle.path)
-            live = PluginSandbox(name, bundle, confinement, nursery, self._events, shared=self._shared)
+            live = Pool(name, bundle, confinement, nursery, self._events, shared=self._shared)
             await live.start()
             self._check_open()
-            self._sandboxes[name] = live
+            self._pools[name] = live
             unheard = self._communicator.add(live)
             facts = {"pid": live.pid, "ms": live.load_ms, "layers": live.layers, "unheard_events": unheard}
             self._events.publish("loaded", name, **facts)
@@ -407,9 +408,9 @@ class PluginManager:
             raise LoadFailed(path, f"{self._audit.failure}, and audit_required allows no load without it")
 
     def _reserve(self, name: str) -> None:
-        if name in self._sandboxes or name in self._loading:
+        if name in self._pools or name in self._loading:
             raise AlreadyLoaded(name)
-        if len(self._sandboxes) + len(self._loading) >= self._max_plugins:
+        if len(self._pools) + len(self._loading) >= self._max_plugins:
             raise MaxPluginsExceeded(self._max_plugins)
         self._loading.add(name)
         self._no_loads.clear()
@@ -433,8 +434,8 @@ class PluginManager:
             ExecutionFailed: The function failed by itself, does not exist, or its process crashed.
             Timeout, ResourceLimitExceeded, SecurityViolation: The plugin was stopped.
         """
-        sandbox = self._sandboxes.get(plugin_id)
-        if sandbox is None:
+        pool = self._pools.get(plugin_id)
+        if pool is None:
             self._check_open()
             raise PluginNotFound(plugin_id)
         if timeout_ms is not None and (type(timeout_ms) is not int or timeout_ms <= 0):
@@ -445,7 +446,7 @@ class PluginManager:
             raise CommunicationError(
                 plugin_id, "it waits for the very function of the host program that calls it"
             )
-        return await sandbox.call(function, args, timeout_ms)
+        return await pool.call(function, args, timeout_ms)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -457,12 +458,12 @@ class PluginManager:
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        return Plugin(self, self._sandbox(plugin_id))
+        return Plugin(self, self._pool(plugin_id))
 
-    def _sandbox(self, plugin_id: str) -> PluginSandbox:
+    def _pool(self, plugin_id: str) -> Pool:
         self._check_open()
         try:
-            return self._sandboxes[plugin_id]
+            return self._pools[plugin_id]
         except KeyError:
             raise PluginNotFound(plugin_id) from None
 
@@ -472,37 +473,37 @@ class PluginManager:
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        sandbox = self._sandbox(plugin_id)
-        del self._sandboxes[plugin_id]
-        await self._retire(sandbox)
+        pool = self._pool(plugin_id)
+        del self._pools[plugin_id]
+        await self._retire(pool)
 
-    async def _retire(self, sandbox: PluginSandbox) -> None:
-        self._communicator.remove(sandbox.plugin_id)
-        await sandbox.close()
-        past, restarts = self._retired, max(sandbox.starts - 1, 0)
+    async def _retire(self, pool: Pool) -> None:
+        self._communicator.remove(pool.plugin_id)
+        await pool.close()
+        past = self._retired
         self._retired = ManagerStats(
             plugins=0,
-            calls=past.calls + sandbox.calls,
-            failures=past.failures + sandbox.failures,
-            restarts=past.restarts + restarts,
-            violations=past.violations + sandbox.violations,
+            calls=past.calls + pool.calls,
+            failures=past.failures + pool.failures,
+            restarts=past.restarts + pool.restarts,
+            violations=past.violations + pool.violations,
         )
-        counts = {"calls": sandbox.calls, "failures": sandbox.failures, "violations": sandbox.violations}
-        self._events.publish("unloaded", sandbox.plugin_id, **counts)
+        counts = {"calls": pool.calls, "failures": pool.failures, "violations": pool.violations}
+        self._events.publish("unloaded", pool.plugin_id, **counts)
 
     def list_plugins(self) -> list[PluginInfo]:
         """Every loaded plugin, in the order of loading."""
         self._check_open()
         return [
             PluginInfo(
-                id=sandbox.plugin_id,
-                version=sandbox.metadata.version,
-                format=sandbox.metadata.format,
-                isolation=sandbox.confinement.level,
-                state=sandbox.state,
-                functions=tuple(sorted(sandbox.functions)),
+                id=pool.plugin_id,
+                version=pool.metadata.version,
+                format=pool.metadata.format,
+                isolation=pool.confinement.level,
+                state=pool.state,
+                functions=tuple(sorted(pool.functions)),
             )
-            for sandbox in self._sandboxes.values()
+            for pool in self._pools.values()
         ]
 
     def resource_usage(self, plugin_id: str) -> ResourceUsage:
@@ -511,17 +512,17 @@ class PluginManager:
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        return self._sandbox(plugin_id).usage()
+        return self._pool(plugin_id).usage()
 
     def stats(self) -> ManagerStats:
         """Counts over this manager's life."""
-        live, past = list(self._sandboxes.values()), self._retired
+        live, past = list(self._pools.values()), self._retired
         return ManagerStats(
             plugins=len(live),
-            calls=past.calls + sum(sandbox.calls for sandbox in live),
-            failures=past.failures + sum(sandbox.failures for sandbox in live),
-            restarts=past.restarts + sum(max(sandbox.starts - 1, 0) for sandbox in live),
-            violations=past.violations + sum(sandbox.violations for sandbox in live),
+            calls=past.calls + sum(pool.calls for pool in live),
+            failures=past.failures + sum(pool.failures for pool in live),
+            restarts=past.restarts + sum(pool.restarts for pool in live),
+            violations=past.violations + sum(pool.violations for pool in live),
         )
 
     def __del__(self) -> None:
@@ -535,9 +536,9 @@ class PluginManager:
         if self._closed:
             return
         self._closed = True
-        sandboxes = list(self._sandboxes.values())
-        self._sandboxes.clear()
-        await asyncio.gather(*(self._retire(sandbox) for sandbox in sandboxes))
+        pools = list(self._pools.values())
+        self._pools.clear()
+        await asyncio.gather(*(self._retire(pool) for pool in pools))
         if self._nursery is not None:
             await self._nursery.close()
         await self._no_loads.wait()

@@ -83,7 +83,8 @@ class _Watch:
 class PluginSandbox:
     """One plugin in its jail; a dead process is replaced on the next call.
 
-    Made by :class:`frys_runtime.manager.PluginManager`. One call runs at a time; others wait in order.
+    Made by :class:`frys_runtime.pool.Pool`, which owns the bundle. One call runs at a time; others wait in
+    order.
     """
 
     def __init__(
@@ -652,7 +653,6 @@ class PluginSandbox:
             await self._services.close()
         if self._timer is not None:
             self._timer.cancel()
-        self._bundle.close()
 
 
 class _Refusal(Exception):

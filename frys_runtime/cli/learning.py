@@ -363,5 +363,6 @@ async def _run_once(path: str, room: Confinement, nursery: Nursery, workload: tu
         outcome.error = error
     finally:
         await plugin.close()
+        bundle.close()
     outcome.seen = notebook.seen
     return outcome
