@@ -18,14 +18,14 @@ Imports only go down these layers (``make check`` holds it):
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
-    extism_manifest                                       manifests of Extism's, as metadata and modules
+    extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
-    linux, config, messages, events                       system calls; settings; values that travel; news
+    linux, config, messages, events, ranges               system calls; settings; values; news; versions
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace as with_changes
 
 from .audit import AuditLog
 from .communicator import HostFunction, PluginCommunicator, line_of_calls
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
+from .dependencies import check as check_dependencies
 from .errors import (
     AlreadyLoaded,
     CommunicationError,
@@ -375,6 +376,7 @@ class PluginManager:
             raise
         live: Pool | None = None
         try:
+            self._must_fit(name, bundle.metadata)
             wishes = [wish for wish in (self._limits, sandbox) if wish is not None]
             confinement = self._isolation.confine(
                 bundle.metadata, isolation, wishes, plugin_id=name, path=os.fspath(path)
@@ -384,6 +386,7 @@ class PluginManager:
             live = Pool(name, bundle, confinement, nursery, self._events, shared=self._shared)
             await live.start()
             self._check_open()
+            self._must_fit(name, bundle.metadata)  # what was loaded meanwhile, too
             self._pools[name] = live
             unheard = self._communicator.add(live)
             facts = {"pid": live.pid, "ms": live.load_ms, "layers": live.layers, "unheard_events": unheard}
@@ -406,6 +409,10 @@ class PluginManager:
             return
         if not await asyncio.to_thread(self._audit.flush):
             raise LoadFailed(path, f"{self._audit.failure}, and audit_required allows no load without it")
+
+    def _must_fit(self, name: str, metadata: Metadata) -> None:
+        loaded = {plugin_id: pool.metadata for plugin_id, pool in self._pools.items()}
+        check_dependencies(with_changes(metadata, id=name), loaded)
 
     def _reserve(self, name: str) -> None:
         if name in self._pools or name in self._loading:
