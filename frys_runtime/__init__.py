@@ -10,13 +10,17 @@ Imports only go down these layers (``make check`` holds it):
 
     cli, daemon, cluster, testing                         what a person or a machine starts
     manager                                               the one front door
-    reload, marketplace                                   replacing a plugin; installing one
+    plugin, builder                                       a loaded plugin as an object; settings one by one
+    reload, watching, marketplace                         replacing a plugin; seeing it saved; installing one
+    admission                                             files and policy of a plugin > a pool, on the record
+    deployment                                            the versions of one plugin, and which gets a call
     pool                                                  the processes of one version of a plugin
     sandbox                                               one live process
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
+    resolution                                            which versions of which plugins to load
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
@@ -37,6 +41,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "audit": ("AuditLog",),
+    "builder": ("PluginManagerBuilder",),
     "communicator": ("ChannelStats", "CommunicatorStats", "PluginCommunicator", "caller"),
     "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
     "errors": (
@@ -53,6 +58,7 @@ _HOME = {
         "PluginError",
         "PluginNotFound",
         "RegistryError",
+        "ReloadFailed",
         "ResourceLimitExceeded",
         "SandboxError",
         "SecurityViolation",
@@ -61,8 +67,10 @@ _HOME = {
     "events": ("Event", "EventStream"),
     "isolation": ("IsolationManager",),
     "loader": ("PluginLoader",),
-    "manager": ("ManagerStats", "Plugin", "PluginInfo", "PluginManager", "PluginManagerBuilder"),
+    "manager": ("PluginManager",),
     "messages": ("MessageValue", "PluginMessage", "Refused"),
+    "plugin": ("ManagerStats", "Plugin", "PluginInfo", "VersionInfo"),
+    "reload": ("Reloaded",),
     "sandbox": ("PluginSandbox", "PluginState"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -72,6 +80,7 @@ __all__ = ["__version__", *_MODULE]  # noqa: PLE0604 - one list; tests/house com
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import: type checkers know the name
 if TYPE_CHECKING:
     from .audit import AuditLog as AuditLog
+    from .builder import PluginManagerBuilder as PluginManagerBuilder
     from .communicator import (
         ChannelStats as ChannelStats,
         CommunicatorStats as CommunicatorStats,
@@ -97,6 +106,7 @@ if TYPE_CHECKING:
         PluginError as PluginError,
         PluginNotFound as PluginNotFound,
         RegistryError as RegistryError,
+        ReloadFailed as ReloadFailed,
         ResourceLimitExceeded as ResourceLimitExceeded,
         SandboxError as SandboxError,
         SecurityViolation as SecurityViolation,
@@ -105,18 +115,19 @@ if TYPE_CHECKING:
     from .events import Event as Event, EventStream as EventStream
     from .isolation import IsolationManager as IsolationManager
     from .loader import PluginLoader as PluginLoader
-    from .manager import (
-        ManagerStats as ManagerStats,
-        Plugin as Plugin,
-        PluginInfo as PluginInfo,
-        PluginManager as PluginManager,
-        PluginManagerBuilder as PluginManagerBuilder,
-    )
+    from .manager import PluginManager as PluginManager
     from .messages import (
         MessageValue as MessageValue,
         PluginMessage as PluginMessage,
         Refused as Refused,
     )
+    from .plugin import (
+        ManagerStats as ManagerStats,
+        Plugin as Plugin,
+        PluginInfo as PluginInfo,
+        VersionInfo as VersionInfo,
+    )
+    from .reload import Reloaded as Reloaded
     from .sandbox import PluginSandbox as PluginSandbox, PluginState as PluginState
 
 

@@ -8,9 +8,10 @@ only along a line that ends: whoever would close a circle is refused.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from inspect import isawaitable
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
@@ -27,8 +28,9 @@ from .errors import (
 from .events import Events, EventStream
 from .interfaces import Function, Interface, Types, check, check_arguments
 from .messages import MessageValue, PluginMessage, Refused, check_value
-from .metadata import Metadata, Overflow, interface
+from .metadata import Metadata, Overflow
 from .policy_grants import MessageGrant, matches
+from .ranges import Range, split_address
 
 MAX_DEPTH: Final = 16
 """Plugins that may wait for one another in one line of calls."""
@@ -55,10 +57,21 @@ def caller() -> str:
 
 
 class Peer(Protocol):
-    """A live plugin, as the communicator sees it."""
+    """A live plugin that asks for something."""
 
     plugin_id: str
     metadata: Metadata
+
+    @property
+    def messages(self) -> MessageGrant:
+        """What its policy lets it send and receive."""
+
+
+class Version(Protocol):
+    """One loaded version of a plugin, which calls and events go to."""
+
+    metadata: Metadata
+    interface: Interface
 
     @property
     def functions(self) -> dict[str, str]:
@@ -68,13 +81,28 @@ class Peer(Protocol):
     def messages(self) -> MessageGrant:
         """What its policy lets it send and receive."""
 
-    async def call(
+    def call(
         self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
-    ) -> MessageValue:
+    ) -> Awaitable[MessageValue]:
         """Call one function of it."""
 
     async def ping(self) -> None:
         """Have its process answer."""
+
+
+class Target(Protocol):
+    """A plugin that can be reached by its id, whatever its versions are."""
+
+    plugin_id: str
+
+    def match(self) -> Version:
+        """The version that counts for who names none."""
+
+    async def reach(self, wanted: Range | None = None) -> Version:
+        """The version for a call or an event, once it takes one."""
+
+    def interface_of(self, metadata: Metadata) -> Interface:
+        """What the version with this metadata declares."""
 
 
 @dataclass(slots=True)
@@ -116,12 +144,18 @@ class CommunicatorStats:
 class _Subscriber:
     """The events that wait for one plugin, and the task that brings them, one at a time."""
 
-    def __init__(self, peer: Peer, handlers: Mapping[str, str], counts: "_Counts") -> None:
-        self.peer = peer
+    def __init__(self, target: Target, counts: "_Counts") -> None:
         self.connected = True
-        self._handlers, self._counts = handlers, counts
+        self._target, self._counts = target, counts
+        self._version: Version = target.match()
+        self._handlers: Mapping[str, str] = {}
         self._waiting: deque[PluginMessage.Event] = deque()
         self._task: asyncio.Task[None] | None = None
+
+    def serve(self, version: Version, handlers: Mapping[str, str]) -> None:
+        """From now on it is this version that takes events; those that wait are for it, too."""
+        self.connected = True
+        self._version, self._handlers = version, handlers
 
     def wants(self, event_type: str) -> bool:
         return self.connected and event_type in self._handlers
@@ -130,7 +164,7 @@ class _Subscriber:
         """Queue an event; whether it was taken."""
         if len(self._waiting) >= _MAX_QUEUE:
             self._counts.dropped += 1
-            match self.peer.metadata.events.overflow:
+            match self._version.metadata.events.overflow:
                 case Overflow.DROP_NEWEST:
                     return False
                 case Overflow.DISCONNECT:
@@ -148,10 +182,14 @@ class _Subscriber:
         _line.set(())  # whoever published does not wait for this
         while self._waiting:
             event = self._waiting.popleft()
-            handler = self._handlers[event.event_type]
-            args = (event.event_type, event.data) if handler == "on_event" else (event.data,)
             try:
-                await self.peer.call(handler, args)
+                version = await self._target.reach()
+                handler = _listens(version, event.event_type)
+                if not handler:
+                    self._counts.dropped += 1  # this version wants no such events any more
+                    continue
+                args = (event.event_type, event.data) if handler == "on_event" else (event.data,)
+                await version.call(handler, args)
             except (PluginError, TypeError, ValueError):
                 self._counts.failed += 1  # the plugin's own events tell the rest
 
@@ -224,12 +262,11 @@ class PluginCommunicator:
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._peers: dict[str, Peer] = {}
-        self._interfaces: dict[str, Interface] = {}
+        self._targets: dict[str, Target] = {}
         self._subscribers: dict[str, _Subscriber] = {}
         self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
         self._host_functions: dict[str, HostFunction] = {}
-        self._waits_for: dict[str, str] = {}
+        self._waits_for: dict[int, tuple[str, int]] = {}
         self._told: dict[str, set[str]] = {}
         self._counts = _Counts()
 
@@ -245,34 +282,37 @@ class PluginCommunicator:
         """Send a message to one plugin.
 
         Args:
-            target: Its id.
+            target: Its id, with a version behind ``@`` if that matters.
             message: A call, which is answered by a FunctionResponse; an event, which is queued; or a
                 heartbeat, which the plugin's process answers with another.
             timeout_ms: A tighter deadline than the policy's, for a call.
 
         Raises:
             PluginNotFound: No plugin of that id is loaded.
+            ValueError: The target is no address.
             CommunicationError: The event is none that the plugin takes, or its queue is full.
             PluginError: Whatever the call ended with.
             TypeError: The message is of another kind.
         """
-        peer = self._peers.get(target)
-        if peer is None:
+        plugin_id, wanted = split_address(target)
+        found = self._targets.get(plugin_id)
+        if found is None:
             raise PluginNotFound(target)
         match message:
             case PluginMessage.FunctionCall(function, args):
-                value = await self._deliver("", peer, function, list(args), timeout_ms)
+                version = await found.reach(wanted)
+                value = await self._deliver("", plugin_id, version, function, list(args), timeout_ms)
                 return PluginMessage.FunctionResponse(value)
             case PluginMessage.Event():
                 check_value(message.data, "data")
-                subscriber = self._subscribers.get(target)
+                subscriber = self._subscribers.get(plugin_id)
                 if subscriber is None or not subscriber.wants(message.event_type):
                     raise CommunicationError(target, f"it does not take events {message.event_type!r}")
                 if not subscriber.put(message):
                     raise CommunicationError(target, f"{_MAX_QUEUE} events wait for it already")
                 return None
             case PluginMessage.Heartbeat():
-                await peer.ping()
+                await (await found.reach(wanted)).ping()
                 return PluginMessage.Heartbeat(time.monotonic_ns())
         raise TypeError(
             f"message must be a FunctionCall, an Event or a Heartbeat, not {type(message).__name__}"
@@ -323,32 +363,33 @@ class PluginCommunicator:
 
     # The plugins' part.
 
-    def add(self, peer: Peer) -> dict[str, str]:
-        """Let a loaded plugin take part.
+    def add(self, target: Target) -> dict[str, str]:
+        """Let a loaded plugin take part, or another version of it: events that wait are for that one then.
 
         Returns:
             The events that it wants and will not get, each with the reason.
         """
-        self._peers[peer.plugin_id] = peer
-        self._interfaces[peer.plugin_id] = interface(peer.metadata, peer.plugin_id)
+        self._targets[target.plugin_id] = target
+        version = target.match()
         handlers: dict[str, str] = {}
         unheard: dict[str, str] = {}
-        for name in peer.metadata.events.subscribes:
-            handler = _handler(name, peer.functions)
-            if not peer.messages.may_subscribe(name):
+        for name in version.metadata.events.subscribes:
+            if not version.messages.may_subscribe(name):
                 unheard[name] = f"its policy does not grant messages.subscribe: [{name}]"
-            elif not handler:
+            elif not (handler := _handler(name, version.functions)):
                 unheard[name] = "it has no function that would handle it"
             else:
                 handlers[name] = handler
-        if handlers:
-            self._subscribers[peer.plugin_id] = _Subscriber(peer, handlers, self._counts)
+        subscriber = self._subscribers.get(target.plugin_id)
+        if subscriber is None and handlers:
+            subscriber = self._subscribers[target.plugin_id] = _Subscriber(target, self._counts)
+        if subscriber is not None:
+            subscriber.serve(version, handlers)
         return unheard
 
     def remove(self, plugin_id: str) -> None:
         """A plugin is gone."""
-        self._peers.pop(plugin_id, None)
-        self._interfaces.pop(plugin_id, None)
+        self._targets.pop(plugin_id, None)
         self._told.pop(plugin_id, None)
         if subscriber := self._subscribers.pop(plugin_id, None):
             subscriber.close()
@@ -361,60 +402,87 @@ class PluginCommunicator:
         Raises:
             Refused: It may not, the types do not fit, it would wait for itself, or the call failed.
         """
-        line = (*_line.get(), source.plugin_id)
-        self._refuse_circle(line, target)
-        peer, declared = self._authorised(source, target, function)
         try:
-            check_arguments(declared.params, args, f"{target}.{function}")
+            plugin_id, wanted = split_address(target)
+        except ValueError as error:
+            raise Refused("invalid", f"{error}"[:_MAX_TEXT]) from None
+        line = (*_line.get(), source.plugin_id)
+        if len(line) > MAX_DEPTH:
+            raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {' > '.join(line)}")
+        if plugin_id in line:
+            raise _circle((*line, plugin_id))
+        if not source.messages.may_call(plugin_id, function):
+            what = f"called {plugin_id[:128]}.{function[:128]}"
+            raise self.refuse(source, f"messages.call: {{{plugin_id[:128]}: [{function[:128]}]}}", what)
+        version, declared = await self._reach(source, plugin_id, wanted, function)
+        self._refuse_waiting_circle(source, plugin_id, version)
+        try:
+            check_arguments(declared.params, args, f"{plugin_id}.{function}")
         except TypeError as error:
             raise Refused("invalid", str(error)) from None
         _line.set(line)
-        self._waits_for[source.plugin_id] = target
+        waiting = id(source.metadata)
+        self._waits_for[waiting] = plugin_id, id(version.metadata)
         try:
-            value = await self._deliver(source.plugin_id, peer, function, args, timeout_ms)
-            check(declared.returns, value, f"the result of {target}.{function}")
+            value = await self._deliver(source.plugin_id, plugin_id, version, function, args, timeout_ms)
+            check(declared.returns, value, f"the result of {plugin_id}.{function}")
         except PluginNotFound:
-            raise Refused("missing", f"{target} was unloaded") from None
+            raise Refused("missing", f"{plugin_id} was unloaded") from None
         except (PluginError, TypeError, ValueError) as error:
-            raise _as_refusal(target, function, error) from None
+            raise _as_refusal(plugin_id, function, error) from None
         finally:
-            self._waits_for.pop(source.plugin_id, None)
+            self._waits_for.pop(waiting, None)
         return value
 
-    def _authorised(self, source: Peer, target: str, function: str) -> tuple[Peer, Function]:
-        if not source.messages.may_call(target, function):
-            what = f"called {target[:128]}.{function[:128]}"
-            raise self.refuse(source, f"messages.call: {{{target[:128]}: [{function[:128]}]}}", what)
-        peer, offered = self._peers.get(target), self._interfaces.get(target)
-        if peer is None or offered is None:
-            raise Refused("missing", f"no plugin {target!r} is loaded")
-        declared = offered.functions.get(function)
+    async def _reach(
+        self, source: Peer, plugin_id: str, wanted: Range | None, function: str
+    ) -> tuple[Version, Function]:
+        """The version that a plugin's call goes to: by what it asks for, or else by what it depends on."""
+        target = self._targets.get(plugin_id)
+        if target is None:
+            raise Refused("missing", f"no plugin {plugin_id!r} is loaded")
+        try:
+            version = await target.reach(wanted or _needs(source, plugin_id))
+        except PluginNotFound as error:
+            raise Refused("missing", f"no plugin {error.plugin_id!r} is loaded") from None
+        except CommunicationError as error:
+            raise Refused("unavailable", f"{plugin_id} takes no call now: {error.reason}") from None
+        declared = version.interface.functions.get(function)
         if declared is None:
             raise Refused(
                 "missing",
-                f"{target} does not offer {function!r} to other plugins (`exports` of its plugin.json)",
+                f"{plugin_id} does not offer {function!r} to other plugins (`exports` of its plugin.json)",
             )
-        return peer, declared
+        return version, declared
 
-    def _refuse_circle(self, line: tuple[str, ...], target: str) -> None:
-        if len(line) > MAX_DEPTH:
-            raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {' > '.join(line)}")
-        waits: list[str] = [line[-1], target]
-        while waits[-1] != line[-1] and waits[-1] in self._waits_for:
-            waits.append(self._waits_for[waits[-1]])
-        if waits[-1] == line[-1] or target in line:
-            waits = waits if waits[-1] == line[-1] else [*line, target]
-            raise Refused("cycle", f"it would wait for itself: {' > '.join(waits)}")
+    def _refuse_waiting_circle(self, source: Peer, target: str, version: Version) -> None:
+        """Refuse to wait for a version that waits, over others, for the very one that asks.
+
+        Versions are told apart here, ids are not in a line of calls: while a plugin is replaced, the old
+        version may wait for somebody who is served by the new one.
+        """
+        waits, now = [source.plugin_id, target], id(version.metadata)
+        while now != id(source.metadata) and now in self._waits_for:
+            name, now = self._waits_for[now]
+            waits.append(name)
+        if now == id(source.metadata):
+            raise _circle(waits)
 
     async def _deliver(
-        self, source: str, peer: Peer, function: str, args: list[MessageValue], timeout_ms: int | None
+        self,
+        source: str,
+        target: str,
+        version: Version,
+        function: str,
+        args: list[MessageValue],
+        timeout_ms: int | None,
     ) -> MessageValue:
-        key = source, peer.plugin_id, function if function in peer.functions else ""
+        key = source, target, function if function in version.functions else ""
         channel = self._counts.channels.setdefault(key, ChannelStats())
         channel.calls += 1
         began = time.perf_counter()
         try:
-            return await peer.call(function, tuple(args), timeout_ms)
+            return await version.call(function, tuple(args), timeout_ms)
         except BaseException:
             channel.errors += 1
             raise
@@ -430,7 +498,8 @@ class PluginCommunicator:
         if not source.messages.may_publish(event_type):
             what = f"published {event_type[:128]!r}"
             raise self.refuse(source, f"messages.publish: [{event_type[:128]}]", what)
-        declared = self._interfaces[source.plugin_id].events if source.plugin_id in self._interfaces else {}
+        target = self._targets.get(source.plugin_id)
+        declared = target.interface_of(source.metadata).events if target is not None else {}
         if event_type not in declared:
             raise Refused(
                 "missing", f"{event_type[:40]!r} is none of the events that its plugin.json publishes"
@@ -481,10 +550,31 @@ class PluginCommunicator:
 
     def close(self) -> None:
         """End every stream and every delivery."""
-        for plugin_id in tuple(self._peers):
+        for plugin_id in tuple(self._targets):
             self.remove(plugin_id)
         for stream in tuple(self._streams):
             stream.close()
+
+
+_parsed = lru_cache(maxsize=1024)(Range.parse)
+
+
+def _circle(line: Iterable[str]) -> Refused:
+    return Refused("cycle", f"it would wait for itself: {' > '.join(line)}")
+
+
+def _needs(source: Peer, plugin_id: str) -> Range | None:
+    """The versions of another plugin that fit a plugin, if it depends on it."""
+    for needed in source.metadata.dependencies:
+        if needed.plugin_id == plugin_id:
+            return _parsed(needed.version_range)
+    return None
+
+
+def _listens(version: Version, event_type: str) -> str:
+    """The function of a version that handles an event; empty when it gets none such."""
+    wants = event_type in version.metadata.events.subscribes and version.messages.may_subscribe(event_type)
+    return _handler(event_type, version.functions) if wants else ""
 
 
 def _handler(event_type: str, functions: Mapping[str, str]) -> str:

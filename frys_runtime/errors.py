@@ -6,6 +6,7 @@
     ├── MaxPluginsExceeded        the manager is full
     ├── InvalidFormat             the file is not what its format says
     ├── LoadFailed                the plugin could not be loaded
+    ├── ReloadFailed              a new version did not get in the place of the one that serves
     ├── InitializationFailed      a manager, a launcher or a plugin's start-up code failed
     ├── Incompatible              versions or interfaces do not fit
     ├── DependencyError           a dependency is missing, cyclic or in conflict
@@ -34,6 +35,7 @@ class PluginError(Exception):
     MaxPluginsExceeded: ClassVar[type["MaxPluginsExceeded"]]
     InvalidFormat: ClassVar[type["InvalidFormat"]]
     LoadFailed: ClassVar[type["LoadFailed"]]
+    ReloadFailed: ClassVar[type["ReloadFailed"]]
     InitializationFailed: ClassVar[type["InitializationFailed"]]
     Incompatible: ClassVar[type["Incompatible"]]
     DependencyError: ClassVar[type["DependencyError"]]
@@ -67,8 +69,8 @@ class AlreadyLoaded(PluginError):
     def __init__(self, plugin_id: str) -> None:
         self.plugin_id = plugin_id
         super().__init__(
-            f"a plugin {plugin_id!r} is loaded already; unload it first, or load this one under another "
-            "id with load_plugin(path, plugin_id=...)"
+            f"a plugin {plugin_id!r} is loaded already; unload it first, reload it, or load this one under "
+            "another id with load_plugin(path, plugin_id=...)"
         )
 
 
@@ -108,6 +110,21 @@ class LoadFailed(PluginError):
         super().__init__(f"{path} could not be loaded: {reason}{_quoted(detail)}")
 
 
+class ReloadFailed(PluginError):
+    """A new version did not get in the place of the one that serves, which goes on serving.
+
+    Attributes:
+        plugin_id: The plugin.
+        step: Where it failed: ``read``, ``fit``, ``policy``, ``start``, ``health``, ``warm-up``, ``state`` or
+            ``switch``.
+        reason: One sentence. The error behind it, if there is one, is the ``__cause__``.
+    """
+
+    def __init__(self, plugin_id: str, step: str, reason: str) -> None:
+        self.plugin_id, self.step, self.reason = plugin_id, step, reason
+        super().__init__(f"{plugin_id} was not replaced, the version before serves on ({step}): {reason}")
+
+
 class InitializationFailed(PluginError):
     """A part of the runtime could not start.
 
@@ -136,10 +153,17 @@ class Incompatible(PluginError):
 
 
 class DependencyError(PluginError):
-    """A dependency is missing, cyclic or in conflict."""
+    """A dependency is missing, cyclic or in conflict, or somebody depends on what was to be removed.
 
-    def __init__(self, plugin_id: str, dependency: str, reason: str) -> None:
-        self.plugin_id, self.dependency, self.reason = plugin_id, dependency, reason
+    Attributes:
+        plugin_id: Who depends.
+        dependency: On which plugin.
+        reason: What is wrong, and what helps.
+        chains: The ways that lead there, each like ``app 1.0.0 > parser ^2 > words ^1``.
+    """
+
+    def __init__(self, plugin_id: str, dependency: str, reason: str, chains: tuple[str, ...] = ()) -> None:
+        self.plugin_id, self.dependency, self.reason, self.chains = plugin_id, dependency, reason, chains
         super().__init__(f"{plugin_id} depends on {dependency}: {reason}")
 
 

@@ -28,6 +28,12 @@ type EventKind = Literal[
     "killed",  # the host ended its process because a caller gave up a call
     "disabled",  # it made too many violations and takes no calls any more
     "unloaded",  # it was unloaded
+    "reloaded",  # a new version serves in the place of another
+    "reload_failed",  # a new version did not get there, with the step and the reason
+    "retired",  # a version that was replaced has ended, with the calls that were cut off
+    "canary_started",  # a new version gets a share of the calls
+    "canary_ended",  # it was promoted, or rolled back, with both error rates
+    "watch_failed",  # the files of plugins cannot be watched
     "audit_failed",  # the audit log cannot be written
 ]
 

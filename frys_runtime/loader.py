@@ -67,6 +67,18 @@ class BundleFile(NamedTuple):
     size: int
 
 
+class Candidate(NamedTuple):
+    """A plugin that could be loaded from the plugin paths.
+
+    Attributes:
+        path: The file or folder.
+        metadata: What it says about itself.
+    """
+
+    path: str
+    metadata: Metadata
+
+
 class Bundle:
     """A plugin's verified bytes; close it, or use it as a context manager.
 
@@ -123,6 +135,35 @@ class PluginLoader:
         """Look up bare names in one more folder."""
         self._paths.append(os.fspath(path))
 
+    def locate(self, path: str | os.PathLike[str]) -> str:
+        """The absolute path of a plugin, whatever folder the program is in later.
+
+        Raises:
+            LoadFailed: A bare name is nowhere, or in several places.
+        """
+        return os.path.abspath(self._find(os.fspath(path)))
+
+    def candidates(self, plugin_id: str) -> list[Candidate]:
+        """What the plugin paths hold of a plugin: under its name, or its name and ``@`` and anything.
+
+        What cannot be read or is wrong is left out; naming it in :meth:`load` says why.
+        """
+        found: list[Candidate] = []
+        for folder in self._paths:
+            for entry in sorted(_entries(folder)):
+                stem, suffix = os.path.splitext(entry)
+                bare = stem == plugin_id and suffix in _SUFFIXES
+                if not bare and entry != plugin_id and not entry.startswith(f"{plugin_id}@"):
+                    continue
+                path = os.path.join(folder, entry)
+                try:
+                    metadata = _metadata_of(path)
+                except (LoadFailed, ConfigError, InvalidFormat):
+                    continue
+                if metadata.id == plugin_id:
+                    found.append(Candidate(path, metadata))
+        return found
+
     def load(
         self,
         path: str | os.PathLike[str],
@@ -175,6 +216,29 @@ class PluginLoader:
                 return there[0]
         looked = f"; looked in {', '.join(self._paths)}" if self._paths else ""
         raise LoadFailed(name, f"there is no such file or folder{looked}")
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []  # a plugin path need not exist
+
+
+def _metadata_of(path: str) -> Metadata:
+    """What a plugin says about itself, without its files."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise LoadFailed(path, _reason(error)) from None
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            file = os.path.join(path, "plugin.json")
+            return parse_metadata(_read_plugin_json(path, file, fd), file)
+        stem, suffix = os.path.splitext(os.path.basename(path))
+        return Metadata.for_file(stem, _detect(path, suffix, os.pread(fd, _HEAD, 0)))
+    finally:
+        os.close(fd)
 
 
 _SPECIAL: Final = "it is neither a file nor a folder"

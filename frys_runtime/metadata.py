@@ -93,6 +93,18 @@ class Export(_Document, frozen=True):
     returns: _Word | None = None
 
 
+class StateFunctions(_Document, frozen=True):
+    """The functions that carry what a plugin holds in memory over a reload.
+
+    Attributes:
+        export: Takes nothing, and returns it.
+        import_: Takes what the other one returned.
+    """
+
+    export: _Word = "export_state"
+    import_: _Word = msgspec.field(default="import_state", name="import")
+
+
 class Overflow(StrEnum):
     """What becomes of events when a subscriber is too slow for them."""
 
@@ -139,6 +151,8 @@ class Metadata(_Document, frozen=True):
         events: Events by name.
         types: Records and enumerations that the types of exports and events name.
         config: Defaults of what the plugin's ``frys.config`` reads; a policy's values go before them.
+        state: The functions that move its state to a new version; ``true`` for those of the usual names.
+        warm_up: A function of it that a new version is to have run before it gets calls; empty for none.
         options: The format's own section of the file (``"native": {...}`` and so on), which the
             launcher checks.
     """
@@ -160,6 +174,8 @@ class Metadata(_Document, frozen=True):
     events: Events = Events()
     types: dict[str, Any] = {}
     config: dict[str, Any] = {}
+    state: StateFunctions | bool = False
+    warm_up: Annotated[str, Meta(max_length=128)] = ""
     options: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
@@ -168,6 +184,11 @@ class Metadata(_Document, frozen=True):
             Version.parse(self.version)
         except ValueError:
             raise ValueError(f"version: {VERSION_RULE}") from None
+
+    @property
+    def state_functions(self) -> StateFunctions | None:
+        """The functions that move its state; ``None`` when it declares none."""
+        return StateFunctions() if self.state is True else self.state or None
 
     @staticmethod
     def for_file(stem: str, kind: Format, entry: str = "") -> "Metadata":

@@ -31,7 +31,7 @@ from .policy_terms import LAYERS, LIMITS, Limits, Policy, without_contradiction,
 
 # What the keys of a file mean.
 
-MAY_BE_ZERO: Final = ("tmp", "log", "kv")
+MAY_BE_ZERO: Final = ("tmp", "log", "kv", "state")
 
 
 def _limit(node: Node) -> Any:

@@ -68,6 +68,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         compile_memory: Bytes for the process that compiles its code, which runs nothing of it; the format
             wasm needs it for code of more than 4 KiB. Where ``memory`` is more, that holds.
         kv: Bytes of its key-value store; 0 for none.
+        state: Bytes of what it may hand to its next version; 0 for none.
+        state_time: Milliseconds for that, in which new calls wait.
     """
 
     memory: int
@@ -88,6 +90,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     compile_memory: int
     kv: int
+    state: int
+    state_time: int
 
 
 LIMITS: Final[dict[str, Mapping[str, int]]] = {
@@ -109,6 +113,8 @@ LIMITS: Final[dict[str, Mapping[str, int]]] = {
     "messages": RATE,
     "compile_memory": BYTES,
     "kv": BYTES,
+    "state": BYTES,
+    "state_time": TIME,
 }
 """The limits with their units."""
 

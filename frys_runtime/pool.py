@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 from .config import ResourceUsage
+from .errors import CommunicationError, ExecutionFailed
 from .events import Events
 from .isolation import Confinement
 from .loader import Bundle
@@ -33,6 +34,9 @@ class Pool:
         self.metadata = bundle.metadata
         self.confinement = confinement
         self._bundle = bundle
+        self._under_way = 0
+        self._idle: asyncio.Future[None] | None = None
+        self._draining = False
         self._sandbox = PluginSandbox(plugin_id, bundle, confinement, nursery, events, shared=shared)
 
     @property
@@ -98,11 +102,58 @@ class Pool:
         self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
     ) -> MessageValue:
         """Call one function; see :meth:`PluginSandbox.call`."""
-        return await self._sandbox.call(function, args, timeout_ms)
+        if self._draining:
+            raise CommunicationError(self.plugin_id, "this version takes no new calls any more")
+        self._under_way += 1
+        try:
+            return await self._sandbox.call(function, args, timeout_ms)
+        finally:
+            self._under_way -= 1
+            if self._idle is not None and not self._under_way and not self._idle.done():
+                self._idle.set_result(None)
 
     async def ping(self) -> None:
         """Have a process of it answer; see :meth:`PluginSandbox.ping`."""
         await self._sandbox.ping()
+
+    async def check_health(self) -> None:
+        """Have it answer, and its own function ``health`` find nothing wrong, if it has one.
+
+        Raises:
+            PluginError: It did not answer, or its function failed or returned false.
+        """
+        await self.ping()
+        if "health" in self.functions and await self._sandbox.call("health", ()) is False:
+            raise ExecutionFailed(self.plugin_id, "health", "it says that it is not well")
+
+    async def idle(self, deadline: float) -> int:
+        """Wait until no call is under way or waits.
+
+        Args:
+            deadline: How long at most, by the event loop's clock.
+
+        Returns:
+            How many calls there are still.
+        """
+        if self._under_way:
+            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._idle,), timeout=deadline - asyncio.get_running_loop().time())
+            self._idle = None
+        return self._under_way
+
+    async def drain(self, deadline: float) -> int:
+        """Take no new calls, let those that were taken end, and close.
+
+        Args:
+            deadline: How long at most, by the event loop's clock; what is under way then fails.
+
+        Returns:
+            How many calls were cut off.
+        """
+        self._draining = True
+        cut = await self.idle(deadline)
+        await self.close()
+        return cut
 
     def usage(self, *, private: bool = True) -> ResourceUsage:
         """What it uses now, read from the kernel; see :meth:`PluginSandbox.usage`."""

@@ -20,7 +20,8 @@ from .errors import PluginError, PluginNotFound, SandboxError
 
 if TYPE_CHECKING:
     from .config import ResourceUsage
-    from .manager import Plugin, PluginManager
+    from .manager import PluginManager
+from .plugin import Plugin
     from .messages import MessageValue
 
 type LoadPlugin = Callable[..., LoadedPlugin]

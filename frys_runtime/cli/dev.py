@@ -13,8 +13,9 @@ import typer
 from rich.text import Text
 
 from ..errors import ConfigError, InitializationFailed, PluginError, SandboxError
-from ..manager import Plugin, PluginManager
+from ..manager import PluginManager
 from ..metadata import parse_metadata
+from ..plugin import Plugin
 from .arguments import argument
 from .dev_folder import UNKNOWN, Build, Snapshot, changes, find_build, run_build, saves, snapshot
 from .exits import UsageError

@@ -1,0 +1,399 @@
+"""Everything that is loaded under one plugin id: its versions, and which of them a call gets.
+
+An address is an id, or an id with a range behind it: ``tax``, ``tax@1``, ``tax@1.2.0``, ``tax@^1.2``. The
+highest loaded version in the range gets the call; without a range, the highest release, or the one that is
+pinned. While a new version is on trial it gets a share of the calls to the version that it is to replace.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .config import IsolationLevel, SandboxConfig
+from .errors import CommunicationError, LoadFailed, PluginNotFound, ReloadFailed, SecurityViolation
+from .interfaces import Interface
+from .messages import MessageValue
+from .metadata import Metadata, interface
+from .policy_grants import MessageGrant
+from .pool import Pool
+from .ranges import Range, Version
+
+MAX_HELD: Final = 10_000
+"""Calls that may wait while the state of their plugin moves."""
+_MAX_KNOWN: Final = 256
+"""Ranges whose best match is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a version was loaded from, and what the host program said about it.
+
+    Attributes:
+        path: The file or folder; absolute.
+        plugin_id: The id that the host program gave it; ``None`` for its own.
+        isolation: The level that the host program chose, if it did.
+        sandbox: Limits and grants of the host program.
+        metadata: What the host program says in place of a plugin.json.
+    """
+
+    path: str
+    plugin_id: str | None = None
+    isolation: IsolationLevel | str | None = None
+    sandbox: SandboxConfig | None = None
+    metadata: Metadata | None = None
+
+
+class Release:
+    """One loaded version of a plugin: its processes, and where it came from.
+
+    Args:
+        pool: Its processes; owned by whoever holds the release.
+        source: Where it came from.
+        digest: Of its metadata and all its bytes.
+    """
+
+    def __init__(self, pool: Pool, source: Source, digest: str) -> None:
+        self.pool, self.source, self.digest = pool, source, digest
+        self.metadata = pool.metadata
+        self.version = Version.parse(pool.metadata.version)
+        self.interface: Interface = interface(pool.metadata, pool.plugin_id)
+        self.gate: asyncio.Future[None] | None = None
+        self.trial: Trial | None = None
+
+    @property
+    def plugin_id(self) -> str:
+        """The id under which it is loaded."""
+        return self.pool.plugin_id
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """Callable functions with signatures for people, in the plugin's own (untrusted) words."""
+        return self.pool.functions
+
+    @property
+    def messages(self) -> MessageGrant:
+        """What its policy lets it send to other plugins and receive from them."""
+        return self.pool.messages
+
+    def check_declared(self) -> None:
+        """Refuse a plugin whose metadata names functions that it does not have.
+
+        Raises:
+            LoadFailed: It does.
+        """
+        state = self.metadata.state_functions
+        declared = {"state.export": state.export, "state.import": state.import_} if state else {}
+        if self.metadata.warm_up:
+            declared["warmUp"] = self.metadata.warm_up
+        for key, function in declared.items():
+            if function not in self.functions:
+                there = ", ".join(sorted(self.functions)[:10]) or "none"
+                reason = f"plugin.json: {key} names the function {function!r}, and its functions are {there}"
+                raise LoadFailed(self.source.path, reason)
+
+    def call(
+        self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
+    ) -> Coroutine[Any, Any, MessageValue]:
+        """Call one function; see :meth:`Pool.call`."""
+        call = self.pool.call(function, args, timeout_ms)
+        return call if self.trial is None else self.trial.observe(self, call)
+
+    async def ping(self) -> None:
+        """Have a process of it answer."""
+        await self.pool.ping()
+
+
+@dataclass(slots=True)
+class Tally:
+    """Calls that ended, and of these, those that gave no result."""
+
+    calls: int = 0
+    errors: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Errors by calls."""
+        return self.errors / self.calls if self.calls else 0.0
+
+
+class Trial:
+    """A new version that gets a share of the calls, until it has proved itself or failed.
+
+    Which call goes where is counted, not drawn: of a hundred calls, a weight of 0.1 gives it every tenth.
+
+    Args:
+        canary: The new version.
+        stable: The one that it is to replace.
+        weight: Its share of the calls to that one, above 0 and up to 1.
+        promote_after: Calls after which it replaces the other; ``None`` for never by itself.
+        max_error_rate: How much higher than the other's its error rate may be.
+        min_calls: Calls before which nothing is concluded from its error rate. Something forbidden that it
+            tries is its end at once.
+
+    Raises:
+        ValueError: A number makes no sense.
+
+    Attributes:
+        verdict: Whether it is to be promoted; done when that is known.
+    """
+
+    def __init__(
+        self,
+        canary: Release,
+        stable: Release,
+        *,
+        weight: float,
+        promote_after: int | None,
+        max_error_rate: float,
+        min_calls: int,
+    ) -> None:
+        check_trial(weight, promote_after, max_error_rate, min_calls)
+        self.canary, self.stable = canary, stable
+        self.weight = weight
+        self._promote_after, self._max_error_rate, self._min_calls = promote_after, max_error_rate, min_calls
+        self._due = 0.0
+        self.tallies = {canary: Tally(), stable: Tally()}
+        self.verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def choose(self, wanted: Range | None) -> Release:
+        """Which of the two the next call gets."""
+        if wanted is not None and not wanted.matches(self.canary.version):
+            return self.stable
+        if self.verdict.done() and not self.verdict.result():
+            return self.stable
+        self._due += self.weight
+        if self._due < 1 - 1e-9:
+            return self.stable
+        self._due -= 1
+        return self.canary
+
+    async def observe(self, release: Release, call: Coroutine[Any, Any, MessageValue]) -> MessageValue:
+        """Make a call, and draw conclusions from how it ends; one that its caller gives up says nothing."""
+        try:
+            value = await call
+        except Exception as error:
+            self._count(release, failed=True)
+            if isinstance(error, SecurityViolation) and release is self.canary and not self.verdict.done():
+                self.verdict.set_result(False)
+            raise
+        self._count(release, failed=False)
+        return value
+
+    def _count(self, release: Release, *, failed: bool) -> None:
+        tally = self.tallies[release]
+        tally.calls += 1
+        tally.errors += failed
+        mine, other = self.tallies[self.canary], self.tallies[self.stable]
+        if self.verdict.done() or release is not self.canary:
+            return
+        if mine.calls >= self._min_calls and mine.rate - other.rate > self._max_error_rate:
+            self.verdict.set_result(False)
+        elif self._promote_after is not None and mine.calls >= max(self._promote_after, self._min_calls):
+            self.verdict.set_result(True)
+
+
+def check_trial(weight: float, promote_after: int | None, max_error_rate: float, min_calls: int) -> None:
+    """Refuse numbers of a trial that make no sense.
+
+    Raises:
+        ValueError: One of them.
+    """
+    if not 0 < weight <= 1:
+        raise ValueError(f"weight must be a share above 0 and up to 1, not {weight!r}")
+    if not 0 <= max_error_rate <= 1:
+        raise ValueError(f"max_error_rate must be between 0 and 1, not {max_error_rate!r}")
+    for name, value in (("promote_after", promote_after), ("min_calls", min_calls)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+
+
+class Deployment:
+    """The versions of one plugin that are loaded.
+
+    Args:
+        plugin_id: Their id.
+
+    Attributes:
+        releases: Those that serve, without one on trial, in the order of loading.
+        trial: The trial that runs, if one does.
+        closed: It was unloaded.
+    """
+
+    def __init__(self, plugin_id: str) -> None:
+        self.plugin_id = plugin_id
+        self.releases: tuple[Release, ...] = ()
+        self.trial: Trial | None = None
+        self.closed = False
+        self._pinned: Range | None = None
+        self._best: dict[Range | None, Release] = {}
+        self._held = 0
+        self._turn = asyncio.Lock()
+        self._changes: set[asyncio.Task[Any]] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._leaving: set[Release] = set()
+
+    # Which version a call gets.
+
+    def pick(self, wanted: Range | None = None) -> Release:
+        """The version for a call, now.
+
+        Raises:
+            PluginNotFound: None is in the range.
+        """
+        release = self._best.get(wanted)
+        if release is None:
+            release = self.match(wanted)
+            if len(self._best) >= _MAX_KNOWN:
+                self._best.clear()
+            self._best[wanted] = release
+        return release if release.trial is None else release.trial.choose(wanted)
+
+    def match(self, wanted: Range | None = None) -> Release:
+        """The version that an address means; one on trial never is.
+
+        Raises:
+            PluginNotFound: None is in the range.
+        """
+        within = self._pinned if wanted is None else wanted
+        among = [release for release in self.releases if within is None or within.matches(release.version)]
+        if not among:
+            raise PluginNotFound(self.plugin_id if wanted is None else f"{self.plugin_id}@{wanted}")
+        if within is None:
+            return max(among, key=lambda release: (not release.version.pre_release, release.version))
+        return max(among, key=lambda release: release.version)
+
+    async def reach(self, wanted: Range | None = None) -> Release:
+        """The version for a call, as soon as it takes calls; nothing comes between this and the call.
+
+        Raises:
+            PluginNotFound: None is in the range.
+            CommunicationError: Too many calls wait already.
+        """
+        release = self.pick(wanted)
+        while release.gate is not None:
+            if self._held >= MAX_HELD:
+                raise CommunicationError(
+                    self.plugin_id, f"{MAX_HELD} calls wait already until its state has moved; slow down"
+                )
+            self._held += 1
+            try:
+                await asyncio.shield(release.gate)
+            finally:
+                self._held -= 1
+            release = self.pick(wanted)
+        return release
+
+    @property
+    def pinned(self) -> Range | None:
+        """The versions that may get calls without a range, if the host program has said so."""
+        return self._pinned
+
+    @pinned.setter
+    def pinned(self, pinned: Range | None) -> None:
+        if pinned is not None and not any(pinned.matches(release.version) for release in self.releases):
+            raise PluginNotFound(f"{self.plugin_id}@{pinned}")
+        self._pinned = pinned
+        self._best.clear()
+
+    def interface_of(self, metadata: Metadata) -> Interface:
+        """What the version with exactly this metadata declares, also one that is going."""
+        trial = (self.trial.canary,) if self.trial else ()
+        for release in (*self.releases, *self._leaving, *trial):
+            if release.metadata is metadata:
+                return release.interface
+        declared: Interface = interface(metadata, self.plugin_id)  # of one that is not ready yet
+        return declared
+
+    def holds(self, version: Version) -> bool:
+        """Whether this version is loaded, be it on trial."""
+        trial = (self.trial.canary,) if self.trial else ()
+        return any(release.version == version for release in (*self.releases, *trial))
+
+    def pools(self) -> Iterator[Pool]:
+        """The pools of every version, of those too that are on trial or on their way out."""
+        trial = (self.trial.canary,) if self.trial else ()
+        for release in (*self.releases, *self._leaving, *trial):
+            yield release.pool
+
+    # How the versions change.
+
+    def add(self, release: Release) -> None:
+        """One more version serves."""
+        self.releases = (*self.releases, release)
+        self._best.clear()
+
+    def exchange(self, old: Release, new: Release) -> None:
+        """From the next call on, one version serves in the place of another."""
+        self.releases = tuple(new if release is old else release for release in self.releases)
+        self._best.clear()
+
+    def remove(self, release: Release) -> None:
+        """A version gets no more calls."""
+        self.releases = tuple(other for other in self.releases if other is not release)
+        self._best.clear()
+
+    def begin(self, trial: Trial) -> None:
+        """A version is on trial from the next call on."""
+        self.trial = trial
+        trial.canary.trial = trial.stable.trial = trial
+
+    def end_trial(self) -> Trial | None:
+        """No version is on trial any more; the one that was."""
+        trial, self.trial = self.trial, None
+        if trial is not None:
+            trial.canary.trial = trial.stable.trial = None
+            trial.verdict.cancel()
+        return trial
+
+    async def change[T](self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Change the versions, one change after the other; unloading cancels it and waits for its end."""
+
+        async def in_turn() -> T:
+            async with self._turn:
+                return await work()
+
+        task = asyncio.create_task(in_turn())
+        self._changes.add(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait((task,))
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error from None
+            if self.closed:
+                raise ReloadFailed(self.plugin_id, "switch", "it was unloaded meanwhile") from None
+            raise
+        finally:
+            self._changes.discard(task)
+
+    def retire(self, release: Release, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have a version that gets no more calls end by itself, in the background."""
+        self._leaving.add(release)
+        task = asyncio.create_task(end())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        task.add_done_callback(lambda _: self._leaving.discard(release))
+
+    async def make_room(self, most: int) -> None:
+        """Wait until fewer than so many versions are on their way out."""
+        while len(self._retiring) >= most:
+            await asyncio.wait(self._retiring, return_when=asyncio.FIRST_COMPLETED)
+
+    async def close(self, end: Callable[[Release], Awaitable[None]]) -> None:
+        """End every version at once; changes under way are cancelled first.
+
+        Args:
+            end: Ends one of them.
+        """
+        self.closed = True
+        trial = self.end_trial()
+        serving = [*self.releases, *((trial.canary,) if trial else ())]
+        self.releases = ()
+        self._best.clear()
+        for task in self._changes:
+            task.cancel()
+        ends = [end(release) for release in serving]
+        cut = [release.pool.close() for release in self._leaving]
+        await asyncio.gather(*ends, *cut, *self._changes, *self._retiring, return_exceptions=True)
