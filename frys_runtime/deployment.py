@@ -370,11 +370,17 @@ class Deployment:
 
     def retire(self, release: Release, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have a version that gets no more calls end by itself, in the background."""
+
+        async def leave() -> None:
+            try:
+                await end()
+            finally:
+                self._leaving.discard(release)
+
         self._leaving.add(release)
-        task = asyncio.create_task(end())
+        task = asyncio.create_task(leave())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
-        task.add_done_callback(lambda _: self._leaving.discard(release))
 
     async def make_room(self, most: int) -> None:
         """Wait until fewer than so many versions are on their way out."""

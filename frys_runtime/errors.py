@@ -217,7 +217,7 @@ class ResourceLimitExceeded(PluginError):
     Attributes:
         plugin_id: The plugin.
         resource: ``memory``, ``compile_memory``, ``cpu``, ``processes``, ``open_files``, ``file_size``,
-            ``output``, ``log`` or ``stack``.
+            ``output``, ``log``, ``stack`` or ``state``.
         limit: What was granted (bytes, milliseconds or a count).
         actual: What was measured when it was stopped, in the same unit.
     """
@@ -238,6 +238,7 @@ _UNITS = {
     "file_size": " bytes",
     "output": " bytes",
     "log": " bytes",
+    "state": " bytes",
 }
 
 

@@ -21,8 +21,8 @@ from .errors import PluginError, PluginNotFound, SandboxError
 if TYPE_CHECKING:
     from .config import ResourceUsage
     from .manager import PluginManager
-from .plugin import Plugin
     from .messages import MessageValue
+    from .plugin import Plugin
 
 type LoadPlugin = Callable[..., LoadedPlugin]
 """What the fixture ``frys_plugin`` is: a path, and what ``PluginManager.load_plugin`` takes beside it."""

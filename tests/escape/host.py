@@ -18,7 +18,7 @@ import wasmtime
 from support import FIXTURES, leftovers
 
 from frys_runtime import IsolationLevel, PluginError, PluginManager, SandboxConfig
-from frys_runtime.manager import Plugin
+from frys_runtime.plugin import Plugin
 
 from .attempts import Attempt, Outside
 from .modules import MODULES
