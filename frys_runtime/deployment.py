@@ -6,7 +6,7 @@ pinned. While a new version is on trial it gets a share of the calls to the vers
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -298,23 +298,22 @@ class Deployment:
 
     def interface_of(self, metadata: Metadata) -> Interface:
         """What the version with exactly this metadata declares, also one that is going."""
-        trial = (self.trial.canary,) if self.trial else ()
-        for release in (*self.releases, *self._leaving, *trial):
+        for release in (*self._served(), *self._leaving):
             if release.metadata is metadata:
                 return release.interface
-        declared: Interface = interface(metadata, self.plugin_id)  # of one that is not ready yet
-        return declared
+        return interface(metadata, self.plugin_id)  # of one that is not ready yet
 
     def holds(self, version: Version) -> bool:
         """Whether this version is loaded, be it on trial."""
-        trial = (self.trial.canary,) if self.trial else ()
-        return any(release.version == version for release in (*self.releases, *trial))
+        return any(release.version == version for release in self._served())
 
-    def pools(self) -> Iterator[Pool]:
+    def pools(self) -> list[Pool]:
         """The pools of every version, of those too that are on trial or on their way out."""
-        trial = (self.trial.canary,) if self.trial else ()
-        for release in (*self.releases, *self._leaving, *trial):
-            yield release.pool
+        return [release.pool for release in (*self._served(), *self._leaving)]
+
+    def _served(self) -> list[Release]:
+        """Every version that gets calls."""
+        return [*self.releases, *([self.trial.canary] if self.trial else [])]
 
     # How the versions change.
 
@@ -329,8 +328,10 @@ class Deployment:
         self._best.clear()
 
     def remove(self, release: Release) -> None:
-        """A version gets no more calls."""
+        """A version gets no more calls; a pin ends with the last version that it means."""
         self.releases = tuple(other for other in self.releases if other is not release)
+        if self._pinned is not None and not any(self._pinned.matches(one.version) for one in self.releases):
+            self._pinned = None
         self._best.clear()
 
     def begin(self, trial: Trial) -> None:
@@ -394,8 +395,8 @@ class Deployment:
             end: Ends one of them.
         """
         self.closed = True
-        trial = self.end_trial()
-        serving = [*self.releases, *((trial.canary,) if trial else ())]
+        serving = self._served()
+        self.end_trial()
         self.releases = ()
         self._best.clear()
         for task in self._changes:

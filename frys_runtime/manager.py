@@ -288,7 +288,9 @@ class PluginManager:
         address = f"{name}@{version}" if beside else name
         try:
             if wanted is not None and not wanted.matches(version):
-                raise Incompatible("the host program", f"{name}@{wanted}", f"{source.path} in {version}")
+                raise Incompatible(
+                    "the host program", f"{name}@{wanted}", f"version {version} in {source.path}"
+                )
             self._reserve(name, version, address)
         except PluginError:
             bundle.close()
@@ -663,6 +665,9 @@ class PluginManager:
         leaving = [other for other in deployment.releases if wanted is None or wanted.matches(other.version)]
         if not leaving:
             raise PluginNotFound(plugin_id)
+        if wanted is not None and len(leaving) > 1:
+            several = ", ".join(str(release.version) for release in leaving)
+            raise ValueError(f"{plugin_id} means several versions ({several}); name one of them")
         if not force:
             left = self._loaded(*leaving)
             for release in leaving:
@@ -670,11 +675,8 @@ class PluginManager:
         if len(leaving) == len(deployment.releases):
             del self._deployments[deployment.plugin_id]
             await self._end(deployment)
-        elif len(leaving) == 1:
-            await deployment.change(lambda: self._remove(deployment, leaving[0]))
         else:
-            several = ", ".join(str(release.version) for release in leaving)
-            raise ValueError(f"{plugin_id} means several versions ({several}); name one of them")
+            await deployment.change(partial(self._remove, deployment, leaving[0]))
 
     async def _remove(self, deployment: Deployment, release: Release) -> None:
         """End one version of several."""

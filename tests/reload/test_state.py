@@ -31,7 +31,7 @@ def import_state(state):
 
 @live
 async def test_no_write_is_lost(tmp_path: Path) -> None:
-    """A counter goes on over five reloads while it is called without a pause: no number twice, none left out."""
+    """A counter goes on over five reloads under calls without a pause: no number twice, none left out."""
     folder = write(tmp_path / "sample", "1.0.0", COUNTER, state=True)
     async with PluginManager() as manager:
         await manager.load_plugin(folder)

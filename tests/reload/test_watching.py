@@ -136,9 +136,13 @@ async def test_ways_to_save(way: Callable[[Path, str], None], tmp_path: Path) ->
 
 @live
 async def test_a_checkout_of_a_folder(tmp_path: Path) -> None:
-    """git writes several files, removes some and makes folders; what runs is all of one commit."""
+    """Git writes several files, removes some and makes folders; what runs is all of one commit."""
     folder = tmp_path / "sample"
-    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", "-C", str(folder), *who, *words], check=True)
+
     code = (
         "from words.more import WORD\nfrom other import OTHER\ndef answer():\n    return [WORD, OTHER, {0}]\n"
     )
@@ -150,15 +154,15 @@ async def test_a_checkout_of_a_folder(tmp_path: Path) -> None:
         (words / "more.py").write_text(f"WORD = {number}\n")
         (folder / "other.py").write_text(f"OTHER = {number}\n")
         if number == 0:
-            subprocess.run([*git, "init", "-q", "."], check=True)
-        subprocess.run([*git, "add", "-A"], check=True)
-        subprocess.run([*git, "commit", "-qm", str(number)], check=True)
-        subprocess.run([*git, "tag", f"v{number}"], check=True)
+            git("init", "-q", ".")
+        git("add", "-A")
+        git("commit", "-qm", str(number))
+        git("tag", f"v{number}")
     async with await PluginManager.builder().with_hot_reload(True).build() as manager:
         events = manager.events()
         await manager.load_plugin(folder)
         for number in (0, 1, 2, 0):
-            await asyncio.to_thread(subprocess.run, [*git, "checkout", "-q", f"v{number}"], check=True)
+            await asyncio.to_thread(git, "checkout", "-q", f"v{number}")
             done = await until(events, "reloaded")
             assert done.data["version"] == f"{number}.0.0"
             assert await manager.execute_plugin("sample", "answer") == [number] * 3
@@ -197,7 +201,7 @@ async def test_the_same_bytes_are_not_loaded_again(tmp_path: Path) -> None:
 
 @live
 async def test_half_of_a_file_is_never_loaded(tmp_path: Path) -> None:
-    """A writer that pauses in the middle, where the half would be a whole plugin: nothing happens before its end."""
+    """A writer pauses where the half would be a whole plugin: nothing happens before its end."""
     path = tmp_path / "sample.py"
     path.write_text(_code("first"))
     async with PluginManager(hot_reload=True) as manager:
@@ -256,14 +260,18 @@ async def test_many_plugins_and_saves_without_a_pause(tmp_path: Path) -> None:
                 await manager.load_plugin(paths[3])
             await asyncio.sleep(0.01)
         for path in paths:
-            while await manager.execute_plugin(path.stem, "answer") != f"{path.stem} 19":
+            for _ in range(500):
+                last = await manager.execute_plugin(path.stem, "answer")
+                if last == f"{path.stem} 19":
+                    break
                 await asyncio.sleep(0.02)
+            assert last == f"{path.stem} 19"
 
 
 @live
 async def test_closing_while_files_are_saved(tmp_path: Path) -> None:
     """Whatever is under way ends with the manager."""
-    for pause in (0.0, 0.08, 0.16, 0.24):
+    for pause in (0.08, 0.2):
         path = tmp_path / "sample.py"
         path.write_text(_code("first"))
         async with PluginManager(hot_reload=True) as manager:
