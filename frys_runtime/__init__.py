@@ -11,7 +11,9 @@ Imports only go down these layers (``make check`` holds it):
     cli, daemon, cluster, testing                         what a person or a machine starts
     manager                                               the one front door
     plugin, builder                                       a loaded plugin as an object; settings one by one
+    canary                                                new versions on trial
     reload, watching, marketplace                         replacing a plugin; seeing it saved; installing one
+    loaded                                                what is loaded, how it comes and goes
     admission                                             files and policy of a plugin > a pool, on the record
     deployment                                            the versions of one plugin, and which gets a call
     pool                                                  the processes of one version of a plugin
@@ -66,10 +68,11 @@ _HOME = {
     ),
     "events": ("Event", "EventStream"),
     "isolation": ("IsolationManager",),
+    "loaded": ("ManagerStats",),
     "loader": ("PluginLoader",),
     "manager": ("PluginManager",),
     "messages": ("MessageValue", "PluginMessage", "Refused"),
-    "plugin": ("ManagerStats", "Plugin", "PluginInfo", "VersionInfo"),
+    "plugin": ("Plugin", "PluginInfo", "VersionInfo"),
     "reload": ("Reloaded",),
     "sandbox": ("PluginSandbox", "PluginState"),
 }
@@ -114,6 +117,7 @@ if TYPE_CHECKING:
     )
     from .events import Event as Event, EventStream as EventStream
     from .isolation import IsolationManager as IsolationManager
+    from .loaded import ManagerStats as ManagerStats
     from .loader import PluginLoader as PluginLoader
     from .manager import PluginManager as PluginManager
     from .messages import (
@@ -122,7 +126,6 @@ if TYPE_CHECKING:
         Refused as Refused,
     )
     from .plugin import (
-        ManagerStats as ManagerStats,
         Plugin as Plugin,
         PluginInfo as PluginInfo,
         VersionInfo as VersionInfo,

@@ -117,6 +117,38 @@ class Tally:
         return self.errors / self.calls if self.calls else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class TrialRules:
+    """When a trial ends, and how.
+
+    Attributes:
+        weight: The new version's share of the calls to the one that it is to replace, above 0 and up to 1.
+        promote_after: Calls after which it replaces the other; ``None`` for never by itself.
+        max_error_rate: How much higher than the other's its error rate may be.
+        min_calls: Calls before which nothing is concluded from its error rate. Something forbidden that it
+            tries is its end at once.
+
+    Raises:
+        ValueError: A number makes no sense.
+    """
+
+    weight: float
+    promote_after: int | None
+    max_error_rate: float
+    min_calls: int
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense."""
+        if not 0 < self.weight <= 1:
+            raise ValueError(f"weight must be a share above 0 and up to 1, not {self.weight!r}")
+        if not 0 <= self.max_error_rate <= 1:
+            raise ValueError(f"max_error_rate must be between 0 and 1, not {self.max_error_rate!r}")
+        for name in ("promote_after", "min_calls"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+
+
 class Trial:
     """A new version that gets a share of the calls, until it has proved itself or failed.
 
@@ -125,33 +157,15 @@ class Trial:
     Args:
         canary: The new version.
         stable: The one that it is to replace.
-        weight: Its share of the calls to that one, above 0 and up to 1.
-        promote_after: Calls after which it replaces the other; ``None`` for never by itself.
-        max_error_rate: How much higher than the other's its error rate may be.
-        min_calls: Calls before which nothing is concluded from its error rate. Something forbidden that it
-            tries is its end at once.
-
-    Raises:
-        ValueError: A number makes no sense.
+        rules: When it ends.
 
     Attributes:
-        verdict: Whether it is to be promoted; done when that is known.
+        tallies: What became of the calls to both since it began.
+        verdict: Whether the new version is to replace the other one; done when that is known.
     """
 
-    def __init__(
-        self,
-        canary: Release,
-        stable: Release,
-        *,
-        weight: float,
-        promote_after: int | None,
-        max_error_rate: float,
-        min_calls: int,
-    ) -> None:
-        check_trial(weight, promote_after, max_error_rate, min_calls)
-        self.canary, self.stable = canary, stable
-        self.weight = weight
-        self._promote_after, self._max_error_rate, self._min_calls = promote_after, max_error_rate, min_calls
+    def __init__(self, canary: Release, stable: Release, rules: TrialRules) -> None:
+        self.canary, self.stable, self.rules = canary, stable, rules
         self._due = 0.0
         self.tallies = {canary: Tally(), stable: Tally()}
         self.verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -162,7 +176,7 @@ class Trial:
             return self.stable
         if self.verdict.done() and not self.verdict.result():
             return self.stable
-        self._due += self.weight
+        self._due += self.rules.weight
         if self._due < 1 - 1e-9:
             return self.stable
         self._due -= 1
@@ -184,28 +198,13 @@ class Trial:
         tally = self.tallies[release]
         tally.calls += 1
         tally.errors += failed
-        mine, other = self.tallies[self.canary], self.tallies[self.stable]
         if self.verdict.done() or release is not self.canary:
             return
-        if mine.calls >= self._min_calls and mine.rate - other.rate > self._max_error_rate:
+        rules, mine, other = self.rules, tally, self.tallies[self.stable]
+        if mine.calls >= rules.min_calls and mine.rate - other.rate > rules.max_error_rate:
             self.verdict.set_result(False)
-        elif self._promote_after is not None and mine.calls >= max(self._promote_after, self._min_calls):
+        elif rules.promote_after is not None and mine.calls >= max(rules.promote_after, rules.min_calls):
             self.verdict.set_result(True)
-
-
-def check_trial(weight: float, promote_after: int | None, max_error_rate: float, min_calls: int) -> None:
-    """Refuse numbers of a trial that make no sense.
-
-    Raises:
-        ValueError: One of them.
-    """
-    if not 0 < weight <= 1:
-        raise ValueError(f"weight must be a share above 0 and up to 1, not {weight!r}")
-    if not 0 <= max_error_rate <= 1:
-        raise ValueError(f"max_error_rate must be between 0 and 1, not {max_error_rate!r}")
-    for name, value in (("promote_after", promote_after), ("min_calls", min_calls)):
-        if value is not None and (type(value) is not int or value < 1):
-            raise ValueError(f"{name} must be a positive whole number, not {value!r}")
 
 
 class Deployment:

@@ -6,42 +6,29 @@ import resource
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from types import TracebackType
 from typing import Self
 
-from msgspec.structs import replace as with_changes
-
-from . import dependencies
-from .admission import Admission, digest as digest_of
+from .admission import Admission
 from .audit import AuditLog
 from .builder import PluginManagerBuilder
+from .canary import Canaries
 from .communicator import HostFunction, PluginCommunicator, line_of_calls
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
-from .deployment import Deployment, Release, Source, Trial, check_trial
-from .errors import (
-    AlreadyLoaded,
-    CommunicationError,
-    ConfigError,
-    Incompatible,
-    InitializationFailed,
-    LoadFailed,
-    MaxPluginsExceeded,
-    PluginError,
-    PluginNotFound,
-)
+from .deployment import Release, Source, Trial, TrialRules
+from .errors import CommunicationError, ConfigError, InitializationFailed, PluginError, PluginNotFound
 from .events import Events, EventStream
 from .isolation import IsolationManager
 from .keyvalue import KeyValueStore
 from .linux.cgroup import CgroupError, CgroupTree
+from .loaded import LoadedPlugins, ManagerStats
 from .loader import Bundle, PluginLoader
 from .messages import MessageValue
 from .metadata import Metadata
 from .nursery import Nursery
-from .plugin import ManagerStats, Plugin, PluginInfo, VersionInfo, versions
-from .pool import Pool
-from .ranges import Range, Version, split_address
+from .plugin import Plugin, PluginInfo, VersionInfo, versions
+from .ranges import Range, split_address
 from .reload import DRAIN_MS, Reloaded, Reloader
 from .services import Shared
 from .watching import Watching, require_watching
@@ -104,14 +91,7 @@ class PluginManager:
             require_watching()
         self._isolation = IsolationManager(policy=policy, level=isolation)
         self._loader = PluginLoader(plugin_paths)
-        self._max_plugins = max_plugins
         self._spares = spares
-        self._deployments: dict[str, Deployment] = {}
-        self._loading: dict[str, str] = {}
-        self._resolving = asyncio.Lock()
-        self._no_loads = asyncio.Event()
-        self._no_loads.set()
-        self._retired = ManagerStats(0, 0, 0, 0)
         self._tree: CgroupTree | None = None
         self._events = Events()
         self._communicator = PluginCommunicator(self._events)
@@ -123,17 +103,16 @@ class PluginManager:
         self._admission = Admission(
             self._loader, self._isolation, resource_limits, self._events, audit_required=audit_required
         )
-        self._reloader = Reloader(
-            self._admission,
-            self._events,
-            fits=self._must_fit_instead,
-            switched=self._switched,
-            ended=self._count,
+        self._loaded = LoadedPlugins(
+            self._admission, self._loader, self._communicator, self._events, max_plugins
         )
+        self._reloader = Reloader(self._admission, self._events, self._loaded)
+        self._canaries = Canaries(self._reloader, self._events, self._loaded)
         self._watching: Watching | None = None
         if hot_reload:
-            self._watching = Watching(self._admission.read_now, self._saved, self._watch_failed)
-        self._chores: set[asyncio.Task[None]] = set()
+            watching = Watching(self._admission.read_now, self._saved, self._watch_failed)
+            self._loaded.on_change = lambda: watching.follow(self._loaded.releases())
+            self._watching = watching
 
     @staticmethod
     def builder() -> "PluginManagerBuilder[PluginManager]":
@@ -150,7 +129,7 @@ class PluginManager:
         await self.close()
 
     def _open(self) -> None:
-        self._check_open()
+        self._loaded.check_open()
         if self._nursery is None:
             self._shared = Shared(self._communicator, self._open_store, CompiledCode(self._state("compiled")))
             _raise_descriptor_limit()
@@ -270,7 +249,7 @@ class PluginManager:
         source = Source(os.fspath(path), plugin_id, isolation, sandbox, metadata)
         beside = side_by_side or wanted is not None
         try:
-            return await self._load(source, wanted, beside=beside, resolve=True)
+            return await self._loaded.load(source, wanted, beside=beside)
         except PluginError as error:
             self._events.publish(
                 "refused",
@@ -280,128 +259,6 @@ class PluginManager:
                 reason=str(error),
             )
             raise
-
-    async def _load(self, source: Source, wanted: Range | None, *, beside: bool, resolve: bool) -> str:
-        bundle = await self._admission.read(source)
-        name = source.plugin_id if source.plugin_id is not None else bundle.metadata.id
-        version = Version.parse(bundle.metadata.version)
-        address = f"{name}@{version}" if beside else name
-        try:
-            if wanted is not None and not wanted.matches(version):
-                raise Incompatible(
-                    "the host program", f"{name}@{wanted}", f"version {version} in {source.path}"
-                )
-            self._reserve(name, version, address)
-        except PluginError:
-            bundle.close()
-            raise
-        brought: list[str] = []
-        try:
-            if resolve:
-                brought = await self._load_needed(name, bundle)
-            await self._start(name, bundle, replace(source, path=self._located(source.path)))
-        except BaseException:
-            bundle.close()
-            await self._take_back(brought)
-            raise
-        finally:
-            del self._loading[address]
-            if not self._loading:
-                self._no_loads.set()
-        return address
-
-    async def _start(self, name: str, bundle: Bundle, source: Source) -> None:
-        self._must_fit(name, bundle.metadata)
-        digest = digest_of(bundle)
-        pool = await self._admission.pool(name, bundle, source)
-        try:
-            await pool.start()
-            release = Release(pool, source, digest)
-            release.check_declared()
-            self._check_open()
-            self._must_fit(name, bundle.metadata)  # what was loaded meanwhile, too
-        except BaseException:
-            await pool.close()
-            self._retired = replace(self._retired, violations=self._retired.violations + pool.violations)
-            raise
-        deployment = self._deployments.setdefault(name, Deployment(name))
-        deployment.add(release)
-        unheard = self._switched(deployment)
-        facts = {"pid": pool.pid, "ms": pool.load_ms, "layers": pool.layers, "unheard_events": unheard}
-        self._events.publish("loaded", name, version=str(release.version), **facts)
-
-    def _located(self, path: str) -> str:
-        """The path to read again later, from whatever folder."""
-        try:
-            return self._loader.locate(path)
-        except LoadFailed:
-            return os.path.abspath(path)
-
-    def _reserve(self, name: str, version: Version, address: str) -> None:
-        deployment = self._deployments.get(name)
-        if address == name:
-            taken = deployment is not None or name in self._loading.values()
-        else:
-            taken = address in self._loading or name in self._loading
-            taken = taken or (deployment is not None and deployment.holds(version))
-        if taken:
-            raise AlreadyLoaded(address)
-        loaded = sum(len(other.releases) for other in self._deployments.values())
-        if loaded + len(self._loading) >= self._max_plugins:
-            raise MaxPluginsExceeded(self._max_plugins)
-        self._loading[address] = name
-        self._no_loads.clear()
-
-    # What depends on what.
-
-    def _loaded(self, *without: Release) -> dict[str, list[Metadata]]:
-        """The metadata of what is loaded, by the ids under which it is."""
-        return {
-            name: [
-                with_changes(release.metadata, id=name)
-                for release in deployment.releases
-                if release not in without
-            ]
-            for name, deployment in self._deployments.items()
-        }
-
-    def _must_fit(self, name: str, metadata: Metadata) -> None:
-        dependencies.check(with_changes(metadata, id=name), self._loaded())
-
-    def _must_fit_instead(self, name: str, metadata: Metadata, old: Release, force: bool) -> None:
-        loaded, new = self._loaded(old), with_changes(metadata, id=name)
-        dependencies.check_needs(new, loaded)
-        if not force:
-            loaded[name] = [*loaded.get(name, ()), new]
-            dependencies.check_leaving(with_changes(old.metadata, id=name), loaded)
-
-    async def _load_needed(self, name: str, bundle: Bundle) -> list[str]:
-        """Load what a plugin depends on and is not there, from the plugin paths; what was loaded."""
-        metadata = with_changes(bundle.metadata, id=name)
-        if all(needed.plugin_id in self._deployments for needed in metadata.dependencies):
-            return []
-        from .resolution import resolve  # most programs load nothing that has dependencies
-
-        brought: list[str] = []
-        async with self._resolving:
-            plan = await asyncio.to_thread(resolve, metadata, self._loaded(), self._loader.candidates)
-            try:
-                for needed in plan:
-                    source = Source(needed.path)
-                    brought += [await self._load(source, None, beside=False, resolve=False)]
-            except BaseException:
-                await self._take_back(brought)
-                raise
-        return brought
-
-    async def _take_back(self, brought: list[str]) -> None:
-        """Unload what was loaded only for a plugin that then could not be loaded."""
-        for plugin_id in reversed(brought):
-            deployment = self._deployments.pop(plugin_id, None)
-            if deployment is not None:
-                await self._end(deployment)
-
-    # Calls.
 
     async def execute_plugin(
         self, plugin_id: str, function: str, *args: MessageValue, timeout_ms: int | None = None
@@ -423,9 +280,9 @@ class PluginManager:
             Timeout, ResourceLimitExceeded, SecurityViolation: The plugin was stopped.
         """
         wanted = None
-        deployment = self._deployments.get(plugin_id)
+        deployment = self._loaded.deployments.get(plugin_id)
         if deployment is None:
-            deployment, wanted = self._find(plugin_id)
+            deployment, wanted = self._loaded.find(plugin_id)
         if timeout_ms is not None and (type(timeout_ms) is not int or timeout_ms <= 0):
             raise ValueError(
                 f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
@@ -439,18 +296,6 @@ class PluginManager:
             release = await deployment.reach(wanted)
         return await release.call(function, args, timeout_ms)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InitializationFailed("the manager", "it was closed; make a new one")
-
-    def _find(self, address: str) -> tuple[Deployment, Range | None]:
-        self._check_open()
-        plugin_id, wanted = split_address(address)
-        deployment = self._deployments.get(plugin_id)
-        if deployment is None:
-            raise PluginNotFound(address)
-        return deployment, wanted
-
     def plugin(self, plugin_id: str) -> Plugin:
         """The loaded plugin as an object.
 
@@ -460,7 +305,7 @@ class PluginManager:
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        deployment, wanted = self._find(plugin_id)
+        deployment, wanted = self._loaded.find(plugin_id)
         return Plugin(self, deployment, plugin_id, wanted)
 
     # New versions.
@@ -489,7 +334,7 @@ class PluginManager:
             PluginNotFound: No plugin of that id is loaded.
             ReloadFailed: At which step, and why; the old version serves on.
         """
-        deployment, wanted = self._find(plugin_id)
+        deployment, wanted = self._loaded.find(plugin_id)
 
         async def work() -> Reloaded:
             old = deployment.match(wanted)
@@ -499,11 +344,11 @@ class PluginManager:
         return await deployment.change(work)
 
     def _source(self, old: Release, path: str | os.PathLike[str] | None) -> Source:
-        return old.source if path is None else replace(old.source, path=self._located(os.fspath(path)))
+        return old.source if path is None else replace(old.source, path=self._loaded.locate(os.fspath(path)))
 
     async def _saved(self, release: Release, found: Bundle | PluginError) -> None:
         """The file of a version was saved, and holds this now."""
-        deployment = self._deployments.get(release.plugin_id)
+        deployment = self._loaded.deployments.get(release.plugin_id)
         if isinstance(found, PluginError):
             reason = {"path": release.source.path, "step": "read", "reason": str(found)}
             self._events.publish("reload_failed", release.plugin_id, **reason)
@@ -558,39 +403,17 @@ class PluginManager:
             ReloadFailed: At which step, and why; the old version serves on.
             ValueError: A number makes no sense.
         """
-        check_trial(weight, promote_after, max_error_rate, min_calls)
-        deployment, wanted = self._find(plugin_id)
+        rules = TrialRules(weight, promote_after, max_error_rate, min_calls)
+        deployment, wanted = self._loaded.find(plugin_id)
 
         async def work() -> Trial:
             stable = deployment.match(wanted)
-            return await self._reloader.try_out(
-                deployment,
-                stable,
-                self._source(stable, path),
-                weight=weight,
-                promote_after=promote_after,
-                max_error_rate=max_error_rate,
-                min_calls=min_calls,
-                force=force,
+            return await self._canaries.begin(
+                deployment, stable, self._source(stable, path), rules, force=force
             )
 
         trial = await deployment.change(work)
-        trial.verdict.add_done_callback(lambda verdict: self._decided(deployment, trial, verdict))
         return str(trial.canary.version)
-
-    def _decided(self, deployment: Deployment, trial: Trial, verdict: "asyncio.Future[bool]") -> None:
-        if not verdict.cancelled():
-            chore = asyncio.create_task(self._conclude(deployment, trial, verdict.result()))
-            self._chores.add(chore)
-            chore.add_done_callback(self._chores.discard)
-
-    async def _conclude(self, deployment: Deployment, trial: Trial, promote: bool) -> None:
-        for chosen in {promote: None, False: None}:  # what cannot be promoted is rolled back
-            try:
-                await deployment.change(partial(self._reloader.conclude, deployment, trial, promote=chosen))
-            except PluginError:
-                continue
-            return
 
     async def promote(self, plugin_id: str) -> None:
         """Have the version that is on trial replace the other one now.
@@ -610,11 +433,11 @@ class PluginManager:
         await self._end_trial(plugin_id, promote=False)
 
     async def _end_trial(self, plugin_id: str, *, promote: bool) -> None:
-        deployment, _ = self._find(plugin_id)
+        deployment, _ = self._loaded.find(plugin_id)
         trial = deployment.trial
         if trial is None:
             raise PluginNotFound(f"{plugin_id} on trial")
-        await deployment.change(lambda: self._reloader.conclude(deployment, trial, promote=promote))
+        await deployment.change(lambda: self._canaries.end(deployment, trial, promote=promote))
 
     def pin(self, plugin_id: str, version: str | None) -> None:
         """Choose which version gets the calls that name none; by default it is the highest release.
@@ -627,9 +450,9 @@ class PluginManager:
             PluginNotFound: No plugin of that id is loaded, or no version of it in the range.
             ValueError: That is no version and no range.
         """
-        deployment, _ = self._find(plugin_id)
+        deployment, _ = self._loaded.find(plugin_id)
         deployment.pinned = None if version is None else Range.parse(version)
-        self._switched(deployment)
+        self._loaded.switched(deployment)
 
     def versions(self, plugin_id: str) -> list[VersionInfo]:
         """The loaded versions of a plugin, with their shares of the calls, and what became of those.
@@ -637,17 +460,7 @@ class PluginManager:
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        return versions(self._find(plugin_id)[0])
-
-    def _switched(self, deployment: Deployment) -> dict[str, str]:
-        """Other versions of a plugin serve; the events that they want and will not get."""
-        if self._watching is not None:
-            self._watching.follow(
-                release for other in self._deployments.values() for release in other.releases
-            )
-        return self._communicator.add(deployment)
-
-    # The end of plugins.
+        return versions(self._loaded.find(plugin_id)[0])
 
     async def unload_plugin(self, plugin_id: str, *, force: bool = False) -> None:
         """End a plugin and give back all that it held; its calls under way fail.
@@ -661,62 +474,11 @@ class PluginManager:
             DependencyError: Another plugin depends on it; the message names it.
             ValueError: Several versions are in the range.
         """
-        deployment, wanted = self._find(plugin_id)
-        leaving = [other for other in deployment.releases if wanted is None or wanted.matches(other.version)]
-        if not leaving:
-            raise PluginNotFound(plugin_id)
-        if wanted is not None and len(leaving) > 1:
-            several = ", ".join(str(release.version) for release in leaving)
-            raise ValueError(f"{plugin_id} means several versions ({several}); name one of them")
-        if not force:
-            left = self._loaded(*leaving)
-            for release in leaving:
-                dependencies.check_leaving(with_changes(release.metadata, id=deployment.plugin_id), left)
-        if len(leaving) == len(deployment.releases):
-            del self._deployments[deployment.plugin_id]
-            await self._end(deployment)
-        else:
-            await deployment.change(partial(self._remove, deployment, leaving[0]))
-
-    async def _remove(self, deployment: Deployment, release: Release) -> None:
-        """End one version of several."""
-        trial = deployment.trial
-        if trial is not None and trial.stable is release:
-            await self._reloader.conclude(deployment, trial, promote=False)
-        if release not in deployment.releases:
-            return
-        deployment.remove(release)
-        self._switched(deployment)
-        await self._close_release(release)
-
-    async def _end(self, deployment: Deployment) -> None:
-        self._communicator.remove(deployment.plugin_id)
-        if self._watching is not None:
-            self._watching.follow(
-                release for other in self._deployments.values() for release in other.releases
-            )
-        await deployment.close(self._close_release)
-
-    async def _close_release(self, release: Release) -> None:
-        pool = release.pool
-        await pool.close()
-        self._count(pool)
-        counts = {"calls": pool.calls, "failures": pool.failures, "violations": pool.violations}
-        self._events.publish("unloaded", pool.plugin_id, version=str(release.version), **counts)
-
-    def _count(self, pool: Pool) -> None:
-        past = self._retired
-        self._retired = ManagerStats(
-            plugins=0,
-            calls=past.calls + pool.calls,
-            failures=past.failures + pool.failures,
-            restarts=past.restarts + pool.restarts,
-            violations=past.violations + pool.violations,
-        )
+        await self._loaded.unload(plugin_id, force=force)
 
     def list_plugins(self) -> list[PluginInfo]:
         """Every loaded version of every plugin, without those on trial, in the order of loading."""
-        self._check_open()
+        self._loaded.check_open()
         return [
             PluginInfo(
                 id=release.plugin_id,
@@ -726,8 +488,7 @@ class PluginManager:
                 state=release.pool.state,
                 functions=tuple(sorted(release.functions)),
             )
-            for deployment in self._deployments.values()
-            for release in deployment.releases
+            for release in self._loaded.releases()
         ]
 
     def resource_usage(self, plugin_id: str) -> ResourceUsage:
@@ -736,20 +497,12 @@ class PluginManager:
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        deployment, wanted = self._find(plugin_id)
+        deployment, wanted = self._loaded.find(plugin_id)
         return deployment.match(wanted).pool.usage()
 
     def stats(self) -> ManagerStats:
         """Counts over this manager's life."""
-        live = [pool for deployment in self._deployments.values() for pool in deployment.pools()]
-        past = self._retired
-        return ManagerStats(
-            plugins=sum(len(deployment.releases) for deployment in self._deployments.values()),
-            calls=past.calls + sum(pool.calls for pool in live),
-            failures=past.failures + sum(pool.failures for pool in live),
-            restarts=past.restarts + sum(pool.restarts for pool in live),
-            violations=past.violations + sum(pool.violations for pool in live),
-        )
+        return self._loaded.stats()
 
     def __del__(self) -> None:
         if self._nursery is not None and not self._closed:
@@ -764,13 +517,11 @@ class PluginManager:
         self._closed = True
         if self._watching is not None:
             await self._watching.close()
-        deployments = list(self._deployments.values())
-        self._deployments.clear()
-        await asyncio.gather(*(self._end(deployment) for deployment in deployments))
-        await asyncio.gather(*self._chores)
+        await self._loaded.end_all()
+        await self._canaries.close()
         if self._nursery is not None:
             await self._nursery.close()
-        await self._no_loads.wait()
+        await self._loaded.no_loads()
         if self._tree is not None:
             await asyncio.to_thread(self._tree.close)
         self._communicator.close()

@@ -50,25 +50,6 @@ class VersionInfo:
     errors: int
 
 
-@dataclass(frozen=True, slots=True)
-class ManagerStats:
-    """Counts over the manager's life.
-
-    Attributes:
-        plugins: Plugins that are loaded now.
-        calls: Calls that were made.
-        failures: Calls that did not give a result.
-        restarts: Fresh instances that replaced dead ones.
-        violations: Times that a plugin tried what is forbidden.
-    """
-
-    plugins: int
-    calls: int
-    failures: int
-    restarts: int
-    violations: int = 0
-
-
 class Front(Protocol):
     """The manager, as far as a plugin's object uses it."""
 
@@ -188,7 +169,9 @@ def versions(deployment: Deployment) -> list[VersionInfo]:
     for release in (*deployment.releases, *((trial.canary,) if trial else ())):
         weight = 1.0 if release is usual else 0.0
         if trial is not None and usual is trial.stable:
-            weight = {trial.stable: 1 - trial.weight, trial.canary: trial.weight}.get(release, weight)
+            weight = {trial.stable: 1 - trial.rules.weight, trial.canary: trial.rules.weight}.get(
+                release, weight
+            )
         found.append(
             VersionInfo(
                 version=str(release.version),

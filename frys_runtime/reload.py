@@ -8,7 +8,6 @@ one as it was, and serving.
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -16,7 +15,7 @@ from typing import Final, Self
 import msgspec
 
 from .admission import Admission, digest
-from .deployment import Deployment, Release, Source, Trial
+from .deployment import Deployment, Release, Source
 from .errors import (
     AlreadyLoaded,
     InitializationFailed,
@@ -26,9 +25,9 @@ from .errors import (
     SandboxError,
 )
 from .events import Events
+from .loaded import LoadedPlugins
 from .loader import Bundle
 from .metadata import Metadata
-from .pool import Pool
 from .ranges import Version
 
 DRAIN_MS: Final = 30_000
@@ -60,7 +59,7 @@ class Reloaded:
     state_bytes: int = 0
 
 
-class _Attempt:
+class Attempt:
     """A reload under way: what fails in it is told as a failed reload, with the step where it happened."""
 
     def __init__(self, plugin_id: str, source: Source, events: Events) -> None:
@@ -95,22 +94,16 @@ class Reloader:
     Args:
         admission: Makes the new ones.
         events: Where it is told.
-        fits: Refuses metadata that would not fit the other plugins in the place of a version.
-        switched: Told when other versions serve.
-        ended: Told when the processes of a version have ended.
+        loaded: The plugins.
     """
 
     def __init__(
         self,
         admission: Admission,
         events: Events,
-        *,
-        fits: Callable[[str, Metadata, Release, bool], None],
-        switched: Callable[[Deployment], object],
-        ended: Callable[[Pool], None],
+        loaded: LoadedPlugins,
     ) -> None:
-        self._admission, self._events = admission, events
-        self._fits, self._switched, self._ended = fits, switched, ended
+        self._admission, self._events, self._loaded = admission, events, loaded
 
     async def reload(
         self,
@@ -136,14 +129,14 @@ class Reloader:
             ReloadFailed: The old one serves on.
         """
         began = _now()
-        with _Attempt(deployment.plugin_id, source, self._events) as attempt:
-            new = await self._prove(attempt, deployment, old, source, bundle, force=force)
+        with Attempt(deployment.plugin_id, source, self._events) as attempt:
+            new = await self.prove(attempt, deployment, old, source, bundle, force=force)
             try:
                 held, size = await self._switch(attempt, deployment, old, new, force=force)
             except BaseException:
-                await self._drop(new)
+                await self.drop(new)
                 raise
-        self._retire(deployment, old, drain_ms)
+        self.retire(deployment, old, drain_ms)
         done = Reloaded(
             plugin_id=deployment.plugin_id,
             old_version=str(old.version),
@@ -158,9 +151,9 @@ class Reloader:
         self._events.publish("reloaded", deployment.plugin_id, path=source.path, pid=new.pool.pid, **facts)
         return done
 
-    async def _prove(
+    async def prove(
         self,
-        attempt: _Attempt,
+        attempt: Attempt,
         deployment: Deployment,
         old: Release,
         source: Source,
@@ -168,7 +161,16 @@ class Reloader:
         *,
         force: bool,
     ) -> Release:
-        """A new version that is ready to serve."""
+        """Make a new version that is ready to serve beside the old one.
+
+        Args:
+            attempt: Is told how far it is.
+            deployment: The plugin.
+            old: The version that it is to replace.
+            source: Where it comes from.
+            bundle: Its bytes, if they were read already; taken over in any case.
+            force: What depends on the plugin does not count.
+        """
         read = bundle if bundle is not None else await self._admission.read(source)
         try:
             await deployment.make_room(_MAX_RETIRING)
@@ -193,13 +195,13 @@ class Reloader:
                 await pool.ping()
         except BaseException:
             await pool.close()
-            self._ended(pool)
+            self._loaded.count(pool)
             raise
         return new
 
     def _must_fit(
         self,
-        attempt: _Attempt,
+        attempt: Attempt,
         deployment: Deployment,
         old: Release,
         source: Source,
@@ -219,10 +221,10 @@ class Reloader:
             raise attempt.fail(
                 f"it is pinned to {pinned}, and {source.path} holds {version}; pin the new version, or none"
             )
-        self._fits(deployment.plugin_id, metadata, old, force)
+        self._loaded.must_fit_instead(deployment.plugin_id, metadata, old, force)
 
     async def _switch(
-        self, attempt: _Attempt, deployment: Deployment, old: Release, new: Release, *, force: bool
+        self, attempt: Attempt, deployment: Deployment, old: Release, new: Release, *, force: bool
     ) -> tuple[float, int]:
         """Move the state, then let the new version serve; for how long calls waited, and how much moved."""
         began, size = _now(), 0
@@ -236,14 +238,14 @@ class Reloader:
             attempt.step = "switch"
             self._must_fit(attempt, deployment, old, new.source, new.metadata, force=force)
             deployment.exchange(old, new)
-            self._switched(deployment)
+            self._loaded.switched(deployment)
         finally:
             gate, old.gate = old.gate, None
             if gate is not None:
                 gate.set_result(None)
         return (_now() - began if moves else 0.0), size
 
-    async def _move_state(self, attempt: _Attempt, old: Release, new: Release, *, force: bool) -> int:
+    async def _move_state(self, attempt: Attempt, old: Release, new: Release, *, force: bool) -> int:
         gives, takes = old.metadata.state_functions, new.metadata.state_functions
         assert gives is not None
         if takes is None:
@@ -265,100 +267,21 @@ class Reloader:
         await new.pool.call(takes.import_, (value,), _left_ms(attempt, deadline))
         return size
 
-    def _retire(self, deployment: Deployment, release: Release, drain_ms: int) -> None:
+    def retire(self, deployment: Deployment, release: Release, drain_ms: int = DRAIN_MS) -> None:
+        """Have a version that gets no more calls end when it has finished what it had taken."""
+
         async def end() -> None:
             cut = await release.pool.drain(_now() + drain_ms / 1000)
-            self._ended(release.pool)
+            self._loaded.count(release.pool)
             counts = {"calls": release.pool.calls, "failures": release.pool.failures, "cut_off": cut}
             self._events.publish("retired", release.plugin_id, version=str(release.version), **counts)
 
         deployment.retire(release, end)
 
-    async def _drop(self, release: Release) -> None:
+    async def drop(self, release: Release) -> None:
+        """End a version that never got a call."""
         await release.pool.close()
-        self._ended(release.pool)
-
-    # A new version that gets a share of the calls first.
-
-    async def try_out(
-        self,
-        deployment: Deployment,
-        stable: Release,
-        source: Source,
-        *,
-        weight: float,
-        promote_after: int | None,
-        max_error_rate: float,
-        min_calls: int,
-        force: bool,
-    ) -> Trial:
-        """Begin a trial; to be called as a change of its deployment.
-
-        Raises:
-            ReloadFailed: The new version gets no calls.
-        """
-        with _Attempt(deployment.plugin_id, source, self._events) as attempt:
-            if deployment.trial is not None:
-                attempt.step = "fit"
-                raise attempt.fail("a version is on trial already; promote it or roll it back first")
-            new = await self._prove(attempt, deployment, stable, source, None, force=force)
-            try:
-                attempt.step = "state"
-                if stable.metadata.state_functions or new.metadata.state_functions:
-                    raise attempt.fail(
-                        "it declares state, which cannot be in two versions at once; reload it instead"
-                    )
-                trial = Trial(
-                    new,
-                    stable,
-                    weight=weight,
-                    promote_after=promote_after,
-                    max_error_rate=max_error_rate,
-                    min_calls=min_calls,
-                )
-            except BaseException:
-                await self._drop(new)
-                raise
-        deployment.begin(trial)
-        facts = {"version": str(new.version), "stable": str(stable.version), "weight": weight}
-        self._events.publish("canary_started", deployment.plugin_id, path=source.path, **facts)
-        return trial
-
-    async def conclude(
-        self, deployment: Deployment, trial: Trial, *, promote: bool, drain_ms: int = DRAIN_MS
-    ) -> None:
-        """End a trial; to be called as a change of its deployment. A trial that has ended stays as it is.
-
-        Args:
-            deployment: The plugin.
-            trial: Its trial.
-            promote: The new version takes the place of the other one; otherwise it goes.
-            drain_ms: Milliseconds in which the one that goes may finish what it has taken.
-
-        Raises:
-            DependencyError: Somebody that was loaded meanwhile needs the other one.
-        """
-        if deployment.trial is not trial:
-            return
-        if promote:
-            self._fits(deployment.plugin_id, trial.canary.metadata, trial.stable, False)
-        deployment.end_trial()
-        if promote:
-            deployment.exchange(trial.stable, trial.canary)
-            self._switched(deployment)
-        self._retire(deployment, trial.stable if promote else trial.canary, drain_ms)
-        mine, other = trial.tallies[trial.canary], trial.tallies[trial.stable]
-        self._events.publish(
-            "canary_ended",
-            deployment.plugin_id,
-            promoted=promote,
-            version=str(trial.canary.version),
-            stable=str(trial.stable.version),
-            calls=mine.calls,
-            errors=mine.errors,
-            stable_calls=other.calls,
-            stable_errors=other.errors,
-        )
+        self._loaded.count(release.pool)
 
 
 def is_lasting(error: ReloadFailed) -> bool:
@@ -370,7 +293,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _left_ms(attempt: _Attempt, deadline: float) -> int:
+def _left_ms(attempt: Attempt, deadline: float) -> int:
     left = int((deadline - _now()) * 1000)
     if left <= 0:
         raise attempt.fail("no time was left to move its state (limits.state_time of its policy)")

@@ -66,8 +66,7 @@ def test_what_is_optional_is_left_out_when_it_is_nowhere() -> None:
         (
             [_plugin("parser@2.0.0", words="^1")],
             {"parser": "^2"},
-            "parser depends on words: no plugin of that id is loaded, and none is in the plugin paths "
-            "(app 1.0.0 > parser ^2 > words ^1)",
+            "parser depends on words: no plugin of that id; app 1.0.0 > parser ^2 > words ^1",
         ),
         (
             [_plugin("parser@2.0.0", words="^1"), _plugin("words@1.0.0"), _plugin("words@2.0.0")],
@@ -101,13 +100,13 @@ def test_a_ring_with_an_optional_need_is_opened_there() -> None:
 def test_a_very_long_line_is_refused() -> None:
     """Plugins of strangers cannot exhaust the host."""
     there = [_plugin(f"p{number}", **{f"p{number + 1}": "*"}) for number in range(400)]
-    with pytest.raises(DependencyError, match="at most 256|steps"):
+    with pytest.raises(DependencyError, match=r"at most 256|steps"):
         _plan(_plugin("app", p0="*"), [*there, _plugin("p400")])
 
 
 @given(st.data())
 def test_a_plan_holds_together(data: st.DataObject) -> None:
-    """Whatever depends on whatever: each range is met, each plugin comes after its needs, or it is an error."""
+    """Whatever depends on whatever: each range is met, and each plugin comes after its needs."""
     names, versions = ["a", "b", "c", "d"], ["1.0.0", "1.5.0", "2.0.0"]
     ranges = st.sampled_from(["*", "^1", "^2", ">=1.5", "<1.5"])
     needs = st.dictionaries(st.sampled_from(names), ranges, max_size=2)
@@ -130,7 +129,7 @@ def test_a_plan_holds_together(data: st.DataObject) -> None:
 
 
 def test_candidates_in_the_plugin_paths(tmp_path: Path) -> None:
-    """Folders and files under a plugin's name, or its name, an @ and anything; what is broken is no candidate."""
+    """Folders and files under a plugin's name, or its name, an @ and anything; nothing that is broken."""
     write(tmp_path / "sample", "1.0.0")
     write(tmp_path / "sample@2", "2.0.0")
     write(tmp_path / "samples", "3.0.0")

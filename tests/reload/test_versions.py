@@ -54,9 +54,9 @@ async def test_an_address_finds_the_best_match(tmp_path: Path) -> None:
         with pytest.raises(PluginNotFound, match=r"sample@\^5"):
             await manager.execute_plugin("sample@^5", "answer")
         for wrong in ("sample@", "sample@new"):
-            with pytest.raises(ValueError, match="sample@|range"):
+            with pytest.raises(ValueError, match=r"sample@|range"):
                 await manager.execute_plugin(wrong, "answer")
-        with pytest.raises(AlreadyLoaded, match="sample@2.0.0"):
+        with pytest.raises(AlreadyLoaded, match=r"sample@2\.0\.0"):
             await manager.load_plugin(tmp_path / "c", side_by_side=True)
         with pytest.raises(Incompatible, match=r"sample@1, but version 2.0.0"):
             await manager.load_plugin(tmp_path / "c", plugin_id="sample@1")
