@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.console import Console
 
-from . import call, compute, density, extism, jail, load, machine, memory, messages, plot, report
+from . import call, compute, density, extism, jail, load, machine, memory, messages, plot, reload, report
 from .figures import Benchmark
 from .scale import FULL, QUICK, Scale
 from .stage import Stage
@@ -22,6 +22,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "compute": compute.run,
     "memory": memory.run,
     "density": density.run,
+    "reload": reload.run,
     "jail": jail.run,
 }
 

@@ -84,10 +84,9 @@ class Release:
         """
         state = self.metadata.state_functions
         declared = {"state.export": state.export, "state.import": state.import_} if state else {}
-        if self.metadata.warm_up:
-            declared["warmUp"] = self.metadata.warm_up
+        declared |= {"warmUp": self.metadata.warm_up, "health": self.metadata.health}
         for key, function in declared.items():
-            if function not in self.functions:
+            if function and function not in self.functions:
                 there = ", ".join(sorted(self.functions)[:10]) or "none"
                 reason = f"plugin.json: {key} names the function {function!r}, and its functions are {there}"
                 raise LoadFailed(self.source.path, reason)

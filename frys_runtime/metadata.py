@@ -151,6 +151,8 @@ class Metadata(_Document, frozen=True):
         events: Events by name.
         types: Records and enumerations that the types of exports and events name.
         config: Defaults of what the plugin's ``frys.config`` reads; a policy's values go before them.
+        health: Its function that a health check calls, without arguments; empty for none. It answers true (or
+            nothing), or a text that says what is wrong.
         state: The functions that move its state to a new version; ``true`` for those of the usual names.
         warm_up: A function of it that a new version is to have run before it gets calls; empty for none.
         options: The format's own section of the file (``"native": {...}`` and so on), which the
@@ -174,6 +176,7 @@ class Metadata(_Document, frozen=True):
     events: Events = Events()
     types: dict[str, Any] = {}
     config: dict[str, Any] = {}
+    health: Annotated[str, Meta(max_length=128)] = ""
     state: StateFunctions | bool = False
     warm_up: Annotated[str, Meta(max_length=128)] = ""
     options: dict[str, Any] = {}

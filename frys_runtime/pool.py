@@ -117,14 +117,16 @@ class Pool:
         await self._sandbox.ping()
 
     async def check_health(self) -> None:
-        """Have it answer, and its own function ``health`` find nothing wrong, if it has one.
+        """Have a process answer, and its health function, if it declares one, say that all is well.
 
         Raises:
-            PluginError: It did not answer, or its function failed or returned false.
+            PluginError: It does not, and why.
         """
         await self.ping()
-        if "health" in self.functions and await self._sandbox.call("health", ()) is False:
-            raise ExecutionFailed(self.plugin_id, "health", "it says that it is not well")
+        health = self.metadata.health
+        if health and (answer := await self._sandbox.call(health, ())) not in (True, None, b"", ""):
+            what = answer if isinstance(answer, str) else repr(answer)
+            raise ExecutionFailed(self.plugin_id, health, f"it is not well: {what[:500]}")
 
     async def idle(self, deadline: float) -> int:
         """Wait until no call is under way or waits.

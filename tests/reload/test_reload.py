@@ -113,9 +113,9 @@ BROKEN = [
     ("start", "1 / 0\n", {}, "ZeroDivisionError"),
     ("start", "def f(): pass\n", {"warmUp": "warm"}, "warmUp names the function 'warm'"),
     ("start", "def f(): pass\n", {"state": True}, "state.export names the function 'export_state'"),
-    ("health", "def health(): return False\n", {}, "it says that it is not well"),
-    ("health", "def health(): raise RuntimeError('no base')\n", {}, "no base"),
-    ("health", "def health():\n    while True: pass\n", {}, "cpu"),
+    ("start", "def f(): pass\n", {"health": "health"}, "'health'"),
+    ("health", "def health(): return 'disk full'\n", {"health": "health"}, "disk full"),
+    ("health", "def health(): raise RuntimeError('no base')\n", {"health": "health"}, "no base"),
     ("warm-up", "def warm(): raise RuntimeError('cold')\n", {"warmUp": "warm"}, "cold"),
 ]
 
