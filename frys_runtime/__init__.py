@@ -12,20 +12,24 @@ Imports only go down these layers (``make check`` holds it):
     manager                                               the one front door
     reload, marketplace                                   replacing a plugin; installing one
     pool                                                  the processes of one version of a plugin
+    turns, upkeep, faults                                 its queue; its health; what its failures lead to
     sandbox                                               one live process
+    watchdog                                              the clocks of one call
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
+    waits, supervision, breaker                           who waits for whom; what follows when processes fail
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest                                       manifests of Extism's, as metadata and modules
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
+    policy_supervision                                    how processes are kept
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
-    linux, config, messages, events                       system calls; settings; values that travel; news
+    linux, config, messages, events, states               system calls; settings; values; news; a life
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.
@@ -43,6 +47,7 @@ _HOME = {
         "AlreadyLoaded",
         "CommunicationError",
         "ConfigError",
+        "Crashed",
         "DependencyError",
         "ExecutionFailed",
         "Incompatible",
@@ -57,13 +62,15 @@ _HOME = {
         "SandboxError",
         "SecurityViolation",
         "Timeout",
+        "Unavailable",
     ),
     "events": ("Event", "EventStream"),
     "isolation": ("IsolationManager",),
     "loader": ("PluginLoader",),
     "manager": ("ManagerStats", "Plugin", "PluginInfo", "PluginManager", "PluginManagerBuilder"),
     "messages": ("MessageValue", "PluginMessage", "Refused"),
-    "sandbox": ("PluginSandbox", "PluginState"),
+    "sandbox": ("PluginSandbox",),
+    "states": ("PluginState",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -87,6 +94,7 @@ if TYPE_CHECKING:
         AlreadyLoaded as AlreadyLoaded,
         CommunicationError as CommunicationError,
         ConfigError as ConfigError,
+        Crashed as Crashed,
         DependencyError as DependencyError,
         ExecutionFailed as ExecutionFailed,
         Incompatible as Incompatible,
@@ -101,6 +109,7 @@ if TYPE_CHECKING:
         SandboxError as SandboxError,
         SecurityViolation as SecurityViolation,
         Timeout as Timeout,
+        Unavailable as Unavailable,
     )
     from .events import Event as Event, EventStream as EventStream
     from .isolation import IsolationManager as IsolationManager
@@ -117,7 +126,8 @@ if TYPE_CHECKING:
         PluginMessage as PluginMessage,
         Refused as Refused,
     )
-    from .sandbox import PluginSandbox as PluginSandbox, PluginState as PluginState
+    from .sandbox import PluginSandbox as PluginSandbox
+    from .states import PluginState as PluginState
 
 
 def __getattr__(name: str) -> object:

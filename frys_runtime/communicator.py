@@ -8,8 +8,8 @@ only along a line that ends: whoever would close a circle is refused.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Any, Final, Protocol
@@ -29,6 +29,7 @@ from .interfaces import Function, Interface, Types, check, check_arguments
 from .messages import MessageValue, PluginMessage, Refused, check_value
 from .metadata import Metadata, Overflow, interface
 from .policy_grants import MessageGrant, matches
+from .waits import Circle, Waits, forget_line, line
 
 MAX_DEPTH: Final = 16
 """Plugins that may wait for one another in one line of calls."""
@@ -40,25 +41,25 @@ _SERVICES: Final = ("log", "config", "kv")
 _TOLD: Final = 64
 """Different refusals of one plugin that are told one by one; all are counted."""
 
-_line: ContextVar[tuple[str, ...]] = ContextVar("frys_line_of_calls", default=())
-
-
-def line_of_calls() -> tuple[str, ...]:
-    """The plugins that wait, one for the next, for what is running now."""
-    return _line.get()
-
 
 def caller() -> str:
     """The plugin whose call or question the running host function serves; empty outside of one."""
-    line = _line.get()
-    return line[-1] if line else ""
+    waiting = line()
+    return waiting[-1].plugin_id if waiting else ""
 
 
 class Peer(Protocol):
-    """A live plugin, as the communicator sees it."""
+    """A live plugin, as the communicator sees it.
+
+    Attributes:
+        plugin_id: Its id.
+        metadata: What its plugin.json says.
+        key: A number that no other live plugin has.
+    """
 
     plugin_id: str
     metadata: Metadata
+    key: int
 
     @property
     def functions(self) -> dict[str, str]:
@@ -67,6 +68,10 @@ class Peer(Protocol):
     @property
     def messages(self) -> MessageGrant:
         """What its policy lets it send and receive."""
+
+    @property
+    def instances(self) -> int:
+        """How many calls it can serve at the same time."""
 
     async def call(
         self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
@@ -145,7 +150,7 @@ class _Subscriber:
         return True
 
     async def _bring(self) -> None:
-        _line.set(())  # whoever published does not wait for this
+        forget_line()  # whoever published does not wait for this
         while self._waiting:
             event = self._waiting.popleft()
             handler = self._handlers[event.event_type]
@@ -229,7 +234,7 @@ class PluginCommunicator:
         self._subscribers: dict[str, _Subscriber] = {}
         self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
         self._host_functions: dict[str, HostFunction] = {}
-        self._waits_for: dict[str, str] = {}
+        self._waits = Waits()
         self._told: dict[str, set[str]] = {}
         self._counts = _Counts()
 
@@ -361,25 +366,42 @@ class PluginCommunicator:
         Raises:
             Refused: It may not, the types do not fit, it would wait for itself, or the call failed.
         """
-        line = (*_line.get(), source.plugin_id)
-        self._refuse_circle(line, target)
+        if len(line()) > MAX_DEPTH:
+            path = " > ".join(one.plugin_id for one in line())
+            raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {path}")
         peer, declared = self._authorised(source, target, function)
         try:
             check_arguments(declared.params, args, f"{target}.{function}")
         except TypeError as error:
             raise Refused("invalid", str(error)) from None
-        _line.set(line)
-        self._waits_for[source.plugin_id] = target
         try:
-            value = await self._deliver(source.plugin_id, peer, function, args, timeout_ms)
+            with self._waits.waiting(peer):
+                value = await self._deliver(source.plugin_id, peer, function, args, timeout_ms)
             check(declared.returns, value, f"the result of {target}.{function}")
+        except Circle as circle:
+            raise Refused("cycle", f"it would wait for itself: {circle}") from None
         except PluginNotFound:
             raise Refused("missing", f"{target} was unloaded") from None
         except (PluginError, TypeError, ValueError) as error:
             raise _as_refusal(target, function, error) from None
-        finally:
-            self._waits_for.pop(source.plugin_id, None)
         return value
+
+    @contextmanager
+    def waits(self, target: Peer) -> Iterator[None]:
+        """What runs now calls a plugin; where a plugin waits for what runs now, it waits for that one, too.
+
+        Raises:
+            CommunicationError: It would wait for itself.
+        """
+        if not line():
+            yield
+            return
+        try:
+            with self._waits.waiting(target):
+                yield
+        except Circle as circle:
+            what = f"it waits for the very function of the host program that calls it: {circle}"
+            raise CommunicationError(target.plugin_id, what) from None
 
     def _authorised(self, source: Peer, target: str, function: str) -> tuple[Peer, Function]:
         if not source.messages.may_call(target, function):
@@ -395,16 +417,6 @@ class PluginCommunicator:
                 f"{target} does not offer {function!r} to other plugins (`exports` of its plugin.json)",
             )
         return peer, declared
-
-    def _refuse_circle(self, line: tuple[str, ...], target: str) -> None:
-        if len(line) > MAX_DEPTH:
-            raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {' > '.join(line)}")
-        waits: list[str] = [line[-1], target]
-        while waits[-1] != line[-1] and waits[-1] in self._waits_for:
-            waits.append(self._waits_for[waits[-1]])
-        if waits[-1] == line[-1] or target in line:
-            waits = waits if waits[-1] == line[-1] else [*line, target]
-            raise Refused("cycle", f"it would wait for itself: {' > '.join(waits)}")
 
     async def _deliver(
         self, source: str, peer: Peer, function: str, args: list[MessageValue], timeout_ms: int | None
@@ -463,7 +475,6 @@ class PluginCommunicator:
         function = self._host_functions.get(name)
         if function is None:
             raise Refused("missing", f"the host program offers no function {name[:40]!r}")
-        _line.set((*_line.get(), source.plugin_id))
         return await function(args)
 
     def refuse(self, source: Peer, reason: str, what: str) -> Refused:

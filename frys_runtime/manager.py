@@ -12,12 +12,12 @@ from typing import Any, Self
 from msgspec.structs import asdict
 
 from .audit import AuditLog
-from .communicator import HostFunction, PluginCommunicator, line_of_calls
+from .breaker import Circuit
+from .communicator import HostFunction, PluginCommunicator
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .errors import (
     AlreadyLoaded,
-    CommunicationError,
     ConfigError,
     InitializationFailed,
     LoadFailed,
@@ -34,8 +34,9 @@ from .messages import MessageValue
 from .metadata import Metadata
 from .nursery import Nursery
 from .pool import Pool
-from .sandbox import PluginState
 from .services import Shared
+from .states import PluginState
+from .waits import line
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,18 @@ class Plugin:
 
     @property
     def pid(self) -> int | None:
-        """Its process, as the host's kernel numbers it; ``None`` while none runs."""
+        """A process of it, as the host's kernel numbers it; ``None`` while none runs."""
         return self._pool.pid
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """All its processes."""
+        return self._pool.pids
+
+    @property
+    def circuit(self) -> Circuit:
+        """Whether its circuit breaker lets calls through."""
+        return self._pool.circuit
 
     @property
     def violations(self) -> int:
@@ -142,9 +153,33 @@ class Plugin:
         """
         return self._pool.watch(interval, thresholds or {})
 
-    async def unload(self) -> None:
-        """End it and give back all that it held."""
-        await self._manager.unload_plugin(self.id)
+    async def unload(self, *, drain_ms: int = 0) -> None:
+        """End it and give back all that it held; see :meth:`PluginManager.unload_plugin`."""
+        await self._manager.unload_plugin(self.id, drain_ms=drain_ms)
+
+    async def check_health(self) -> None:
+        """Have a process of it answer, and its health function say that all is well.
+
+        Raises:
+            PluginError: It does not, and why; an unhealthy process is replaced.
+        """
+        await self._pool.check_health()
+
+    async def suspend(self) -> None:
+        """Freeze its processes; calls wait until :meth:`resume`, or until their deadline.
+
+        Raises:
+            Unavailable: It is in a state in which there is nothing to freeze, such as quarantine.
+        """
+        await self._pool.suspend()
+
+    async def resume(self) -> None:
+        """Let it take calls again: after :meth:`suspend`, in quarantine, or after failures in a row.
+
+        Raises:
+            CommunicationError: It is disabled or being unloaded, which nothing takes back.
+        """
+        await self._pool.resume()
 
     def __repr__(self) -> str:
         return f"<Plugin {self.id} {self.metadata.version} {self.state}>"
@@ -420,19 +455,22 @@ class PluginManager:
     ) -> MessageValue:
         """Call a function of a plugin and return its value.
 
-        Cancelling the awaiting task ends the call, with the process that runs it.
+        Cancelling the awaiting task ends the call: the plugin's engine is interrupted where it can be, and
+        otherwise its process is killed and replaced.
 
         Args:
             plugin_id: From :meth:`load_plugin`.
             function: The function's name.
             args: Plain values: None, bool, int (64 bit), float, str, bytes, list, dict with str keys.
-            timeout_ms: A tighter deadline than the policy's, in milliseconds.
+            timeout_ms: A tighter deadline than the policy's, in milliseconds, from now on: waiting for a free
+                process counts.
 
         Raises:
             TypeError, ValueError: An argument cannot travel, or the function takes others.
             PluginNotFound: No plugin of that id is loaded.
-            ExecutionFailed: The function failed by itself, does not exist, or its process crashed.
+            ExecutionFailed: The function failed by itself or does not exist; Crashed: its process ended.
             Timeout, ResourceLimitExceeded, SecurityViolation: The plugin was stopped.
+            Unavailable: It takes no calls now; docs/supervision.md has the reasons and the ways out.
         """
         pool = self._pools.get(plugin_id)
         if pool is None:
@@ -442,11 +480,10 @@ class PluginManager:
             raise ValueError(
                 f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
             )
-        if plugin_id in line_of_calls():
-            raise CommunicationError(
-                plugin_id, "it waits for the very function of the host program that calls it"
-            )
-        return await pool.call(function, args, timeout_ms)
+        if not line():
+            return await pool.call(function, args, timeout_ms)
+        with self._communicator.waits(pool):
+            return await pool.call(function, args, timeout_ms)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -467,19 +504,31 @@ class PluginManager:
         except KeyError:
             raise PluginNotFound(plugin_id) from None
 
-    async def unload_plugin(self, plugin_id: str) -> None:
-        """End a plugin and give back all that it held; its calls under way fail.
+    async def unload_plugin(self, plugin_id: str, *, drain_ms: int = 0) -> None:
+        """End a plugin and give back all that it held.
+
+        Args:
+            plugin_id: From :meth:`load_plugin`.
+            drain_ms: Milliseconds in which the calls that it has taken may end; what is left then fails.
 
         Raises:
             PluginNotFound: No plugin of that id is loaded.
+            ValueError: The time makes no sense.
         """
+        _check_drain(drain_ms)
         pool = self._pool(plugin_id)
         del self._pools[plugin_id]
-        await self._retire(pool)
+        await self._retire(pool, drain_ms)
 
-    async def _retire(self, pool: Pool) -> None:
-        self._communicator.remove(pool.plugin_id)
-        await pool.close()
+    async def _retire(self, pool: Pool, drain_ms: int, *, with_all: bool = False) -> None:
+        cut = 0
+        if not with_all:
+            self._communicator.remove(pool.plugin_id)
+        if drain_ms:
+            deadline = asyncio.get_running_loop().time() + drain_ms / 1000
+            cut = await pool.drain(deadline, nested=with_all)
+        else:
+            await pool.close()
         past = self._retired
         self._retired = ManagerStats(
             plugins=0,
@@ -488,7 +537,7 @@ class PluginManager:
             restarts=past.restarts + pool.restarts,
             violations=past.violations + pool.violations,
         )
-        counts = {"calls": pool.calls, "failures": pool.failures, "violations": pool.violations}
+        counts = {"calls": pool.calls, "failures": pool.failures, "violations": pool.violations, "cut": cut}
         self._events.publish("unloaded", pool.plugin_id, **counts)
 
     def list_plugins(self) -> list[PluginInfo]:
@@ -531,14 +580,23 @@ class PluginManager:
                 f"{self!r} was never closed; use it with `async with`", ResourceWarning, stacklevel=1
             )
 
-    async def close(self) -> None:
-        """End every plugin and every launcher; returns when nothing of them is left. Safe to call twice."""
+    async def close(self, *, drain_ms: int = 0) -> None:
+        """End every plugin and every launcher; returns when nothing of them is left. Safe to call twice.
+
+        Args:
+            drain_ms: Milliseconds in which the calls under way may end. No others are taken meanwhile, but
+                for those that plugins make to serve theirs.
+
+        Raises:
+            ValueError: The time makes no sense.
+        """
+        _check_drain(drain_ms)
         if self._closed:
             return
         self._closed = True
         pools = list(self._pools.values())
         self._pools.clear()
-        await asyncio.gather(*(self._retire(pool) for pool in pools))
+        await asyncio.gather(*(self._retire(pool, drain_ms, with_all=True) for pool in pools))
         if self._nursery is not None:
             await self._nursery.close()
         await self._no_loads.wait()
@@ -552,6 +610,11 @@ class PluginManager:
         if self._audit is not None:
             await asyncio.to_thread(self._audit.close)
         self._events.close()
+
+
+def _check_drain(drain_ms: int) -> None:
+    if type(drain_ms) is not int or drain_ms < 0:
+        raise ValueError(f"drain_ms must be a whole number of milliseconds, 0 or more, not {drain_ms!r}")
 
 
 def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
@@ -574,6 +637,7 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
         "messages": {**asdict(policy.messages), "call": dict(policy.messages.call)},
         "host_functions": policy.host_functions,
         "signatures": room.signatures,
+        "instances": policy.supervision.instances.of(bundle.metadata.instances),
     }
 
 

@@ -19,8 +19,13 @@ def pid_of(pidfd: int) -> int:
 
 def kill(pidfd: int) -> None:
     """Kill the process; nothing happens when it is dead already (pidfd_send_signal(2))."""
+    send_signal(pidfd, signal.SIGKILL)
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Send a signal; nothing happens when the process is dead already."""
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         pass
 
