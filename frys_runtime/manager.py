@@ -520,13 +520,10 @@ class PluginManager:
         del self._pools[plugin_id]
         await self._retire(pool, drain_ms)
 
-    async def _retire(self, pool: Pool, drain_ms: int, *, with_all: bool = False) -> None:
-        cut = 0
-        if not with_all:
-            self._communicator.remove(pool.plugin_id)
+    async def _retire(self, pool: Pool, drain_ms: int, cut: int = 0) -> None:
+        self._communicator.remove(pool.plugin_id)
         if drain_ms:
-            deadline = asyncio.get_running_loop().time() + drain_ms / 1000
-            cut = await pool.drain(deadline, nested=with_all)
+            cut = await pool.drain(asyncio.get_running_loop().time() + drain_ms / 1000)
         else:
             await pool.close()
         past = self._retired
@@ -596,7 +593,12 @@ class PluginManager:
         self._closed = True
         pools = list(self._pools.values())
         self._pools.clear()
-        await asyncio.gather(*(self._retire(pool, drain_ms, with_all=True) for pool in pools))
+        cut = [0] * len(pools)
+        if drain_ms:
+            deadline = asyncio.get_running_loop().time() + drain_ms / 1000
+            await asyncio.gather(*(pool.begin_drain(nested=True) for pool in pools))
+            cut = await asyncio.gather(*(pool.idle(deadline) for pool in pools))
+        await asyncio.gather(*(self._retire(pool, 0, left) for pool, left in zip(pools, cut, strict=True)))
         if self._nursery is not None:
             await self._nursery.close()
         await self._no_loads.wait()

@@ -48,6 +48,8 @@ _STARTABLE: Final = frozenset(
 )
 _FREEZABLE: Final = frozenset({PluginState.READY, PluginState.STARTING, PluginState.IDLE})
 _SUMS: Final = tuple(field.name for field in fields(ResourceUsage))
+_FAILED_START_SECONDS: Final = 0.1
+"""The least pause after a start that failed, whatever the policy says."""
 _keys = itertools.count(1)
 
 
@@ -202,7 +204,7 @@ class Pool:
         if self.state in (PluginState.LOADING, PluginState.STARTING):
             self._go(_READY, "a process has loaded it")
         self._upkeep.start()
-        self._turns.offer(slot)
+        self._give_back(slot)
 
     # Calling.
 
@@ -377,9 +379,10 @@ class Pool:
         reason = f"it could not be started again: {failure}"
         self._faults.count(Fault(kind_of(failure, outside=False), reason))
         if not self._is_out_of_service():
-            self._start_soon(slot)
             if not self._has_live() and not self._starting:
                 self._turns.fail(failure)
+            self._faults.restarts.hold(self._loop.time() + _FAILED_START_SECONDS)
+            self._start_soon(slot)
 
     def on_free(self, sandbox: PluginSandbox) -> None:
         """An instance can serve again."""
@@ -431,9 +434,7 @@ class Pool:
         return True
 
     def _stop_serving(self, error: PluginError) -> None:
-        self._due.clear()
-        for task in self._starting.values():
-            task.cancel()
+        self._due.clear()  # what is being started is ended when it is there
         self._turns.fail(error)
         free, self._turns.free = self._turns.free, []
         for slot in free:
@@ -571,15 +572,11 @@ class Pool:
             self._quiet = None
         return self._under_way
 
-    async def drain(self, deadline: float, *, nested: bool = False) -> int:
-        """Take no new calls, let those that were taken end, and close.
+    async def begin_drain(self, *, nested: bool = False) -> None:
+        """Take no new calls.
 
         Args:
-            deadline: How long at most, by the event loop's clock; what is under way then fails.
             nested: Still take calls that other plugins make to serve theirs.
-
-        Returns:
-            How many calls were cut off.
         """
         if PluginState.DRAINING in TRANSITIONS[self.state]:
             await self._thaw()
@@ -587,6 +584,17 @@ class Pool:
             self._go(PluginState.DRAINING, "it is to end")
             self._turns.offer_all()
             self._grow()
+
+    async def drain(self, deadline: float) -> int:
+        """Take no new calls, let those that were taken end, and close.
+
+        Args:
+            deadline: How long at most, by the event loop's clock; what is under way then fails.
+
+        Returns:
+            How many calls were cut off.
+        """
+        await self.begin_drain()
         cut = await self.idle(deadline)
         await self.close()
         return cut

@@ -598,6 +598,8 @@ class PluginSandbox:
             )
         else:
             process.send_signal(child.pidfd, signal.SIGSTOP)
+            while not process.is_stopped(child.pid):  # noqa: ASYNC110 - the kernel tells nobody
+                await asyncio.sleep(0.001)
 
     async def thaw(self) -> None:
         """Let its processes go on; nothing happens where they are not frozen."""

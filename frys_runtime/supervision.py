@@ -111,6 +111,10 @@ class Restarts:
             if len(self._crashes) == self._rules.max_crashes and self._crashes[0][0] >= oldest:
                 self.quarantine = self._judge(now)
 
+    def hold(self, until: float) -> None:
+        """Start nothing before a time."""
+        self.not_before = max(self.not_before, until)
+
     def _pause(self) -> float:
         """Seconds: none before the first restart in a row, then twice as long each time."""
         if self._in_a_row < 2:

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import process
 from .files import PATIENCE, CgroupError, Gone, field, fields, open_file, pids_of, read, remove_all, write
 from .places import Hierarchy
 
@@ -233,7 +234,7 @@ class Cgroup:
                     raise CgroupError(f"{hierarchy} does not freeze", hierarchy)
                 time.sleep(0.0005)
         else:
-            signal_each(self._dirs[0][1], signal.SIGSTOP)
+            _stop_each(self._dirs[0][1])
 
     def thaw(self) -> None:
         """Let them go on."""
@@ -358,6 +359,18 @@ def signal_each(directory: str, number: int) -> None:
             for _, fd in handles:
                 os.close(fd)
         signalled.update(new)
+
+
+def _stop_each(directory: str) -> None:
+    """Send SIGSTOP to all and wait until no thread of them runs; a signalled process may run for a moment."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        signal_each(directory, signal.SIGSTOP)
+        if all(map(process.is_stopped, pids_of(directory))):
+            return
+        if time.monotonic() >= deadline:
+            raise CgroupError(f"the processes in {directory} do not stop", directory)
+        time.sleep(0.0005)
 
 
 def _pidfd(pid: int) -> int | None:
