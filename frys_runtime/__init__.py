@@ -17,11 +17,14 @@ Imports only go down these layers (``make check`` holds it):
     admission                                             files and policy of a plugin > a pool, on the record
     deployment                                            the versions of one plugin, and which gets a call
     pool                                                  the processes of one version of a plugin
+    turns, upkeep, faults                                 its queue; its health; what its failures lead to
     sandbox                                               one live process
+    watchdog                                              the clocks of one call
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
+    waits, supervision, breaker                           who waits for whom; what follows when processes fail
     resolution                                            which versions of which plugins to load
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
@@ -29,9 +32,10 @@ Imports only go down these layers (``make check`` holds it):
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
+    policy_supervision                                    how processes are kept
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
-    linux, config, messages, events, ranges               system calls; settings; values; news; versions
+    linux, config, messages, events, ranges, states       calls; settings; values; news; versions; a life
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.
@@ -50,6 +54,7 @@ _HOME = {
         "AlreadyLoaded",
         "CommunicationError",
         "ConfigError",
+        "Crashed",
         "DependencyError",
         "ExecutionFailed",
         "Incompatible",
@@ -65,6 +70,7 @@ _HOME = {
         "SandboxError",
         "SecurityViolation",
         "Timeout",
+        "Unavailable",
     ),
     "events": ("Event", "EventStream"),
     "isolation": ("IsolationManager",),
@@ -74,7 +80,8 @@ _HOME = {
     "messages": ("MessageValue", "PluginMessage", "Refused"),
     "plugin": ("Plugin", "PluginInfo", "VersionInfo"),
     "reload": ("Reloaded",),
-    "sandbox": ("PluginSandbox", "PluginState"),
+    "sandbox": ("PluginSandbox",),
+    "states": ("PluginState",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -99,6 +106,7 @@ if TYPE_CHECKING:
         AlreadyLoaded as AlreadyLoaded,
         CommunicationError as CommunicationError,
         ConfigError as ConfigError,
+        Crashed as Crashed,
         DependencyError as DependencyError,
         ExecutionFailed as ExecutionFailed,
         Incompatible as Incompatible,
@@ -114,6 +122,7 @@ if TYPE_CHECKING:
         SandboxError as SandboxError,
         SecurityViolation as SecurityViolation,
         Timeout as Timeout,
+        Unavailable as Unavailable,
     )
     from .events import Event as Event, EventStream as EventStream
     from .isolation import IsolationManager as IsolationManager
@@ -131,7 +140,8 @@ if TYPE_CHECKING:
         VersionInfo as VersionInfo,
     )
     from .reload import Reloaded as Reloaded
-    from .sandbox import PluginSandbox as PluginSandbox, PluginState as PluginState
+    from .sandbox import PluginSandbox as PluginSandbox
+    from .states import PluginState as PluginState
 
 
 def __getattr__(name: str) -> object:

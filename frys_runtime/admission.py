@@ -110,6 +110,7 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
         "sha256": bundle.digests,
         "level": policy.level,
         "limits": asdict(policy.limits),
+        "instances": policy.supervision.instances.of(bundle.metadata.instances),
         "read": policy.read,
         "write": policy.write,
         "network": policy.network,

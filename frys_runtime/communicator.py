@@ -8,8 +8,8 @@ only along a line that ends: whoever would close a circle is refused.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import isawaitable
@@ -31,6 +31,7 @@ from .messages import MessageValue, PluginMessage, Refused, check_value
 from .metadata import Metadata, Overflow
 from .policy_grants import MessageGrant, matches
 from .ranges import Range, split_address
+from .waits import Circle, Waits, forget_line, line
 
 MAX_DEPTH: Final = 16
 """Plugins that may wait for one another in one line of calls."""
@@ -42,18 +43,11 @@ _SERVICES: Final = ("log", "config", "kv")
 _TOLD: Final = 64
 """Different refusals of one plugin that are told one by one; all are counted."""
 
-_line: ContextVar[tuple[str, ...]] = ContextVar("frys_line_of_calls", default=())
-
-
-def line_of_calls() -> tuple[str, ...]:
-    """The plugins that wait, one for the next, for what is running now."""
-    return _line.get()
-
 
 def caller() -> str:
     """The plugin whose call or question the running host function serves; empty outside of one."""
-    line = _line.get()
-    return line[-1] if line else ""
+    waiting = line()
+    return waiting[-1].plugin_id if waiting else ""
 
 
 class Peer(Protocol):
@@ -68,10 +62,23 @@ class Peer(Protocol):
 
 
 class Version(Protocol):
-    """One loaded version of a plugin, which calls and events go to."""
+    """One loaded version of a plugin, which calls and events go to.
 
+    Attributes:
+        plugin_id: Its id.
+        key: A number that no other loaded version has.
+        metadata: What its plugin.json says.
+        interface: What it declares for others.
+    """
+
+    plugin_id: str
+    key: int
     metadata: Metadata
     interface: Interface
+
+    @property
+    def instances(self) -> int:
+        """How many calls it can serve at the same time."""
 
     @property
     def functions(self) -> dict[str, str]:
@@ -179,7 +186,7 @@ class _Subscriber:
         return True
 
     async def _bring(self) -> None:
-        _line.set(())  # whoever published does not wait for this
+        forget_line()  # whoever published does not wait for this
         while self._waiting:
             event = self._waiting.popleft()
             try:
@@ -266,7 +273,7 @@ class PluginCommunicator:
         self._subscribers: dict[str, _Subscriber] = {}
         self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
         self._host_functions: dict[str, HostFunction] = {}
-        self._waits_for: dict[int, tuple[str, int]] = {}
+        self._waits = Waits()
         self._told: dict[str, set[str]] = {}
         self._counts = _Counts()
 
@@ -406,33 +413,45 @@ class PluginCommunicator:
             plugin_id, wanted = split_address(target)
         except ValueError as error:
             raise Refused("invalid", f"{error}"[:_MAX_TEXT]) from None
-        line = (*_line.get(), source.plugin_id)
-        if len(line) > MAX_DEPTH:
-            raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {' > '.join(line)}")
-        if plugin_id in line:
-            raise _circle((*line, plugin_id))
+        if len(line()) > MAX_DEPTH:
+            path = " > ".join(one.plugin_id for one in line())
+            raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {path}")
         if not source.messages.may_call(plugin_id, function):
             what = f"called {plugin_id[:128]}.{function[:128]}"
             raise self.refuse(source, f"messages.call: {{{plugin_id[:128]}: [{function[:128]}]}}", what)
         version, declared = await self._reach(source, plugin_id, wanted, function)
-        self._refuse_waiting_circle(source, plugin_id, version)
         try:
             check_arguments(declared.params, args, f"{plugin_id}.{function}")
         except TypeError as error:
             raise Refused("invalid", str(error)) from None
-        _line.set(line)
-        waiting = id(source.metadata)
-        self._waits_for[waiting] = plugin_id, id(version.metadata)
         try:
-            value = await self._deliver(source.plugin_id, plugin_id, version, function, args, timeout_ms)
+            with self._waits.waiting(version):
+                value = await self._deliver(source.plugin_id, plugin_id, version, function, args, timeout_ms)
             check(declared.returns, value, f"the result of {plugin_id}.{function}")
+        except Circle as circle:
+            raise Refused("cycle", f"it would wait for itself: {circle}") from None
         except PluginNotFound:
             raise Refused("missing", f"{plugin_id} was unloaded") from None
         except (PluginError, TypeError, ValueError) as error:
             raise _as_refusal(plugin_id, function, error) from None
-        finally:
-            self._waits_for.pop(waiting, None)
         return value
+
+    @contextmanager
+    def waits(self, target: Version) -> Iterator[None]:
+        """What runs now calls a plugin; where a plugin waits for what runs now, it waits for that one, too.
+
+        Raises:
+            CommunicationError: It would wait for itself.
+        """
+        if not line():
+            yield
+            return
+        try:
+            with self._waits.waiting(target):
+                yield
+        except Circle as circle:
+            what = f"it waits for the very function of the host program that calls it: {circle}"
+            raise CommunicationError(target.plugin_id, what) from None
 
     async def _reach(
         self, source: Peer, plugin_id: str, wanted: Range | None, function: str
@@ -454,19 +473,6 @@ class PluginCommunicator:
                 f"{plugin_id} does not offer {function!r} to other plugins (`exports` of its plugin.json)",
             )
         return version, declared
-
-    def _refuse_waiting_circle(self, source: Peer, target: str, version: Version) -> None:
-        """Refuse to wait for a version that waits, over others, for the very one that asks.
-
-        Versions are told apart here, ids are not in a line of calls: while a plugin is replaced, the old
-        version may wait for somebody who is served by the new one.
-        """
-        waits, now = [source.plugin_id, target], id(version.metadata)
-        while now != id(source.metadata) and now in self._waits_for:
-            name, now = self._waits_for[now]
-            waits.append(name)
-        if now == id(source.metadata):
-            raise _circle(waits)
 
     async def _deliver(
         self,
@@ -532,7 +538,6 @@ class PluginCommunicator:
         function = self._host_functions.get(name)
         if function is None:
             raise Refused("missing", f"the host program offers no function {name[:40]!r}")
-        _line.set((*_line.get(), source.plugin_id))
         return await function(args)
 
     def refuse(self, source: Peer, reason: str, what: str) -> Refused:
@@ -557,10 +562,6 @@ class PluginCommunicator:
 
 
 _parsed = lru_cache(maxsize=1024)(Range.parse)
-
-
-def _circle(line: Iterable[str]) -> Refused:
-    return Refused("cycle", f"it would wait for itself: {' > '.join(line)}")
 
 
 def _needs(source: Peer, plugin_id: str) -> Range | None:

@@ -18,6 +18,7 @@ from .metadata import Metadata, interface
 from .policy_grants import MessageGrant
 from .pool import Pool
 from .ranges import Range, Version
+from .states import PluginState
 
 MAX_HELD: Final = 10_000
 """Calls that may wait while the state of their plugin moves."""
@@ -55,6 +56,7 @@ class Release:
 
     def __init__(self, pool: Pool, source: Source, digest: str) -> None:
         self.pool, self.source, self.digest = pool, source, digest
+        self.plugin_id, self.key = pool.plugin_id, pool.key
         self.metadata = pool.metadata
         self.version = Version.parse(pool.metadata.version)
         self.interface: Interface = interface(pool.metadata, pool.plugin_id)
@@ -62,9 +64,9 @@ class Release:
         self.trial: Trial | None = None
 
     @property
-    def plugin_id(self) -> str:
-        """The id under which it is loaded."""
-        return self.pool.plugin_id
+    def instances(self) -> int:
+        """How many calls it can serve at the same time."""
+        return self.pool.instances
 
     @property
     def functions(self) -> dict[str, str]:
@@ -82,7 +84,12 @@ class Release:
         Raises:
             LoadFailed: It does.
         """
+        if self.pool.state is PluginState.IDLE:
+            return  # it is lazy: nothing of it has run yet
         state = self.metadata.state_functions
+        if state is not None and self.instances > 1:
+            reason = f"its plugin.json declares state, which cannot be in {self.instances} instances at once"
+            raise LoadFailed(self.source.path, reason)
         declared = {"state.export": state.export, "state.import": state.import_} if state else {}
         declared |= {"warmUp": self.metadata.warm_up, "health": self.metadata.health}
         for key, function in declared.items():

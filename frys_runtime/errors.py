@@ -12,11 +12,13 @@
     ├── DependencyError           a dependency is missing, cyclic or in conflict
     ├── ConfigError               a setting, a policy or a plugin.json is wrong
     ├── ExecutionFailed           the plugin's function failed
+    │   └── Crashed               its process ended during the call
     ├── Timeout                   a call or a load ran out of wall-clock time
     ├── ResourceLimitExceeded     memory, CPU, processes, files or output ran out
     ├── SecurityViolation         the plugin tried what its policy forbids
     ├── SandboxError              the jail could not be built as required; nothing was run
     ├── CommunicationError        a message could not be delivered
+    │   └── Unavailable           the plugin takes no calls now
     └── RegistryError             a registry did not answer, or must not be believed
 
 Each class carries its data as attributes and stands on ``PluginError`` too, so that
@@ -28,7 +30,13 @@ from typing import ClassVar, override
 
 
 class PluginError(Exception):
-    """The root of every error of Frys."""
+    """The root of every error of Frys.
+
+    Attributes:
+        retryable: The plugin has done nothing of what was asked, and the same call may succeed later.
+    """
+
+    retryable: bool = False
 
     PluginNotFound: ClassVar[type["PluginNotFound"]]
     AlreadyLoaded: ClassVar[type["AlreadyLoaded"]]
@@ -41,11 +49,13 @@ class PluginError(Exception):
     DependencyError: ClassVar[type["DependencyError"]]
     ConfigError: ClassVar[type["ConfigError"]]
     ExecutionFailed: ClassVar[type["ExecutionFailed"]]
+    Crashed: ClassVar[type["Crashed"]]
     Timeout: ClassVar[type["Timeout"]]
     ResourceLimitExceeded: ClassVar[type["ResourceLimitExceeded"]]
     SecurityViolation: ClassVar[type["SecurityViolation"]]
     SandboxError: ClassVar[type["SandboxError"]]
     CommunicationError: ClassVar[type["CommunicationError"]]
+    Unavailable: ClassVar[type["Unavailable"]]
     RegistryError: ClassVar[type["RegistryError"]]
 
     @override
@@ -195,18 +205,31 @@ class ExecutionFailed(PluginError):
         super().__init__(f"{plugin_id}.{function} failed: {reason}{_quoted(detail)}")
 
 
+class Crashed(ExecutionFailed):
+    """A plugin's process ended during a call: by itself, or killed from outside.
+
+    Only a function that its plugin.json declares ``idempotent`` was called again before this was raised.
+    """
+
+
 class Timeout(PluginError):
     """A call or a load ran out of wall-clock time and was stopped.
 
     Attributes:
         plugin_id: The plugin.
         timeout_ms: The limit, in milliseconds.
+        waiting: The time passed while the call waited for a process: the plugin has done nothing, and
+            ``retryable`` is true.
     """
 
-    def __init__(self, plugin_id: str, timeout_ms: int) -> None:
-        self.plugin_id, self.timeout_ms = plugin_id, timeout_ms
+    def __init__(self, plugin_id: str, timeout_ms: int, *, waiting: bool = False) -> None:
+        self.plugin_id, self.timeout_ms, self.waiting = plugin_id, timeout_ms, waiting
+        self.retryable = waiting
         super().__init__(
-            f"{plugin_id} did not answer within {timeout_ms} ms and was stopped; "
+            f"no process of {plugin_id} was free within {timeout_ms} ms, so the call was never begun "
+            "(let it have more instances, or call it less often)"
+            if waiting
+            else f"{plugin_id} did not answer within {timeout_ms} ms and was stopped; "
             "the next call finds a fresh instance (raise timeout_ms if the work really takes longer)"
         )
 
@@ -275,6 +298,24 @@ class CommunicationError(PluginError):
     def __init__(self, target: str, reason: str) -> None:
         self.target, self.reason = target, reason
         super().__init__(f"no message could be delivered to {target}: {reason}")
+
+
+class Unavailable(CommunicationError):
+    """A plugin takes no calls now: too many wait, it is drained, failed too often, or is in quarantine.
+
+    It was told nothing of the call, so ``retryable`` is true unless only a person can change that.
+
+    Attributes:
+        target: The plugin.
+        reason: One sentence, with the way out.
+        retry_after_ms: Milliseconds until trying again makes sense, where that is known.
+    """
+
+    def __init__(
+        self, target: str, reason: str, *, retry_after_ms: int | None = None, retryable: bool = True
+    ) -> None:
+        super().__init__(target, reason)
+        self.retry_after_ms, self.retryable = retry_after_ms, retryable
 
 
 class RegistryError(PluginError):

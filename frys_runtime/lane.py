@@ -101,6 +101,11 @@ class Lane:
             self._asked = False
             self._send(buffers)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether the plugin waits for the answer to a question."""
+        return self._asked
+
     async def receive_descriptor(self) -> tuple[list[Any], int]:
         """The first frame of all, and the descriptor that comes with it; -1 when none came.
 

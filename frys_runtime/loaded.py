@@ -262,8 +262,13 @@ class LoadedPlugins:
 
     # How they go.
 
-    async def unload(self, address: str, *, force: bool) -> None:
+    async def unload(self, address: str, *, force: bool, drain_ms: int = 0) -> None:
         """End a plugin, or one of its versions.
+
+        Args:
+            address: Which.
+            force: Also when another one depends on it.
+            drain_ms: Milliseconds in which the calls that it has taken may end.
 
         Raises:
             PluginNotFound: It is not loaded.
@@ -283,11 +288,11 @@ class LoadedPlugins:
                 dependencies.check_leaving(with_changes(release.metadata, id=deployment.plugin_id), left)
         if len(leaving) == len(deployment.releases):
             del self.deployments[deployment.plugin_id]
-            await self._end(deployment)
+            await self._end(deployment, drain_ms)
         else:
-            await deployment.change(partial(self._remove, deployment, leaving[0]))
+            await deployment.change(partial(self._remove, deployment, leaving[0], drain_ms))
 
-    async def _remove(self, deployment: Deployment, release: Release) -> None:
+    async def _remove(self, deployment: Deployment, release: Release, drain_ms: int) -> None:
         """End one version of several, with the one that is on trial against it."""
         if release not in deployment.releases:
             return
@@ -299,26 +304,37 @@ class LoadedPlugins:
         deployment.remove(release)
         self.switched(deployment)
         for one in leaving:
-            await self._close_release(one)
+            await self._close_release(one, drain_ms)
 
-    async def _end(self, deployment: Deployment) -> None:
+    async def _end(self, deployment: Deployment, drain_ms: int = 0, cut: int = 0) -> None:
         self._communicator.remove(deployment.plugin_id)
         self.on_change()
-        await deployment.close(self._close_release)
+        await deployment.close(partial(self._close_release, drain_ms=drain_ms, cut=cut))
 
-    async def _close_release(self, release: Release) -> None:
+    async def _close_release(self, release: Release, drain_ms: int = 0, cut: int = 0) -> None:
         pool = release.pool
-        await pool.close()
+        if drain_ms:
+            cut = await pool.drain(asyncio.get_running_loop().time() + drain_ms / 1000)
+        else:
+            await pool.close()
         self.count(pool)
-        counts = {"calls": pool.calls, "failures": pool.failures, "violations": pool.violations}
+        counts = {"calls": pool.calls, "failures": pool.failures, "violations": pool.violations, "cut": cut}
         self._events.publish("unloaded", pool.plugin_id, version=str(release.version), **counts)
 
-    async def end_all(self) -> None:
-        """End every plugin; nothing can be loaded any more."""
+    async def end_all(self, drain_ms: int = 0) -> None:
+        """End every plugin; nothing can be loaded any more.
+
+        Args:
+            drain_ms: Milliseconds in which the calls under way may end, and those that plugins make for them.
+        """
         self._closed = True
         deployments = list(self.deployments.values())
         self.deployments.clear()
-        await asyncio.gather(*(self._end(deployment) for deployment in deployments))
+        cut = [0] * len(deployments)
+        if drain_ms:
+            cut = await _drain_together(deployments, drain_ms)
+        ends = [self._end(one, cut=left) for one, left in zip(deployments, cut, strict=True)]
+        await asyncio.gather(*ends)
 
     async def no_loads(self) -> None:
         """Wait until no load is under way."""
@@ -337,6 +353,14 @@ class LoadedPlugins:
             for pool in deployment.pools():
                 total = _sum(total, pool)
         return replace(total, plugins=len(self.releases()))
+
+
+async def _drain_together(deployments: list[Deployment], drain_ms: int) -> list[int]:
+    """Let all calls end, those among plugins included; how many are left of each plugin."""
+    deadline = asyncio.get_running_loop().time() + drain_ms / 1000
+    pools = [deployment.pools() for deployment in deployments]
+    await asyncio.gather(*(pool.begin_drain(nested=True) for some in pools for pool in some))
+    return [sum(await asyncio.gather(*(pool.idle(deadline) for pool in some))) for some in pools]
 
 
 def _nothing() -> None:

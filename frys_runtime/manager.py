@@ -13,11 +13,11 @@ from .admission import Admission
 from .audit import AuditLog
 from .builder import PluginManagerBuilder
 from .canary import Canaries
-from .communicator import HostFunction, PluginCommunicator, line_of_calls
+from .communicator import HostFunction, PluginCommunicator
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .deployment import Release, Source, Trial, TrialRules
-from .errors import CommunicationError, ConfigError, InitializationFailed, PluginError, PluginNotFound
+from .errors import ConfigError, InitializationFailed, PluginError, PluginNotFound
 from .events import Events, EventStream
 from .isolation import IsolationManager
 from .keyvalue import KeyValueStore
@@ -31,6 +31,7 @@ from .plugin import Plugin, PluginInfo, VersionInfo, versions
 from .ranges import Range, split_address
 from .reload import DRAIN_MS, Reloaded, Reloader
 from .services import Shared
+from .waits import line
 from .watching import Watching, require_watching
 
 
@@ -265,19 +266,22 @@ class PluginManager:
     ) -> MessageValue:
         """Call a function of a plugin and return its value.
 
-        Cancelling the awaiting task ends the call, with the process that runs it.
+        Cancelling the awaiting task ends the call: the plugin's engine is interrupted where it can be, and
+        otherwise its process is killed and replaced.
 
         Args:
             plugin_id: From :meth:`load_plugin`; also with a range of versions behind it, ``tax@^1.2``.
             function: The function's name.
             args: Plain values: None, bool, int (64 bit), float, str, bytes, list, dict with str keys.
-            timeout_ms: A tighter deadline than the policy's, in milliseconds.
+            timeout_ms: A tighter deadline than the policy's, in milliseconds, from now on: waiting for a free
+                process counts.
 
         Raises:
             TypeError, ValueError: An argument cannot travel, or the function takes others.
             PluginNotFound: No plugin of that id is loaded.
-            ExecutionFailed: The function failed by itself, does not exist, or its process crashed.
+            ExecutionFailed: The function failed by itself or does not exist; Crashed: its process ended.
             Timeout, ResourceLimitExceeded, SecurityViolation: The plugin was stopped.
+            Unavailable: It takes no calls now; docs/supervision.md has the reasons and the ways out.
         """
         wanted = None
         deployment = self._loaded.deployments.get(plugin_id)
@@ -287,14 +291,13 @@ class PluginManager:
             raise ValueError(
                 f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
             )
-        if deployment.plugin_id in line_of_calls():
-            raise CommunicationError(
-                plugin_id, "it waits for the very function of the host program that calls it"
-            )
         release = deployment.pick(wanted)
         if release.gate is not None:
             release = await deployment.reach(wanted)
-        return await release.call(function, args, timeout_ms)
+        if not line():
+            return await release.call(function, args, timeout_ms)
+        with self._communicator.waits(release):
+            return await release.call(function, args, timeout_ms)
 
     def plugin(self, plugin_id: str) -> Plugin:
         """The loaded plugin as an object.
@@ -462,19 +465,21 @@ class PluginManager:
         """
         return versions(self._loaded.find(plugin_id)[0])
 
-    async def unload_plugin(self, plugin_id: str, *, force: bool = False) -> None:
-        """End a plugin and give back all that it held; its calls under way fail.
+    async def unload_plugin(self, plugin_id: str, *, force: bool = False, drain_ms: int = 0) -> None:
+        """End a plugin and give back all that it held.
 
         Args:
             plugin_id: Its id, for all of its versions; with a version behind ``@``, for that one.
             force: Also when another plugin depends on it.
+            drain_ms: Milliseconds in which the calls that it has taken may end; what is left then fails.
 
         Raises:
             PluginNotFound: No plugin of that id is loaded.
             DependencyError: Another plugin depends on it; the message names it.
-            ValueError: Several versions are in the range.
+            ValueError: Several versions are in the range, or the time makes no sense.
         """
-        await self._loaded.unload(plugin_id, force=force)
+        _check_drain(drain_ms)
+        await self._loaded.unload(plugin_id, force=force, drain_ms=drain_ms)
 
     def list_plugins(self) -> list[PluginInfo]:
         """Every loaded version of every plugin, without those on trial, in the order of loading."""
@@ -510,14 +515,23 @@ class PluginManager:
                 f"{self!r} was never closed; use it with `async with`", ResourceWarning, stacklevel=1
             )
 
-    async def close(self) -> None:
-        """End every plugin and every launcher; returns when nothing of them is left. Safe to call twice."""
+    async def close(self, *, drain_ms: int = 0) -> None:
+        """End every plugin and every launcher; returns when nothing of them is left. Safe to call twice.
+
+        Args:
+            drain_ms: Milliseconds in which the calls under way may end. No others are taken meanwhile, but
+                for those that plugins make to serve theirs.
+
+        Raises:
+            ValueError: The time makes no sense.
+        """
+        _check_drain(drain_ms)
         if self._closed:
             return
         self._closed = True
         if self._watching is not None:
             await self._watching.close()
-        await self._loaded.end_all()
+        await self._loaded.end_all(drain_ms)
         await self._canaries.close()
         if self._nursery is not None:
             await self._nursery.close()
@@ -532,6 +546,11 @@ class PluginManager:
         if self._audit is not None:
             await asyncio.to_thread(self._audit.close)
         self._events.close()
+
+
+def _check_drain(drain_ms: int) -> None:
+    if type(drain_ms) is not int or drain_ms < 0:
+        raise ValueError(f"drain_ms must be a whole number of milliseconds, 0 or more, not {drain_ms!r}")
 
 
 def _raise_descriptor_limit() -> None:

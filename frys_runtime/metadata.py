@@ -87,10 +87,18 @@ class Dependency(_Document, frozen=True):
 
 
 class Export(_Document, frozen=True):
-    """A function that the plugin offers to other plugins, with types of :mod:`frys_runtime.interfaces`."""
+    """A function that the plugin offers to other plugins, with types of :mod:`frys_runtime.interfaces`.
+
+    Attributes:
+        params: The types of its parameters.
+        returns: The type of its result.
+        idempotent: Calling it twice does no more than calling it once: a call whose process dies is made once
+            more. No other call is ever made twice.
+    """
 
     params: tuple[_Word, ...] = ()
     returns: _Word | None = None
+    idempotent: bool = False
 
 
 class StateFunctions(_Document, frozen=True):
@@ -151,6 +159,7 @@ class Metadata(_Document, frozen=True):
         events: Events by name.
         types: Records and enumerations that the types of exports and events name.
         config: Defaults of what the plugin's ``frys.config`` reads; a policy's values go before them.
+        instances: How many processes it can use at the same time; a policy says how many it gets.
         health: Its function that a health check calls, without arguments; empty for none. It answers true (or
             nothing), or a text that says what is wrong.
         state: The functions that move its state to a new version; ``true`` for those of the usual names.
@@ -176,6 +185,7 @@ class Metadata(_Document, frozen=True):
     events: Events = Events()
     types: dict[str, Any] = {}
     config: dict[str, Any] = {}
+    instances: Annotated[int, Meta(ge=1, le=1024)] = 1
     health: Annotated[str, Meta(max_length=128)] = ""
     state: StateFunctions | bool = False
     warm_up: Annotated[str, Meta(max_length=128)] = ""

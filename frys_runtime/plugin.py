@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from .breaker import Circuit
 from .config import IsolationLevel, ResourceUsage
 from .deployment import Deployment, Release
 from .messages import MessageValue
 from .metadata import Metadata
 from .ranges import Range
 from .reload import Reloaded
-from .sandbox import PluginState
+from .states import PluginState
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Front(Protocol):
     async def reload_plugin(self, plugin_id: str) -> Reloaded:
         """Replace it by what its file is now."""
 
-    async def unload_plugin(self, plugin_id: str, *, force: bool = False) -> None:
+    async def unload_plugin(self, plugin_id: str, *, force: bool = False, drain_ms: int = 0) -> None:
         """End it."""
 
 
@@ -109,8 +110,18 @@ class Plugin:
         return self._release.pool.layers
 
     @property
+    def pids(self) -> tuple[int, ...]:
+        """All its processes."""
+        return self._release.pool.pids
+
+    @property
+    def circuit(self) -> Circuit:
+        """Whether its circuit breaker lets calls through."""
+        return self._release.pool.circuit
+
+    @property
     def pid(self) -> int | None:
-        """Its process, as the host's kernel numbers it; ``None`` while none runs."""
+        """A process of it, as the host's kernel numbers it; ``None`` while none runs."""
         return self._release.pool.pid
 
     @property
@@ -153,9 +164,33 @@ class Plugin:
         """Replace it by what its file is now; see :meth:`PluginManager.reload_plugin`."""
         return await self._manager.reload_plugin(self._address)
 
-    async def unload(self) -> None:
-        """End it and give back all that it held."""
-        await self._manager.unload_plugin(self._address)
+    async def unload(self, *, drain_ms: int = 0) -> None:
+        """End it and give back all that it held; see :meth:`PluginManager.unload_plugin`."""
+        await self._manager.unload_plugin(self._address, drain_ms=drain_ms)
+
+    async def check_health(self) -> None:
+        """Have a process of it answer, and its health function say that all is well.
+
+        Raises:
+            PluginError: It does not, and why; an unhealthy process is replaced.
+        """
+        await self._release.pool.check_health()
+
+    async def suspend(self) -> None:
+        """Freeze its processes; calls wait until :meth:`resume`, or until their deadline.
+
+        Raises:
+            Unavailable: It is in a state in which there is nothing to freeze, such as quarantine.
+        """
+        await self._release.pool.suspend()
+
+    async def resume(self) -> None:
+        """Let it take calls again: after :meth:`suspend`, in quarantine, or after failures in a row.
+
+        Raises:
+            CommunicationError: It is disabled or being unloaded, which nothing takes back.
+        """
+        await self._release.pool.resume()
 
     def __repr__(self) -> str:
         return f"<Plugin {self.id} {self.metadata.version} {self.state}>"

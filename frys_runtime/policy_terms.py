@@ -19,6 +19,7 @@ from .policy_grants import (
     one_matches,
     wished_grant,
 )
+from .policy_supervision import Supervision
 from .policy_syscalls import Change, Entry, Mode, Syscalls, resolve
 
 LAYERS: Final = (
@@ -175,6 +176,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
             the host program. Names may have ``*`` and ``?``.
         signatures: Whose signatures it must carry.
         packed_config: What its ``frys.config`` reads, as MessagePack, so that policies stay hashable.
+        supervision: How many processes it gets, when they start, and what follows when they fail.
     """
 
     level: IsolationLevel
@@ -199,6 +201,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     host_functions: tuple[str, ...]
     signatures: Signatures
     packed_config: bytes
+    supervision: Supervision
 
     @property
     def config(self) -> dict[str, MessageValue]:

@@ -189,6 +189,7 @@ class Reloader:
             new.check_declared()
             attempt.step = "health"
             await pool.check_health()
+            new.check_declared()  # a lazy one runs only now
             attempt.step = "warm-up"
             if new.metadata.warm_up:
                 await pool.call(new.metadata.warm_up, ())

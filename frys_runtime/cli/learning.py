@@ -30,7 +30,7 @@ from ..metadata import Metadata
 from ..nursery import Nursery
 from ..policy_syscalls import Change
 from ..policy_terms import OnViolation
-from ..sandbox import PluginSandbox
+from ..pool import Pool
 from ..violations import Violations
 
 _TELLING: Final = {
@@ -345,7 +345,7 @@ async def _run_once(path: str, room: Confinement, nursery: Nursery, workload: tu
     name, outcome = bundle.metadata.id, Outcome()
     notebook = _Notebook(name)
     logging = room.policy.on_violation == "log"
-    plugin = PluginSandbox(name, bundle, room, nursery, violations=notebook if logging else None)
+    plugin = Pool(name, bundle, room, nursery, Events(), violations=notebook if logging else None)
     try:
         await plugin.start()
         for call in workload:
@@ -363,6 +363,5 @@ async def _run_once(path: str, room: Confinement, nursery: Nursery, workload: tu
         outcome.error = error
     finally:
         await plugin.close()
-        bundle.close()
     outcome.seen = notebook.seen
     return outcome

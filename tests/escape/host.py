@@ -504,7 +504,7 @@ async def _clear_parent_death(host: Host, plugin: Plugin, sibling: Plugin | None
     """Whether a plugin outlives its fork server when it has cleared its parent-death signal."""
     async with PluginManager() as other:
         name = await other.load_plugin(
-            host._artifact("c"), isolation=plugin._sandbox.confinement.level, plugin_id="orphan"
+            host._artifact("c"), isolation=plugin._release.pool.confinement.level, plugin_id="orphan"
         )
         await _outcome(other.execute_plugin(name, "clear_parent_death", b""))
         await other.execute_plugin(name, "ping", b"")
