@@ -1,5 +1,6 @@
 """Plugins that depend on others: found, loaded in order, and reported with the ways that lead there."""
 
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -104,9 +105,26 @@ def test_a_very_long_line_is_refused() -> None:
         _plan(_plugin("app", p0="*"), [*there, _plugin("p400")])
 
 
+def _sets(names: list[str], there: list[Metadata]) -> Iterable[tuple[Metadata, ...]]:
+    """Every choice of one version, or none, of each plugin."""
+    choices = [[None, *(one for one in there if one.id == name)] for name in names]
+    for some in itertools.product(*choices):
+        yield tuple(one for one in some if one is not None)
+
+
+def _fits(root: Metadata, chosen: tuple[Metadata, ...]) -> bool:
+    """Whether nobody lacks anything."""
+    versions = {one.id: Version.parse(one.version) for one in chosen}
+    return all(
+        need.plugin_id in versions and Range.parse(need.version_range).matches(versions[need.plugin_id])
+        for one in (root, *chosen)
+        for need in one.dependencies
+    )
+
+
 @given(st.data())
 def test_a_plan_holds_together(data: st.DataObject) -> None:
-    """Whatever depends on whatever: each range is met, and each plugin comes after its needs."""
+    """Whatever depends on whatever: each range is met, needs come first, and what can be found is found."""
     names, versions = ["a", "b", "c", "d"], ["1.0.0", "1.5.0", "2.0.0"]
     ranges = st.sampled_from(["*", "^1", "^2", ">=1.5", "<1.5"])
     needs = st.dictionaries(st.sampled_from(names), ranges, max_size=2)
@@ -116,9 +134,14 @@ def test_a_plan_holds_together(data: st.DataObject) -> None:
         for version in versions
     ]
     root = _plugin("app", **data.draw(needs))
+    refused = ""
+    plan: list[Chosen] = []
     try:
         plan = resolve(root, {}, lambda name: [Chosen("/", one) for one in there if one.id == name])
-    except DependencyError:
+    except DependencyError as error:
+        refused = str(error)
+    if refused:
+        assert "each other" in refused or not any(_fits(root, some) for some in _sets(names, there))
         return
     chosen: dict[str, str] = {}
     for _, one in [*plan, ("", root)]:
