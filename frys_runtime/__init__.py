@@ -8,7 +8,7 @@
 
 Imports only go down these layers (``make check`` holds it):
 
-    cli, daemon, cluster, testing                         what a person or a machine starts
+    cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
     manager                                               the one front door
     plugin, builder                                       a loaded plugin as an object; settings one by one
     canary                                                new versions on trial
@@ -23,11 +23,12 @@ Imports only go down these layers (``make check`` holds it):
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
-    keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
+    keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
     waits, supervision, breaker                           who waits for whom; what follows when processes fail
     resolution                                            which versions of which plugins to load
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
+    shapes, channels, spans, wit, bindgen                 values as shown; counts; spans; types, written
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
@@ -36,6 +37,7 @@ Imports only go down these layers (``make check`` holds it):
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
     linux, config, messages, events, ranges, states       calls; settings; values; news; versions; a life
+    trace                                                 which trace something belongs to
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.
@@ -48,7 +50,8 @@ __version__ = "0.1.0"
 _HOME = {
     "audit": ("AuditLog",),
     "builder": ("PluginManagerBuilder",),
-    "communicator": ("ChannelStats", "CommunicatorStats", "PluginCommunicator", "caller"),
+    "channels": ("ChannelStats", "CommunicatorStats"),
+    "communicator": ("PluginCommunicator", "caller"),
     "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
     "errors": (
         "AlreadyLoaded",
@@ -82,6 +85,7 @@ _HOME = {
     "reload": ("Reloaded",),
     "sandbox": ("PluginSandbox",),
     "states": ("PluginState",),
+    "traffic": ("TrafficRecord",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -91,12 +95,8 @@ TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import: type checkers 
 if TYPE_CHECKING:
     from .audit import AuditLog as AuditLog
     from .builder import PluginManagerBuilder as PluginManagerBuilder
-    from .communicator import (
-        ChannelStats as ChannelStats,
-        CommunicatorStats as CommunicatorStats,
-        PluginCommunicator as PluginCommunicator,
-        caller as caller,
-    )
+    from .channels import ChannelStats as ChannelStats, CommunicatorStats as CommunicatorStats
+    from .communicator import PluginCommunicator as PluginCommunicator, caller as caller
     from .config import (
         IsolationLevel as IsolationLevel,
         ResourceUsage as ResourceUsage,
@@ -142,6 +142,7 @@ if TYPE_CHECKING:
     from .reload import Reloaded as Reloaded
     from .sandbox import PluginSandbox as PluginSandbox
     from .states import PluginState as PluginState
+    from .traffic import TrafficRecord as TrafficRecord
 
 
 def __getattr__(name: str) -> object:

@@ -35,6 +35,10 @@ class PluginManagerBuilder[Manager: Opened]:
         """Reload a plugin when its file was saved."""
         return self._with(hot_reload=on)
 
+    def with_tracing(self, on: bool = True) -> Self:
+        """Make a span of OpenTelemetry for each call of a plugin."""
+        return self._with(tracing=on)
+
     def with_policy(self, path: str | os.PathLike[str]) -> Self:
         """A policy file for everything that is loaded."""
         return self._with(policy=path)

@@ -10,12 +10,14 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import isawaitable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
+from .channels import CommunicatorStats
 from .errors import (
     CommunicationError,
     ExecutionFailed,
@@ -26,12 +28,15 @@ from .errors import (
     Timeout,
 )
 from .events import Events, EventStream
-from .interfaces import Function, Interface, Types, check, check_arguments
+from .interfaces import Function, Interface, Type, Types, check, check_arguments
 from .messages import MessageValue, PluginMessage, Refused, check_value
 from .metadata import Metadata, Overflow
 from .policy_grants import MessageGrant, matches
 from .ranges import Range, split_address
-from .waits import Circle, Waits, forget_line, line
+from .spans import Spans
+from .trace import TraceContext, current
+from .traffic import Traffic, TrafficRecord, size
+from .waits import Circle, Waits, line
 
 MAX_DEPTH: Final = 16
 """Plugins that may wait for one another in one line of calls."""
@@ -68,13 +73,15 @@ class Version(Protocol):
         plugin_id: Its id.
         key: A number that no other loaded version has.
         metadata: What its plugin.json says.
-        interface: What it declares for others.
     """
 
     plugin_id: str
     key: int
     metadata: Metadata
-    interface: Interface
+
+    @property
+    def interface(self) -> Interface:
+        """What it offers to others."""
 
     @property
     def instances(self) -> int:
@@ -113,51 +120,36 @@ class Target(Protocol):
 
 
 @dataclass(slots=True)
-class ChannelStats:
-    """Calls from one sender to one function.
-
-    Attributes:
-        calls: That were delivered.
-        errors: Of these, those that gave no value.
-        seconds: The time that all of them took together.
-    """
-
-    calls: int = 0
-    errors: int = 0
-    seconds: float = 0.0
+class _Counts:
+    published: int = 0
+    delivered: int = 0
+    dropped: int = 0
+    failed: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class CommunicatorStats:
-    """Counts over the manager's life.
+class _Queued(NamedTuple):
+    """An event that waits for a plugin, since when, and the trace in which it was published."""
 
-    Attributes:
-        channels: By sender (empty for the host program), receiver and function.
-        published: Events that were published.
-        delivered: Events that were given to plugins and streams, one for each receiver.
-        dropped: Events that were lost because a plugin was too slow for them.
-        failed: Events whose handler failed.
-        refused: Questions that no policy grants, by plugin.
-    """
-
-    channels: Mapping[tuple[str, str, str], ChannelStats]
-    published: int
-    delivered: int
-    dropped: int
-    failed: int
-    refused: Mapping[str, int]
+    event: PluginMessage.Event
+    since: float
+    trace: TraceContext | None
 
 
 class _Subscriber:
     """The events that wait for one plugin, and the task that brings them, one at a time."""
 
-    def __init__(self, target: Target, counts: "_Counts") -> None:
+    def __init__(self, target: Target, counts: _Counts, traffic: Traffic) -> None:
         self.connected = True
-        self._target, self._counts = target, counts
+        self._target, self._counts, self._traffic = target, counts, traffic
         self._version: Version = target.match()
         self._handlers: Mapping[str, str] = {}
-        self._waiting: deque[PluginMessage.Event] = deque()
+        self._waiting: deque[_Queued] = deque()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     def serve(self, version: Version, handlers: Mapping[str, str]) -> None:
         """From now on it is this version that takes events; those that wait are for it, too."""
@@ -170,33 +162,41 @@ class _Subscriber:
     def put(self, event: PluginMessage.Event) -> bool:
         """Queue an event; whether it was taken."""
         if len(self._waiting) >= _MAX_QUEUE:
-            self._counts.dropped += 1
             match self._version.metadata.events.overflow:
                 case Overflow.DROP_NEWEST:
+                    self._drop(event)
                     return False
                 case Overflow.DISCONNECT:
-                    self._counts.dropped += len(self._waiting)
+                    self._drop(event)
+                    while self._waiting:
+                        self._drop(self._waiting.popleft().event)
                     self.connected = False
-                    self._waiting.clear()
                     return False
-            self._waiting.popleft()
-        self._waiting.append(event)
+            self._drop(self._waiting.popleft().event)
+        self._waiting.append(_Queued(event, time.perf_counter(), current.get()))
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._bring())
+            # Whoever published does not wait for this, so nothing of its context holds here.
+            self._task = asyncio.get_running_loop().create_task(self._bring(), context=Context())
         return True
 
+    def _drop(self, event: PluginMessage.Event) -> None:
+        self._counts.dropped += 1
+        self._traffic.dropped((event.source, self._target.plugin_id, event.event_type), event.data)
+
     async def _bring(self) -> None:
-        forget_line()  # whoever published does not wait for this
         while self._waiting:
-            event = self._waiting.popleft()
+            event, since, trace = self._waiting.popleft()
+            channel = event.source, self._target.plugin_id, event.event_type
+            current.set(trace)
             try:
                 version = await self._target.reach()
                 handler = _listens(version, event.event_type)
                 if not handler:
-                    self._counts.dropped += 1  # this version wants no such events any more
+                    self._drop(event)  # this version wants no such events any more
                     continue
                 args = (event.event_type, event.data) if handler == "on_event" else (event.data,)
-                await version.call(handler, args)
+                with self._traffic.passage("event", channel, (event.data,), began=since):
+                    await version.call(handler, args)
             except (PluginError, TypeError, ValueError):
                 self._counts.failed += 1  # the plugin's own events tell the rest
 
@@ -205,16 +205,6 @@ class _Subscriber:
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
-
-
-@dataclass(slots=True)
-class _Counts:
-    published: int = 0
-    delivered: int = 0
-    dropped: int = 0
-    failed: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
-    channels: dict[tuple[str, str, str], ChannelStats] = field(default_factory=dict)
 
 
 class HostFunction:
@@ -241,6 +231,7 @@ class HostFunction:
         self.name, self._function = name, function
         self._params = None if params is None else tuple(types.parse(text, "params") for text in params)
         self._returns = types.parse(returns, "returns")
+        self.declared = Function(self._params or (), self._returns)
 
     async def __call__(self, args: list[MessageValue]) -> MessageValue:
         """Call it.
@@ -265,9 +256,10 @@ class PluginCommunicator:
 
     Args:
         events: Where refusals are told.
+        spans: Who makes spans of OpenTelemetry, if anybody does.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, spans: Spans | None = None) -> None:
         self._events = events
         self._targets: dict[str, Target] = {}
         self._subscribers: dict[str, _Subscriber] = {}
@@ -276,6 +268,7 @@ class PluginCommunicator:
         self._waits = Waits()
         self._told: dict[str, set[str]] = {}
         self._counts = _Counts()
+        self._traffic = Traffic(self._targets.__contains__, spans)
 
     # The host program's part.
 
@@ -308,7 +301,7 @@ class PluginCommunicator:
         match message:
             case PluginMessage.FunctionCall(function, args):
                 version = await found.reach(wanted)
-                value = await self._deliver("", plugin_id, version, function, list(args), timeout_ms)
+                value = await self.deliver("", version, function, args, timeout_ms)
                 return PluginMessage.FunctionResponse(value)
             case PluginMessage.Event():
                 check_value(message.data, "data")
@@ -358,15 +351,30 @@ class PluginCommunicator:
 
     def stats(self) -> CommunicatorStats:
         """Counts over the manager's life."""
-        counts = self._counts
+        counts, traffic = self._counts, self._traffic
+        other = traffic.calls.other()
+        other.merge(traffic.events.other())
         return CommunicatorStats(
-            channels=dict(counts.channels),
+            channels=traffic.calls.snapshot(),
+            events=traffic.events.snapshot(),
+            other=other,
             published=counts.published,
             delivered=counts.delivered,
             dropped=counts.dropped,
             failed=counts.failed,
+            waiting={plugin_id: subscriber.waiting for plugin_id, subscriber in self._subscribers.items()},
             refused=dict(counts.refused),
         )
+
+    def traffic(self, *, size: int = 1000) -> EventStream[TrafficRecord]:
+        """Every message from now on, without its contents: ``async for record in communicator.traffic()``.
+
+        While nobody listens, no record is made.
+
+        Args:
+            size: Records that may wait; who is slower loses the oldest and sees how many in ``dropped``.
+        """
+        return self._traffic.listen(size)
 
     # The plugins' part.
 
@@ -389,7 +397,8 @@ class PluginCommunicator:
                 handlers[name] = handler
         subscriber = self._subscribers.get(target.plugin_id)
         if subscriber is None and handlers:
-            subscriber = self._subscribers[target.plugin_id] = _Subscriber(target, self._counts)
+            subscriber = _Subscriber(target, self._counts, self._traffic)
+            self._subscribers[target.plugin_id] = subscriber
         if subscriber is not None:
             subscriber.serve(version, handlers)
         return unheard
@@ -398,6 +407,8 @@ class PluginCommunicator:
         """A plugin is gone."""
         self._targets.pop(plugin_id, None)
         self._told.pop(plugin_id, None)
+        self._traffic.calls.left()
+        self._traffic.events.left()
         if subscriber := self._subscribers.pop(plugin_id, None):
             subscriber.close()
 
@@ -409,32 +420,31 @@ class PluginCommunicator:
         Raises:
             Refused: It may not, the types do not fit, it would wait for itself, or the call failed.
         """
+        plugin_id, version, offers = target.partition("@")[0], None, False
         try:
-            plugin_id, wanted = split_address(target)
-        except ValueError as error:
-            raise Refused("invalid", f"{error}"[:_MAX_TEXT]) from None
-        if len(line()) > MAX_DEPTH:
-            path = " > ".join(one.plugin_id for one in line())
-            raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {path}")
-        if not source.messages.may_call(plugin_id, function):
-            what = f"called {plugin_id[:128]}.{function[:128]}"
-            raise self.refuse(source, f"messages.call: {{{plugin_id[:128]}: [{function[:128]}]}}", what)
-        version, declared = await self._reach(source, plugin_id, wanted, function)
-        try:
-            check_arguments(declared.params, args, f"{plugin_id}.{function}")
-        except TypeError as error:
-            raise Refused("invalid", str(error)) from None
+            if len(line()) > MAX_DEPTH:
+                path = " > ".join(one.plugin_id for one in line())
+                raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {path}")
+            if not source.messages.may_call(plugin_id, function):
+                what = f"called {plugin_id[:128]}.{function[:128]}"
+                raise self.refuse(source, f"messages.call: {{{plugin_id[:128]}: [{function[:128]}]}}", what)
+            version = await self._reach(source, target)
+            offers = function in version.interface.functions
+            declared = _offered(version, function)
+            _refuse_mismatch(declared.params, args, f"{plugin_id}.{function}")
+        except Refused as refusal:
+            channel = source.plugin_id, plugin_id, function
+            self._traffic.refused("call", channel, offers, args, refusal.reason)
+            raise
         try:
             with self._waits.waiting(version):
-                value = await self._deliver(source.plugin_id, plugin_id, version, function, args, timeout_ms)
-            check(declared.returns, value, f"the result of {plugin_id}.{function}")
+                return await self.deliver(source.plugin_id, version, function, args, timeout_ms, declared)
         except Circle as circle:
             raise Refused("cycle", f"it would wait for itself: {circle}") from None
         except PluginNotFound:
             raise Refused("missing", f"{plugin_id} was unloaded") from None
         except (PluginError, TypeError, ValueError) as error:
             raise _as_refusal(plugin_id, function, error) from None
-        return value
 
     @contextmanager
     def waits(self, target: Version) -> Iterator[None]:
@@ -453,47 +463,51 @@ class PluginCommunicator:
             what = f"it waits for the very function of the host program that calls it: {circle}"
             raise CommunicationError(target.plugin_id, what) from None
 
-    async def _reach(
-        self, source: Peer, plugin_id: str, wanted: Range | None, function: str
-    ) -> tuple[Version, Function]:
+    async def _reach(self, source: Peer, address: str) -> Version:
         """The version that a plugin's call goes to: by what it asks for, or else by what it depends on."""
+        try:
+            plugin_id, wanted = split_address(address)
+        except ValueError as error:
+            raise Refused("invalid", f"{error}"[:_MAX_TEXT]) from None
         target = self._targets.get(plugin_id)
         if target is None:
             raise Refused("missing", f"no plugin {plugin_id!r} is loaded")
         try:
-            version = await target.reach(wanted or _needs(source, plugin_id))
+            return await target.reach(wanted or _needs(source, plugin_id))
         except PluginNotFound as error:
             raise Refused("missing", f"no plugin {error.plugin_id!r} is loaded") from None
         except CommunicationError as error:
             raise Refused("unavailable", f"{plugin_id} takes no call now: {error.reason}") from None
-        declared = version.interface.functions.get(function)
-        if declared is None:
-            raise Refused(
-                "missing",
-                f"{plugin_id} does not offer {function!r} to other plugins (`exports` of its plugin.json)",
-            )
-        return version, declared
 
-    async def _deliver(
+    async def deliver(
         self,
-        source: str,
-        target: str,
+        sender: str,
         version: Version,
         function: str,
-        args: list[MessageValue],
-        timeout_ms: int | None,
+        args: Sequence[MessageValue],
+        timeout_ms: int | None = None,
+        declared: Function | None = None,
     ) -> MessageValue:
-        key = source, target, function if function in version.functions else ""
-        channel = self._counts.channels.setdefault(key, ChannelStats())
-        channel.calls += 1
-        began = time.perf_counter()
-        try:
-            return await version.call(function, tuple(args), timeout_ms)
-        except BaseException:
-            channel.errors += 1
-            raise
-        finally:
-            channel.seconds += time.perf_counter() - began
+        """Call a plugin's function, and count that.
+
+        Args:
+            sender: The plugin that calls; empty for the host program.
+            version: The plugin that is called.
+            function: Its function.
+            args: Plain values.
+            timeout_ms: A tighter deadline than the policy's.
+            declared: The types of a function that is offered to plugins; the result is checked.
+
+        Raises:
+            PluginError, TypeError, ValueError: Whatever the call ended with.
+        """
+        channel = sender, version.plugin_id, function if function in version.functions else ""
+        with self._traffic.passage("call", channel, args, declared) as passage:
+            value = await version.call(function, tuple(args), timeout_ms)
+            if declared is not None:
+                check(declared.returns, value, f"the result of {version.plugin_id}.{function}")
+            passage.value = value
+        return value
 
     def publish(self, source: Peer, event_type: str, data: MessageValue) -> int:
         """A plugin publishes an event; how many plugins and streams will get it.
@@ -501,11 +515,22 @@ class PluginCommunicator:
         Raises:
             Refused: It may not, or the event is not declared, or its data has another type.
         """
+        target = self._targets.get(source.plugin_id)
+        declared = target.interface_of(source.metadata).events if target is not None else {}
+        try:
+            self._refuse_event(source, event_type, data, declared)
+        except Refused as refusal:
+            channel = source.plugin_id, "", event_type
+            self._traffic.refused("event", channel, event_type in declared, (data,), refusal.reason)
+            raise
+        return self._publish(PluginMessage.Event(event_type, data, source.plugin_id))
+
+    def _refuse_event(
+        self, source: Peer, event_type: str, data: MessageValue, declared: Mapping[str, Type]
+    ) -> None:
         if not source.messages.may_publish(event_type):
             what = f"published {event_type[:128]!r}"
             raise self.refuse(source, f"messages.publish: [{event_type[:128]}]", what)
-        target = self._targets.get(source.plugin_id)
-        declared = target.interface_of(source.metadata).events if target is not None else {}
         if event_type not in declared:
             raise Refused(
                 "missing", f"{event_type[:40]!r} is none of the events that its plugin.json publishes"
@@ -514,13 +539,13 @@ class PluginCommunicator:
             check(declared[event_type], data, "data")
         except TypeError as error:
             raise Refused("invalid", str(error)) from None
-        return self._publish(PluginMessage.Event(event_type, data, source.plugin_id))
 
     def _publish(self, event: PluginMessage.Event) -> int:
         receivers = 0
         for stream, pattern in tuple(self._streams.items()):
             if matches(pattern, event.event_type):
-                stream.put(event)
+                with self._traffic.passage("event", (event.source, "", event.event_type), (event.data,)):
+                    stream.put(event)
                 receivers += 1
         for plugin_id, subscriber in self._subscribers.items():
             if plugin_id != event.source and subscriber.wants(event.event_type):
@@ -536,9 +561,15 @@ class PluginCommunicator:
             Refused: There is none of that name, the types do not fit, or it failed.
         """
         function = self._host_functions.get(name)
+        channel = source.plugin_id, "", name
         if function is None:
+            self._traffic.refused("host", channel, False, args, "missing")
             raise Refused("missing", f"the host program offers no function {name[:40]!r}")
-        return await function(args)
+        with self._traffic.passage("host", channel, args, function.declared) as passage:
+            passage.bytes_out = size(args)
+            value = passage.value = await function(args)
+            passage.bytes_in = size(value)
+        return value
 
     def refuse(self, source: Peer, reason: str, what: str) -> Refused:
         """Count and tell that a plugin asked for what its policy does not grant.
@@ -559,6 +590,25 @@ class PluginCommunicator:
             self.remove(plugin_id)
         for stream in tuple(self._streams):
             stream.close()
+        self._traffic.close()
+
+
+def _refuse_mismatch(params: Sequence[Type], args: list[MessageValue], what: str) -> None:
+    try:
+        check_arguments(params, args, what)
+    except TypeError as error:
+        raise Refused("invalid", str(error)) from None
+
+
+def _offered(version: Version, function: str) -> Function:
+    declared = version.interface.functions.get(function)
+    if declared is None:
+        raise Refused(
+            "missing",
+            f"{version.plugin_id} does not offer {function!r} to other plugins "
+            "(`exports` of its plugin.json)",
+        )
+    return declared
 
 
 _parsed = lru_cache(maxsize=1024)(Range.parse)

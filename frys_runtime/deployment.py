@@ -19,6 +19,7 @@ from .policy_grants import MessageGrant
 from .pool import Pool
 from .ranges import Range, Version
 from .states import PluginState
+from .wit import offered
 
 MAX_HELD: Final = 10_000
 """Calls that may wait while the state of their plugin moves."""
@@ -59,9 +60,18 @@ class Release:
         self.plugin_id, self.key = pool.plugin_id, pool.key
         self.metadata = pool.metadata
         self.version = Version.parse(pool.metadata.version)
-        self.interface: Interface = interface(pool.metadata, pool.plugin_id)
+        self._offers = offered(pool.metadata, pool.functions, pool.plugin_id)
+        self._knows_functions = bool(pool.functions)
         self.gate: asyncio.Future[None] | None = None
         self.trial: Trial | None = None
+
+    @property
+    def interface(self) -> Interface:
+        """What it offers to others: a component's functions, too, as soon as it has run."""
+        if not self._knows_functions and self.pool.functions:
+            self._knows_functions = True
+            self._offers = offered(self.metadata, self.pool.functions, self.plugin_id)
+        return self._offers
 
     @property
     def instances(self) -> int:

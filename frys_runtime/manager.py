@@ -31,6 +31,7 @@ from .plugin import Plugin, PluginInfo, VersionInfo, versions
 from .ranges import Range, split_address
 from .reload import DRAIN_MS, Reloaded, Reloader
 from .services import Shared
+from .spans import Spans
 from .waits import line
 from .watching import Watching, require_watching
 
@@ -57,9 +58,11 @@ class PluginManager:
         hot_reload: A plugin is reloaded when its file was saved; needs ``frys-runtime[watch]``.
         state_dir: A folder for what plugins keep in their key-value stores, and for the compiled forms of
             their code; without one they last as long as the manager. Made when it is not there.
+        tracing: Make a span of OpenTelemetry for each call of a plugin (docs/observability.md).
 
     Raises:
         ConfigError: A setting is wrong.
+        InitializationFailed: ``tracing`` needs a package that is not installed.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class PluginManager:
         audit: str | os.PathLike[str] | AuditLog | None = None,
         audit_required: bool = False,
         state_dir: str | os.PathLike[str] | None = None,
+        tracing: bool = False,
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -95,7 +99,7 @@ class PluginManager:
         self._spares = spares
         self._tree: CgroupTree | None = None
         self._events = Events()
-        self._communicator = PluginCommunicator(self._events)
+        self._communicator = PluginCommunicator(self._events, Spans() if tracing else None)
         self._state_dir = os.fspath(state_dir) if state_dir is not None else None
         self._store: KeyValueStore | None = None
         self._shared: Shared | None = None
@@ -294,10 +298,11 @@ class PluginManager:
         release = deployment.pick(wanted)
         if release.gate is not None:
             release = await deployment.reach(wanted)
+        deliver = self._communicator.deliver
         if not line():
-            return await release.call(function, args, timeout_ms)
+            return await deliver("", release, function, args, timeout_ms)
         with self._communicator.waits(release):
-            return await release.call(function, args, timeout_ms)
+            return await deliver("", release, function, args, timeout_ms)
 
     def plugin(self, plugin_id: str) -> Plugin:
         """The loaded plugin as an object.
@@ -496,14 +501,18 @@ class PluginManager:
             for release in self._loaded.releases()
         ]
 
-    def resource_usage(self, plugin_id: str) -> ResourceUsage:
+    def resource_usage(self, plugin_id: str, *, private: bool = True) -> ResourceUsage:
         """What a plugin uses now, read from the kernel.
+
+        Args:
+            plugin_id: From :meth:`load_plugin`.
+            private: Also ``memory_private``, for which the kernel holds the plugin's memory map for a moment.
 
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
         deployment, wanted = self._loaded.find(plugin_id)
-        return deployment.match(wanted).pool.usage()
+        return deployment.match(wanted).pool.usage(private=private)
 
     def stats(self) -> ManagerStats:
         """Counts over this manager's life."""

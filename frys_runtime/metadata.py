@@ -28,6 +28,9 @@ ID_RULE: Final = (
     "must be 1 to 128 letters, digits, dots, dashes or underscores, the first a letter or a digit"
 )
 
+_IDENTIFIER_RULE: Final = "must be 1 to 64 letters, digits and underscores, the first no digit"
+_IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]{0,63}\Z"
+
 type _Word = Annotated[str, Meta(min_length=1, max_length=128)]
 type _Text = Annotated[str, Meta(max_length=4096)]
 type _Limit = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
@@ -91,14 +94,16 @@ class Export(_Document, frozen=True):
 
     Attributes:
         params: The types of its parameters.
-        returns: The type of its result.
+        returns: The type of its result; any value when it is not declared.
         idempotent: Calling it twice does no more than calling it once: a call whose process dies is made once
             more. No other call is ever made twice.
+        names: The names of its parameters, for people and for generated code; none, or one for each.
     """
 
     params: tuple[_Word, ...] = ()
     returns: _Word | None = None
     idempotent: bool = False
+    names: tuple[Annotated[str, Meta(pattern=_IDENTIFIER)], ...] = ()
 
 
 class StateFunctions(_Document, frozen=True):
@@ -180,7 +185,7 @@ class Metadata(_Document, frozen=True):
     permissions: frozenset[Permission] = frozenset()
     optional_permissions: frozenset[Permission] = frozenset()
     resource_limits: ResourceLimits = ResourceLimits()
-    dependencies: tuple[Dependency, ...] = ()
+    dependencies: Annotated[tuple[Dependency, ...], Meta(max_length=256)] = ()
     exports: dict[str, Export] = {}
     events: Events = Events()
     types: dict[str, Any] = {}
@@ -226,16 +231,24 @@ def interface(metadata: Metadata, file: str = "plugin.json") -> Interface:
         ConfigError: A type is unknown or makes no sense.
     """
     types = Types(metadata.types, file)
-    functions = {
-        name: Function(
-            tuple(types.parse(text, f"exports.{name}.params") for text in export.params),
-            types.parse(export.returns or "any", f"exports.{name}.returns"),
-        )
-        for name, export in metadata.exports.items()
-    }
+    functions = {name: _function(types, name, export, file) for name, export in metadata.exports.items()}
     published = metadata.events.publishes.items()
     return Interface(
         functions, {name: types.parse(text, f"events.publishes.{name}") for name, text in published}
+    )
+
+
+def _function(types: Types, name: str, export: Export, file: str) -> Function:
+    names = export.names
+    if names and (len(names) != len(export.params) or len(set(names)) < len(names)):
+        raise ConfigError(
+            f"{file}: exports.{_printable(name)}.names",
+            "must have one name for each of params, and none twice",
+        )
+    return Function(
+        tuple(types.parse(text, f"exports.{name}.params") for text in export.params),
+        types.parse(export.returns or "any", f"exports.{name}.returns"),
+        names,
     )
 
 
@@ -431,7 +444,7 @@ def _explain(message: str) -> tuple[str, str]:
     if wrong := re.match(r"^Expected `(.*)`, got `(.*)`$", what):
         return path, f"must be of type {_in_json(wrong[1])}, not {_in_json(wrong[2])}"
     if "matching regex" in what:
-        return path, ID_RULE
+        return path, _IDENTIFIER_RULE if ".names" in path else ID_RULE
     if refused := re.match(r"^(version|versionRange): (.*)$", what, re.DOTALL):
         return f"{path}.{refused[1]}".lstrip("."), refused[2]
     if value := re.match(r"^Invalid enum value (.*)$", what):

@@ -37,6 +37,7 @@ from .nursery import Nursery
 from .policy_terms import OnViolation
 from .printout import Printout
 from .services import Services, Shared
+from .traffic import under_way
 from .violations import Violations
 from .waits import Instance, extend_line
 from .watchdog import Watch, Watchdog
@@ -168,7 +169,13 @@ class PluginSandbox:
         self._sequence += 1
         limit = self.confinement.limits.output
         frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, args])
-        return await self._exchange(self._child, frame, timeout_ms, function, args)
+        child = self._child
+        try:
+            return await self._exchange(child, frame, timeout_ms, function, args)
+        finally:
+            if (passage := under_way.get()) is not None:
+                passage.bytes_out += sum(map(len, frame))
+                passage.bytes_in += child.lane.answer_bytes
 
     async def ping(self, timeout_ms: int) -> None:
         """Have the process answer.
