@@ -19,7 +19,9 @@ def command(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only", metavar="NAME", help="load, call, extism, compute, memory or density; may be repeated."
+            "--only",
+            metavar="NAME",
+            help="load, restart, call, extism, compute, memory or density; may be repeated.",
         ),
     ] = None,
     json_file: Annotated[
