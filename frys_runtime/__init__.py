@@ -11,7 +11,8 @@ Imports only go down these layers (``make check`` holds it):
     cli, daemon, cluster, testing                         what a person or a machine starts
     manager                                               the one front door
     reload, marketplace                                   replacing a plugin; installing one
-    pool                                                  the processes of one version of a plugin
+    pool                                                  one version of a plugin
+    fleet                                                 its processes
     turns, upkeep, faults                                 its queue; its health; what its failures lead to
     sandbox                                               one live process
     watchdog                                              the clocks of one call

@@ -86,9 +86,12 @@ class Nursery:
 
     async def _usable(self, spare: "asyncio.Task[Child]", limits: CgroupLimits) -> Child | None:
         try:
-            child = await spare
+            child = await asyncio.shield(spare)
         except SandboxError:
             return None  # the spawn that follows says why, if it fails as well
+        except asyncio.CancelledError:
+            self._chore(_discard_all([spare]))  # whoever wanted it is gone
+            raise
         if child.exited.done():
             await child.discard()
             return None
