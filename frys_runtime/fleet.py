@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, Final
 
-from .errors import CommunicationError, LoadFailed, PluginError, SandboxError, SecurityViolation, Unavailable
+from .errors import CommunicationError, LoadFailed, PluginError, SecurityViolation, Unavailable
 from .events import Events
 from .faults import Faults
 from .isolation import Confinement
@@ -265,8 +265,6 @@ class Fleet:
             await slot.start()
         except PluginError as error:
             failure = error
-        except OSError as error:
-            failure = SandboxError(f"no process could be started: {error.strerror or error}")
         finally:
             del self._starting[slot]
         if failure is None:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from .errors import (
+    CommunicationError,
     Crashed,
     InitializationFailed,
     PluginError,
@@ -60,7 +61,8 @@ def kind_of(error: PluginError, *, outside: bool) -> FaultKind:
         error: What it was explained as.
         outside: The process was killed by somebody who is neither the plugin nor its supervisor.
     """
-    if isinstance(error, SandboxError | InitializationFailed) or (outside and isinstance(error, Crashed)):
+    ours = SandboxError | InitializationFailed | CommunicationError
+    if isinstance(error, ours) or (outside and isinstance(error, Crashed)):
         return FaultKind.OUTSIDE
     return FaultKind.OVERRUN if isinstance(error, ResourceLimitExceeded | Timeout) else FaultKind.CRASH
 
