@@ -7,7 +7,21 @@ from typing import Final
 
 from rich.console import Console
 
-from . import call, compute, density, extism, jail, load, machine, memory, messages, plot, reload, report
+from . import (
+    call,
+    compute,
+    density,
+    extism,
+    jail,
+    load,
+    machine,
+    memory,
+    messages,
+    plot,
+    reload,
+    report,
+    restart,
+)
 from .figures import Benchmark
 from .scale import FULL, QUICK, Scale
 from .stage import Stage
@@ -16,6 +30,7 @@ RESULTS: Final = Path(__file__).parent / "results"
 
 BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]]]] = {
     "load": load.run,
+    "restart": restart.run,
     "call": call.run,
     "messages": messages.run,
     "extism": extism.run,

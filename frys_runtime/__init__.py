@@ -16,7 +16,8 @@ Imports only go down these layers (``make check`` holds it):
     loaded                                                what is loaded, how it comes and goes
     admission                                             files and policy of a plugin > a pool, on the record
     deployment                                            the versions of one plugin, and which gets a call
-    pool                                                  the processes of one version of a plugin
+    pool                                                  one version of a plugin
+    fleet                                                 its processes
     turns, upkeep, faults                                 its queue; its health; what its failures lead to
     sandbox                                               one live process
     watchdog                                              the clocks of one call

@@ -315,6 +315,7 @@ class Unavailable(CommunicationError):
         self, target: str, reason: str, *, retry_after_ms: int | None = None, retryable: bool = True
     ) -> None:
         super().__init__(target, reason)
+        self.args = (f"{target} takes no calls now: {reason}",)
         self.retry_after_ms, self.retryable = retry_after_ms, retryable
 
 

@@ -199,6 +199,8 @@ class PluginLoader:
             if found.endswith(extism_manifest.SUFFIXES):
                 return _load_manifest(name, found, fd, metadata, plugin_id)
             return _load_file(name, os.path.basename(found), fd, metadata, plugin_id)
+        except OSError as error:
+            raise LoadFailed(name, _reason(error)) from None
         finally:
             os.close(fd)
 

@@ -39,7 +39,7 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
         max_queue: Calls that may wait for a process; the next one is refused.
         backoff: Milliseconds before the second restart in a row, doubled each time; the first comes at once.
         max_backoff: The longest of these pauses.
-        max_crashes: Crashes within ``crash_window`` that put it into quarantine; 0 for never.
+        max_crashes: Crashes in a row, within ``crash_window``, that put it into quarantine; 0 for never.
         crash_window: Milliseconds.
         quarantine: Milliseconds; ``None`` until somebody resumes it.
         max_failures: Calls in a row that cost it its process, or ran out of time, after which calls are

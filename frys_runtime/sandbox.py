@@ -27,7 +27,7 @@ from .errors import (
 )
 from .events import Events
 from .isolation import Confinement
-from .lane import LaneClosed
+from .lane import HostOutOfMemory, LaneClosed
 from .launcher import Child, Launcher, LauncherKind
 from .linux import process
 from .linux.cgroup import Cgroup, CgroupError, CgroupLimits
@@ -156,6 +156,9 @@ class PluginSandbox:
                 self.functions, _ = await self._load(child, offer)
             finally:
                 offer.close()
+        except OSError as error:
+            self._retire()
+            raise SandboxError(f"no process could be started: {error.strerror or error}") from error
         except BaseException:
             self._retire()
             raise
@@ -466,10 +469,10 @@ class PluginSandbox:
     async def _ended_between_calls(self, child: Child, error: PluginError | None) -> None:
         if error is None:
             await asyncio.wait((child.exited,), timeout=_EXIT_SECONDS)
-            if not child.exited.done():
+            if not child.exited.done() and not process.is_dead(child.pidfd):
                 error = SecurityViolation(self.plugin_id, "it closed its lane and went on")
         child.kill()
-        end = await child.exited
+        end = await child.end()
         outside = error is None and explanation.was_killed(end)
         if error is None:
             limits = self.confinement.limits
@@ -498,14 +501,16 @@ class PluginSandbox:
         """Wait for the end of a process and say why it ended, and whether neither it nor we did it."""
         child = watch.child
         alive = not child.exited.done()
-        if isinstance(reason, LaneClosed) and watch.verdict is None and alive:
+        if isinstance(reason, HostOutOfMemory) and watch.verdict is None:
+            watch.verdict = CommunicationError(self.plugin_id, f"{reason}; its process was replaced")
+        elif isinstance(reason, LaneClosed) and watch.verdict is None and alive:
             await asyncio.wait((child.exited,), timeout=_EXIT_SECONDS)
-            if not child.exited.done():
+            if not child.exited.done() and not process.is_dead(child.pidfd):
                 watch.verdict = SecurityViolation(self.plugin_id, "it closed its lane and went on")
         elif isinstance(reason, wire.ProtocolError) and watch.verdict is None:
             watch.verdict = SecurityViolation(self.plugin_id, f"it broke the lane's protocol: {reason}")
         child.kill()
-        end = await child.exited
+        end = await child.end()
         limits, cgroup = self.confinement.limits, child.cgroup
         error = watch.verdict or explanation.of_end(self.plugin_id, function, end, cgroup, limits)
         self._tell(error)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from .errors import (
+    CommunicationError,
     Crashed,
     InitializationFailed,
     PluginError,
@@ -60,7 +61,8 @@ def kind_of(error: PluginError, *, outside: bool) -> FaultKind:
         error: What it was explained as.
         outside: The process was killed by somebody who is neither the plugin nor its supervisor.
     """
-    if isinstance(error, SandboxError | InitializationFailed) or (outside and isinstance(error, Crashed)):
+    ours = SandboxError | InitializationFailed | CommunicationError
+    if isinstance(error, ours) or (outside and isinstance(error, Crashed)):
         return FaultKind.OUTSIDE
     return FaultKind.OVERRUN if isinstance(error, ResourceLimitExceeded | Timeout) else FaultKind.CRASH
 
@@ -129,7 +131,9 @@ class Restarts:
         first = faults[0]
         same = bool(first.digest) and all(fault.digest == first.digest for fault in faults)
         input_text = f", each time in {first.function} with the same arguments" if same else ""
-        reason = f"it crashed {count} times in {seconds:.3g} s{input_text}, the last: {faults[-1].reason}"
+        reason = (
+            f"it crashed {count} times in a row in {seconds:.3g} s{input_text}, the last: {faults[-1].reason}"
+        )
         lasts = self._rules.quarantine
         until = math.inf if lasts is None else now + lasts / 1000
         return Quarantine(reason, until, first.function if same else "", first.digest if same else "")
@@ -137,6 +141,7 @@ class Restarts:
     def succeeded(self) -> None:
         """A process of it served a call: the next failure is the first of a new row."""
         self._in_a_row = 0
+        self._crashes.clear()
 
     @property
     def is_shaken(self) -> bool:

@@ -5,6 +5,7 @@ Nothing here trusts the plugin's engine: what runs over is killed from outside.
 
 import asyncio
 import os
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,7 @@ from .errors import PluginError, ResourceLimitExceeded, Timeout
 from .isolation import Confinement
 from .launcher import Child
 from .linux import process
+from .linux.cgroup import CgroupError
 
 _CPU_CHECK_SECONDS: Final = 0.005
 _INTERRUPT_GRACE: Final = 0.05
@@ -133,5 +135,6 @@ class Watchdog:
 
     def _cpu_ns(self, child: Child) -> int:
         if self._room.may_fork and child.cgroup is not None:
-            return child.cgroup.cpu_ns() or 0
+            with suppress(CgroupError):  # somebody removed it
+                return child.cgroup.cpu_ns() or 0
         return process.cpu_ns(child.pid) or 0

@@ -6,7 +6,7 @@ which it may catch, as it may catch that of Ctrl-C; whoever goes on then is kill
 no engine can be stopped (native code, WebAssembly, a subinterpreter), the host does not send it.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # the module signal would cost memory in every plugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,12 +1,14 @@
 """Frys itself: ``frys.py LOOP FOLDER SPARES FORMAT...`` with the default policy, which is level Maximum."""
 
 import asyncio
+import os
+import signal
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from frys_runtime import PluginManager
+from frys_runtime import Crashed, PluginManager
 from frys_runtime.linux.process import cpu_ns
 
 from . import Measure, methods, perform
@@ -25,6 +27,7 @@ FILES: Final = {
 
 _ALL: Final = FILES | {"extism": "bench_extism.wasm", "wasm-large": "large.wasm"}
 _WARM_CALLS: Final = 5
+_INSIDE_SECONDS: Final = 0.01
 
 
 class Frys:
@@ -67,6 +70,23 @@ class Frys:
             await self._first_answer(kind, name)
             seconds.append(time.perf_counter() - began)
             await self._manager.unload_plugin(name)
+        return seconds
+
+    async def restart(self, kind: str, count: int) -> list[float]:
+        """Seconds from the death of a process in a call until the next call, made at once, is answered."""
+        seconds, plugin = [], self._manager.plugin(kind)
+        argument: MessageValue = bytes([40]) if kind == "native" else 40
+        for _ in range(count):
+            await self._settle()
+            call = asyncio.ensure_future(plugin.call("fib", argument))
+            await asyncio.sleep(_INSIDE_SECONDS)
+            assert plugin.pid is not None
+            began = time.perf_counter()
+            os.kill(plugin.pid, signal.SIGKILL)
+            with suppress(Crashed):
+                await call
+            await self._first_answer(kind, kind)
+            seconds.append(time.perf_counter() - began)
         return seconds
 
     async def _settle(self) -> None:

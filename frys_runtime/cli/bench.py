@@ -21,7 +21,7 @@ def command(
         typer.Option(
             "--only",
             metavar="NAME",
-            help="load, call, extism, compute, memory, density, reload; may be repeated.",
+            help="load, restart, call, extism, compute, memory, density, reload; may be repeated.",
         ),
     ] = None,
     json_file: Annotated[

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import select
 import signal
 import time
 
@@ -20,6 +21,13 @@ def pid_of(pidfd: int) -> int:
 def kill(pidfd: int) -> None:
     """Kill the process; nothing happens when it is dead already (pidfd_send_signal(2))."""
     send_signal(pidfd, signal.SIGKILL)
+
+
+def is_dead(pidfd: int) -> bool:
+    """Whether a process has ended, reaped or not (pidfd_open(2): its descriptor is readable then)."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def send_signal(pidfd: int, number: int) -> None:

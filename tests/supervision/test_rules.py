@@ -54,7 +54,13 @@ def test_crashes_within_the_window_lead_into_quarantine():
     restarts.failed(10.7, CRASH)
     assert restarts.quarantine is not None
     assert restarts.quarantine.until == 70.7
-    assert "3 times in 9.7 s, each time in f with the same arguments" in restarts.quarantine.reason
+    assert "3 times in a row in 9.7 s, each time in f with the same arguments" in restarts.quarantine.reason
+    restarts.forgive()
+    restarts.failed(20.0, CRASH)
+    restarts.failed(20.1, CRASH)
+    restarts.succeeded()
+    restarts.failed(20.2, CRASH)
+    assert restarts.quarantine is None
     restarts.forgive()
     assert (restarts.quarantine, restarts.not_before) == (None, -math.inf)
 

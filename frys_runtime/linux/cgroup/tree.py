@@ -12,6 +12,7 @@ from .files import (
     PATIENCE,
     CgroupError,
     Exists,
+    Gone,
     mkdir,
     pids_of,
     read,
@@ -84,8 +85,12 @@ class CgroupTree:
         check(limits, self.controllers)
         made: list[str] = []
         try:
-            for tree in self.dirs():
-                mkdir(f"{tree}/{name}")
+            for hierarchy, tree in zip(self._hierarchies, self.dirs(), strict=True):
+                try:
+                    mkdir(f"{tree}/{name}")
+                except Gone:  # somebody has tidied up: an empty tree may be removed by anybody with the right
+                    self._plant(hierarchy)
+                    mkdir(f"{tree}/{name}")
                 made.append(f"{tree}/{name}")
             cgroup = Cgroup(self._hierarchies, f"{self.name}/{name}")
             cgroup._start(limits)
