@@ -132,6 +132,11 @@ def test_mypy_knows_the_types_of_python(tmp_path: Path) -> None:
         "    await typed.area({'box': 3})  # 3\n"
         "    number: str = await typed.area('nothing')  # 4\n"
         "    typed_inside.Typed().digest('', 'n')  # 5\n"
+        "def on_happened(data: 'typed_inside.Point') -> None:\n    data['x']\n"
+        "def on_done(data: str) -> None: ...\n"
+        "if typed_inside.TYPE_CHECKING:\n"
+        "    good: 'typed_inside.OnHappened' = on_happened\n"
+        "    bad: 'typed_inside.OnDone' = on_done  # 6\n"
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary"]
     files = ["use.py", "typed_client.py", "typed_inside.py"]
@@ -145,7 +150,7 @@ def test_mypy_knows_the_types_of_python(tmp_path: Path) -> None:
     )
     errors = [line for line in done.stdout.splitlines() if ": error:" in line]
     assert {line.split(":")[0] for line in errors} == {"use.py"}, done.stdout
-    assert {int(line.split(":")[1]) for line in errors} == {12, 13, 14, 15, 16}, done.stdout
+    assert {int(line.split(":")[1]) for line in errors} == {12, 13, 14, 15, 16, 22}, done.stdout
 
 
 @live
@@ -214,12 +219,16 @@ def test_typescript_knows_the_types_of_javascript(
         "await typed.move({x: 1}, 3);\n"
         'await typed.move(point, 3, "blue");\n'
         'area = await typed.digest(new Uint8Array(), "n");\n'
+        '/** @type {import("./typed.js").OnHappened} */ '
+        "export const on_happened = (data) => data.x + data.z;\n"
     )
     options = ["--strict", "--checkJs", "--allowJs", "--noEmit", "--target", "es2022", "--module", "es2022"]
     command = ["node", modules / "typescript" / "bin" / "tsc", *options, "use.js", "hostile.js"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     errors = [line for line in done.stdout.splitlines() if "error TS" in line]
-    assert [line.split(",")[0] for line in errors] == ["use.js(6", "use.js(7", "use.js(8"], done.stdout
+    assert [line.split(",")[0] for line in errors] == ["use.js(6", "use.js(7", "use.js(8", "use.js(9"], (
+        done.stdout
+    )
 
 
 @pytest.mark.needs_gcc
