@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, override
 
-from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, ResolutionTooDeep, Resolver
+from resolvelib import AbstractProvider, BaseReporter, ResolutionImpossible, ResolutionTooDeep
+from resolvelib.resolvers import Resolution
 
 from .dependencies import Loaded
 from .errors import DependencyError
@@ -217,9 +218,11 @@ def _name(choice: _Choice | None) -> str:
 
 
 def _search(provider: _Provider, root: Metadata) -> Mapping[str, _Choice]:
-    resolver = Resolver(provider, BaseReporter[_Need, _Choice, str]())
+    # Resolver.resolve would go on to draw a graph of it, and recurse without an end where plugins that were
+    # chosen and then not needed any more need each other.
+    search = Resolution(provider, BaseReporter[_Need, _Choice, str]())
     try:
-        found = resolver.resolve([_Need(root.id, Range.parse(f"={root.version}"), None)], _MAX_ROUNDS)
+        found = search.resolve([_Need(root.id, Range.parse(f"={root.version}"), None)], _MAX_ROUNDS)
     except ResolutionImpossible as error:
         causes = [cause.requirement for cause in error.causes if cause.parent is not None]
         raise _explain(provider, root, causes) from None

@@ -242,6 +242,7 @@ async def test_the_disk_is_full(tmp_path: Path) -> None:
 _WALL_CLOCK = {
     "frys_runtime/events.py": "when an event happened",
     "frys_runtime/audit.py": "when a record was written",
+    "frys_runtime/traffic.py": "when a message came",
     "launchers/wasm_abi/assemblyscript.py": "the clock that a plugin sees",
     "launchers/wasm_abi/bindgen_imports.py": "the same",
     "launchers/wasm_files.py": "when a plugin's file was changed",

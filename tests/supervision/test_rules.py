@@ -17,6 +17,13 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "supervision.md"
 CRASH = Fault(FaultKind.CRASH, "it crashed", "f", "d1")
 
 
+@pytest.fixture(autouse=True)
+def _nobody_waits():
+    """Lines of calls that a test makes up end with it."""
+    yield
+    forget_line()
+
+
 def test_the_first_restart_is_at_once_and_then_pauses_double_up_to_the_most():
     """Without jitter: 0, 100, 200, 400, 500, 500 ms; a call that is served begins the row anew."""
     rules = Supervision(backoff=100, max_backoff=500, max_crashes=0)
