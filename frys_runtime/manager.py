@@ -334,8 +334,8 @@ class PluginManager:
         Args:
             plugin_id: Its id; with a version behind ``@``, that one of several.
             path: Where the new version is; by default where the old one came from.
-            force: Also when a plugin that depends on it would have no version that fits, or when the new
-                version does not take the state of the old one.
+            force: Also when a plugin that depends on it would have no version that fits, or when the old
+                version cannot give its state, or the new one takes none.
             drain_ms: Milliseconds in which the old version may finish what it has taken.
 
         Raises:

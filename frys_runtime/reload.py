@@ -27,6 +27,7 @@ from .errors import (
 from .events import Events
 from .loaded import LoadedPlugins
 from .loader import Bundle
+from .messages import MessageValue
 from .metadata import Metadata
 from .ranges import Version
 
@@ -122,7 +123,8 @@ class Reloader:
             old: One of its versions.
             source: Where the new one comes from.
             bundle: Its bytes, if they were read already; taken over in any case.
-            force: Also when a dependant would be left without a version that fits, or state be dropped.
+            force: Also when a dependant would be left without a version that fits, or the old one's state be
+                dropped.
             drain_ms: Milliseconds in which the old one may finish what it has taken.
 
         Raises:
@@ -247,26 +249,35 @@ class Reloader:
         return (_now() - began if moves else 0.0), size
 
     async def _move_state(self, attempt: Attempt, old: Release, new: Release, *, force: bool) -> int:
-        gives, takes = old.metadata.state_functions, new.metadata.state_functions
-        assert gives is not None
+        takes = new.metadata.state_functions
         if takes is None:
             if force:
                 return 0
             raise attempt.fail("the new version declares no state, and what the old one holds would be lost")
-        limits = old.pool.confinement.limits
-        most = min(limits.state, new.pool.confinement.limits.state)
-        deadline = _now() + limits.state_time / 1000
+        most = min(old.pool.confinement.limits.state, new.pool.confinement.limits.state)
+        deadline = _now() + old.pool.confinement.limits.state_time / 1000
+        try:
+            value = await self._export(attempt, old, deadline)
+            size = len(msgspec.msgpack.encode(value))
+            if size > most:
+                raise ResourceLimitExceeded(old.plugin_id, "state", most, size)
+        except (PluginError, TypeError, ValueError):
+            if force:
+                return 0
+            raise
+        await new.pool.call(takes.import_, (value,), _left_ms(attempt, deadline))
+        return size
+
+    async def _export(self, attempt: Attempt, old: Release, deadline: float) -> MessageValue:
+        """What a version holds in memory, once it has finished what it had taken."""
+        gives, limits = old.metadata.state_functions, old.pool.confinement.limits
+        assert gives is not None
         if left := await old.pool.idle(deadline):
             raise attempt.fail(
                 f"{left} calls were still under way after {limits.state_time} ms (limits.state_time of its "
                 "policy), and their writes would be lost"
             )
-        value = await old.pool.call(gives.export, (), _left_ms(attempt, deadline))
-        size = len(msgspec.msgpack.encode(value))
-        if size > most:
-            raise ResourceLimitExceeded(old.plugin_id, "state", most, size)
-        await new.pool.call(takes.import_, (value,), _left_ms(attempt, deadline))
-        return size
+        return await old.pool.call(gives.export, (), _left_ms(attempt, deadline))
 
     def retire(self, deployment: Deployment, release: Release, drain_ms: int = DRAIN_MS) -> None:
         """Have a version that gets no more calls end when it has finished what it had taken."""

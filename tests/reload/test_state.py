@@ -192,3 +192,20 @@ async def test_calls_that_do_not_end_in_time_keep_the_old_version(tmp_path: Path
         assert await manager.execute_plugin("sample", "answer") == ["1.0.0", 1]
         assert (await manager.reload_plugin("sample", force=True)).state_bytes == 0
         assert await manager.execute_plugin("sample", "answer") == ["2.0.0", 1]
+
+
+@live
+async def test_a_version_that_cannot_give_its_state_is_replaced_by_force(tmp_path: Path) -> None:
+    """Else nobody could ever replace what always crashes; a version that cannot take it is not let in."""
+    broken = COUNTER.replace("def export_state():", "def export_state():\n    import os; os._exit(1)")
+    folder = write(tmp_path / "sample", "1.0.0", broken, state=True)
+    async with PluginManager() as manager:
+        await manager.load_plugin(folder)
+        write(folder, "2.0.0", COUNTER, state=True)
+        with pytest.raises(ReloadFailed, match="exited"):
+            await manager.reload_plugin("sample")
+        assert (await manager.reload_plugin("sample", force=True)).state_bytes == 0
+        write(folder, "3.0.0", COUNTER.replace("count = state", "count = other"), state=True)
+        with pytest.raises(ReloadFailed, match="NameError"):
+            await manager.reload_plugin("sample", force=True)
+        assert await manager.execute_plugin("sample", "answer") == ["2.0.0", 1]
