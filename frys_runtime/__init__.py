@@ -15,12 +15,13 @@ Imports only go down these layers (``make check`` holds it):
     fleet                                                 its processes
     turns, upkeep, faults                                 its queue; its health; what its failures lead to
     sandbox                                               one live process
+    questions, suspension                                 its questions to the host; freezing it
     watchdog                                              the clocks of one call
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
-    waits, supervision, breaker                           who waits for whom; what follows when processes fail
+    waits, supervision, breaker, roster                   who waits for whom; failures; what was loaded
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest                                       manifests of Extism's, as metadata and modules
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible

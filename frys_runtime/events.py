@@ -35,6 +35,7 @@ type EventKind = Literal[
     "disabled",  # it made too many violations and takes no calls any more
     "unloaded",  # it was unloaded
     "audit_failed",  # the audit log cannot be written
+    "forgotten",  # what is loaded cannot be written down for the next start
 ]
 
 _MAX_TEXT: Final = 2000

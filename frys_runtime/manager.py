@@ -1,16 +1,19 @@
 """PluginManager: the one front door. It loads plugins, calls them, and leaves nothing behind."""
 
 import asyncio
+import logging
 import os
 import resource
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from msgspec.structs import asdict
 
+from . import roster
 from .audit import AuditLog
 from .breaker import Circuit
 from .communicator import HostFunction, PluginCommunicator
@@ -37,6 +40,10 @@ from .pool import Pool
 from .services import Shared
 from .states import PluginState
 from .waits import line
+
+logger = logging.getLogger("frys.manager")
+
+_ROSTER: Final = "plugins.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +213,12 @@ class PluginManager:
         audit_required: No plugin is loaded unless its record is on the disk before its code runs.
         state_dir: A folder for what plugins keep in their key-value stores, and for the compiled forms of
             their code; without one they last as long as the manager. Made when it is not there.
+        restore: Remember in ``state_dir`` what is loaded, and load it again at the start, however the last
+            manager ended. What cannot be loaded again is in :attr:`unrestored`.
+
+    Attributes:
+        unrestored: Why plugins that are remembered could not be loaded again, by id; under an empty one, why
+            what is remembered could not be read.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -224,6 +237,7 @@ class PluginManager:
         audit: str | os.PathLike[str] | AuditLog | None = None,
         audit_required: bool = False,
         state_dir: str | os.PathLike[str] | None = None,
+        restore: bool = False,
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -236,6 +250,8 @@ class PluginManager:
                 raise ConfigError(name, f"must be a whole number of at least {least}, not {value!r}")
         if audit_required and audit is None:
             raise ConfigError("audit_required", "there is no audit log; name its file with audit=")
+        if restore and state_dir is None:
+            raise ConfigError("restore", "there is no folder to remember in; name one with state_dir=")
         self._isolation = IsolationManager(policy=policy, level=isolation)
         self._loader = PluginLoader(plugin_paths)
         self._limits = resource_limits
@@ -251,6 +267,10 @@ class PluginManager:
         self._communicator = PluginCommunicator(self._events)
         self._state_dir = os.fspath(state_dir) if state_dir is not None else None
         self._store: KeyValueStore | None = None
+        self._restores = restore
+        self._roster: dict[str, roster.Entry] = {}
+        self._writing = asyncio.Lock()
+        self.unrestored: dict[str, PluginError] = {}
         self._shared: Shared | None = None
         self._audit_file = audit
         self._audit_required = audit_required
@@ -263,12 +283,49 @@ class PluginManager:
 
     async def __aenter__(self) -> Self:
         self._open()
+        if self._restores:
+            await self._restore()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def _restore(self) -> None:
+        """Load what is remembered, as far as it can be loaded; the rest stays remembered."""
+        self._restores = False  # what is loaded now is in the file already
+        path = self._state(_ROSTER) or ""
+        try:
+            entries = await asyncio.to_thread(roster.read, path)
+        except ConfigError as error:
+            logger.exception("nothing is restored")
+            self._events.publish("refused", "", path=path, error="ConfigError", reason=str(error))
+            self.unrestored[""] = error
+            with suppress(OSError):
+                os.replace(path, f"{path}.damaged")
+            entries = []
+        for entry in entries:
+            self._roster[entry.plugin_id] = entry
+            try:
+                await self.load_plugin(entry.path, **entry.arguments())
+            except PluginError as error:
+                logger.warning("%s is not restored: %s", entry.plugin_id, error)
+                self.unrestored[entry.plugin_id] = error
+        self._restores = True
+
+    async def _remember(self) -> None:
+        """Write down what is loaded; what cannot be written is told, and fails nothing."""
+        if not self._restores:
+            return
+        async with self._writing:
+            try:
+                path, entries = self._state(_ROSTER) or "", list(self._roster.values())
+                await asyncio.to_thread(roster.write, path, entries)
+            except (OSError, InitializationFailed) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                logger.exception("what is loaded cannot be remembered")
+                self._events.publish("forgotten", "", reason=reason)
 
     def _open(self) -> Nursery:
         if self._closed:
@@ -381,7 +438,11 @@ class PluginManager:
         """
         nursery = self._open()
         try:
-            return await self._load(nursery, path, plugin_id, isolation, sandbox, metadata)
+            name = await self._load(nursery, path, plugin_id, isolation, sandbox, metadata)
+            self._roster[name] = roster.Entry.of(path, name, isolation, sandbox, metadata)
+            self.unrestored.pop(name, None)
+            await self._remember()
+            return name
         except PluginError as error:
             self._events.publish(
                 "refused",
@@ -518,7 +579,9 @@ class PluginManager:
         _check_drain(drain_ms)
         pool = self._pool(plugin_id)
         del self._pools[plugin_id]
+        self._roster.pop(plugin_id, None)
         await self._retire(pool, drain_ms)
+        await self._remember()
 
     async def _retire(self, pool: Pool, drain_ms: int, cut: int = 0) -> None:
         self._communicator.remove(pool.plugin_id)
@@ -676,6 +739,10 @@ class PluginManagerBuilder:
     def with_state_dir(self, folder: str | os.PathLike[str]) -> Self:
         """A folder for what plugins keep in their key-value stores, and for compiled code."""
         return self._with(state_dir=folder)
+
+    def with_restore(self, on: bool = True) -> Self:
+        """Remember in the state folder what is loaded, and load it again at the start."""
+        return self._with(restore=on)
 
     def resource_limits(self, limits: SandboxConfig) -> Self:
         """Limits and grants of the host program, over the policy's."""
