@@ -20,7 +20,9 @@ from . import (
     memory,
     messages,
     plot,
+    reload,
     report,
+    restart,
 )
 from .figures import Benchmark
 from .scale import FULL, QUICK, Scale
@@ -30,6 +32,7 @@ RESULTS: Final = Path(__file__).parent / "results"
 
 BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]]]] = {
     "load": load.run,
+    "restart": restart.run,
     "call": call.run,
     "messages": messages.run,
     "bulk": bulk.run,
@@ -38,6 +41,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "compute": compute.run,
     "memory": memory.run,
     "density": density.run,
+    "reload": reload.run,
     "jail": jail.run,
 }
 

@@ -16,6 +16,7 @@ class Scale:
         pairs: Runs inside and outside the jail, by the same two processes.
         processes: How many pairs of processes run them: where its memory lies changes a process's speed.
         instances: Idle instances of each format.
+        reloads: Reloads under calls.
         crowd: Live plugins at once.
         idle_seconds: How long the crowd is watched doing nothing.
     """
@@ -27,6 +28,7 @@ class Scale:
     pairs: int
     processes: int
     instances: int
+    reloads: int
     crowd: int
     idle_seconds: float
 
@@ -39,9 +41,19 @@ FULL: Final = Scale(
     pairs=8,
     processes=8,
     instances=20,
+    reloads=100,
     crowd=500,
     idle_seconds=5.0,
 )
 QUICK: Final = Scale(
-    rounds=5, loads=2, calls=50, large_calls=5, pairs=5, processes=2, instances=4, crowd=40, idle_seconds=1.0
+    rounds=5,
+    loads=2,
+    calls=50,
+    large_calls=5,
+    pairs=5,
+    processes=2,
+    instances=4,
+    reloads=10,
+    crowd=40,
+    idle_seconds=1.0,
 )

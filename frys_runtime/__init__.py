@@ -10,12 +10,26 @@ Imports only go down these layers (``make check`` holds it):
 
     cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
     manager                                               the one front door
-    sandbox, reload, marketplace                          one live plugin; replacing one; installing one
+    plugin, builder                                       a loaded plugin as an object; settings one by one
+    canary                                                new versions on trial
+    reload, watching, marketplace                         replacing a plugin; seeing it saved; installing one
+    recall                                                loading again what was loaded
+    loaded                                                what is loaded, how it comes and goes
+    admission                                             files and policy of a plugin > a pool, on the record
+    deployment                                            the versions of one plugin, and which gets a call
+    pool                                                  one version of a plugin
+    fleet                                                 its processes
+    turns, upkeep, faults                                 its queue; its health; what its failures lead to
+    sandbox                                               one live process
+    questions, suspension                                 its questions to the host; freezing it
+    watchdog                                              the clocks of one call
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     signing                                               who has signed a package
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
+    waits, supervision, breaker, roster                   who waits for whom; failures; what was loaded
+    resolution                                            which versions of which plugins to load
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest, dependencies, package                manifests of Extism's; which fit; one file
     shapes, channels, spans, wit, bindgen                 values as shown; counts; spans; types, written
@@ -25,10 +39,11 @@ Imports only go down these layers (``make check`` holds it):
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
+    policy_supervision                                    how processes are kept
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
-    linux, config, messages, events, ranges, trace        system calls; settings; values; news; traces
-    folder                                                files of a folder, in one order
+    linux, config, messages, events, ranges, states       calls; settings; values; news; versions; a life
+    trace, folder                                         which trace it belongs to; files of a folder
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.
@@ -40,6 +55,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "audit": ("AuditLog",),
+    "builder": ("PluginManagerBuilder",),
     "channels": ("ChannelStats", "CommunicatorStats"),
     "communicator": ("PluginCommunicator", "caller"),
     "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
@@ -47,6 +63,7 @@ _HOME = {
         "AlreadyLoaded",
         "CommunicationError",
         "ConfigError",
+        "Crashed",
         "DependencyError",
         "ExecutionFailed",
         "Incompatible",
@@ -57,17 +74,23 @@ _HOME = {
         "PluginError",
         "PluginNotFound",
         "RegistryError",
+        "ReloadFailed",
         "ResourceLimitExceeded",
         "SandboxError",
         "SecurityViolation",
         "Timeout",
+        "Unavailable",
     ),
     "events": ("Event", "EventStream"),
     "isolation": ("IsolationManager",),
+    "loaded": ("ManagerStats",),
     "loader": ("PluginLoader",),
-    "manager": ("ManagerStats", "Plugin", "PluginInfo", "PluginManager", "PluginManagerBuilder"),
+    "manager": ("PluginManager",),
     "messages": ("MessageValue", "PluginMessage", "Refused"),
-    "sandbox": ("PluginSandbox", "PluginState"),
+    "plugin": ("Plugin", "PluginInfo", "VersionInfo"),
+    "reload": ("Reloaded",),
+    "sandbox": ("PluginSandbox",),
+    "states": ("PluginState",),
     "traffic": ("TrafficRecord",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -77,6 +100,7 @@ __all__ = ["__version__", *_MODULE]  # noqa: PLE0604 - one list; tests/house com
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import: type checkers know the name
 if TYPE_CHECKING:
     from .audit import AuditLog as AuditLog
+    from .builder import PluginManagerBuilder as PluginManagerBuilder
     from .channels import ChannelStats as ChannelStats, CommunicatorStats as CommunicatorStats
     from .communicator import PluginCommunicator as PluginCommunicator, caller as caller
     from .config import (
@@ -88,6 +112,7 @@ if TYPE_CHECKING:
         AlreadyLoaded as AlreadyLoaded,
         CommunicationError as CommunicationError,
         ConfigError as ConfigError,
+        Crashed as Crashed,
         DependencyError as DependencyError,
         ExecutionFailed as ExecutionFailed,
         Incompatible as Incompatible,
@@ -98,27 +123,31 @@ if TYPE_CHECKING:
         PluginError as PluginError,
         PluginNotFound as PluginNotFound,
         RegistryError as RegistryError,
+        ReloadFailed as ReloadFailed,
         ResourceLimitExceeded as ResourceLimitExceeded,
         SandboxError as SandboxError,
         SecurityViolation as SecurityViolation,
         Timeout as Timeout,
+        Unavailable as Unavailable,
     )
     from .events import Event as Event, EventStream as EventStream
     from .isolation import IsolationManager as IsolationManager
+    from .loaded import ManagerStats as ManagerStats
     from .loader import PluginLoader as PluginLoader
-    from .manager import (
-        ManagerStats as ManagerStats,
-        Plugin as Plugin,
-        PluginInfo as PluginInfo,
-        PluginManager as PluginManager,
-        PluginManagerBuilder as PluginManagerBuilder,
-    )
+    from .manager import PluginManager as PluginManager
     from .messages import (
         MessageValue as MessageValue,
         PluginMessage as PluginMessage,
         Refused as Refused,
     )
-    from .sandbox import PluginSandbox as PluginSandbox, PluginState as PluginState
+    from .plugin import (
+        Plugin as Plugin,
+        PluginInfo as PluginInfo,
+        VersionInfo as VersionInfo,
+    )
+    from .reload import Reloaded as Reloaded
+    from .sandbox import PluginSandbox as PluginSandbox
+    from .states import PluginState as PluginState
     from .traffic import TrafficRecord as TrafficRecord
 
 

@@ -8,9 +8,11 @@ only along a line that ends: whoever would close a circle is refused.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextvars import Context, ContextVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
+from functools import lru_cache
 from inspect import isawaitable
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -30,10 +32,11 @@ from .interfaces import Function, Interface, Type, Types, check, check_arguments
 from .messages import MessageValue, PluginMessage, Refused, check_value
 from .metadata import Metadata, Overflow
 from .policy_grants import MessageGrant, matches
+from .ranges import Range, split_address
 from .spans import Spans
 from .trace import TraceContext, current
 from .traffic import Traffic, TrafficRecord, size
-from .wit import offered
+from .waits import Circle, Waits, line
 
 MAX_DEPTH: Final = 16
 """Plugins that may wait for one another in one line of calls."""
@@ -45,38 +48,75 @@ _SERVICES: Final = ("log", "config", "kv")
 _TOLD: Final = 64
 """Different refusals of one plugin that are told one by one; all are counted."""
 
-_line: ContextVar[tuple[str, ...]] = ContextVar("frys_line_of_calls", default=())
-
-
-def line_of_calls() -> tuple[str, ...]:
-    """The plugins that wait, one for the next, for what is running now."""
-    return _line.get()
-
 
 def caller() -> str:
     """The plugin whose call or question the running host function serves; empty outside of one."""
-    line = _line.get()
-    return line[-1] if line else ""
+    waiting = line()
+    return waiting[-1].plugin_id if waiting else ""
 
 
 class Peer(Protocol):
-    """A live plugin, as the communicator sees it."""
+    """A live plugin that asks for something."""
 
     plugin_id: str
     metadata: Metadata
-    functions: dict[str, str]
 
     @property
     def messages(self) -> MessageGrant:
         """What its policy lets it send and receive."""
 
-    async def call(
+
+class Version(Protocol):
+    """One loaded version of a plugin, which calls and events go to.
+
+    Attributes:
+        plugin_id: Its id.
+        key: A number that no other loaded version has.
+        metadata: What its plugin.json says.
+    """
+
+    plugin_id: str
+    key: int
+    metadata: Metadata
+
+    @property
+    def interface(self) -> Interface:
+        """What it offers to others."""
+
+    @property
+    def instances(self) -> int:
+        """How many calls it can serve at the same time."""
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """Its functions, in its own words."""
+
+    @property
+    def messages(self) -> MessageGrant:
+        """What its policy lets it send and receive."""
+
+    def call(
         self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
-    ) -> MessageValue:
+    ) -> Awaitable[MessageValue]:
         """Call one function of it."""
 
     async def ping(self) -> None:
         """Have its process answer."""
+
+
+class Target(Protocol):
+    """A plugin that can be reached by its id, whatever its versions are."""
+
+    plugin_id: str
+
+    def match(self) -> Version:
+        """The version that counts for who names none."""
+
+    async def reach(self, wanted: Range | None = None) -> Version:
+        """The version for a call or an event, once it takes one."""
+
+    def interface_of(self, metadata: Metadata) -> Interface:
+        """What the version with this metadata declares."""
 
 
 @dataclass(slots=True)
@@ -99,10 +139,11 @@ class _Queued(NamedTuple):
 class _Subscriber:
     """The events that wait for one plugin, and the task that brings them, one at a time."""
 
-    def __init__(self, peer: Peer, handlers: Mapping[str, str], counts: _Counts, traffic: Traffic) -> None:
-        self.peer = peer
+    def __init__(self, target: Target, counts: _Counts, traffic: Traffic) -> None:
         self.connected = True
-        self._handlers, self._counts, self._traffic = handlers, counts, traffic
+        self._target, self._counts, self._traffic = target, counts, traffic
+        self._version: Version = target.match()
+        self._handlers: Mapping[str, str] = {}
         self._waiting: deque[_Queued] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -110,13 +151,18 @@ class _Subscriber:
     def waiting(self) -> int:
         return len(self._waiting)
 
+    def serve(self, version: Version, handlers: Mapping[str, str]) -> None:
+        """From now on it is this version that takes events; those that wait are for it, too."""
+        self.connected = True
+        self._version, self._handlers = version, handlers
+
     def wants(self, event_type: str) -> bool:
         return self.connected and event_type in self._handlers
 
     def put(self, event: PluginMessage.Event) -> bool:
         """Queue an event; whether it was taken."""
         if len(self._waiting) >= _MAX_QUEUE:
-            match self.peer.metadata.events.overflow:
+            match self._version.metadata.events.overflow:
                 case Overflow.DROP_NEWEST:
                     self._drop(event)
                     return False
@@ -135,18 +181,22 @@ class _Subscriber:
 
     def _drop(self, event: PluginMessage.Event) -> None:
         self._counts.dropped += 1
-        self._traffic.dropped((event.source, self.peer.plugin_id, event.event_type), event.data)
+        self._traffic.dropped((event.source, self._target.plugin_id, event.event_type), event.data)
 
     async def _bring(self) -> None:
         while self._waiting:
             event, since, trace = self._waiting.popleft()
-            handler = self._handlers[event.event_type]
-            args = (event.event_type, event.data) if handler == "on_event" else (event.data,)
-            channel = event.source, self.peer.plugin_id, event.event_type
+            channel = event.source, self._target.plugin_id, event.event_type
             current.set(trace)
             try:
+                version = await self._target.reach()
+                handler = _listens(version, event.event_type)
+                if not handler:
+                    self._drop(event)  # this version wants no such events any more
+                    continue
+                args = (event.event_type, event.data) if handler == "on_event" else (event.data,)
                 with self._traffic.passage("event", channel, (event.data,), began=since):
-                    await self.peer.call(handler, args)
+                    await version.call(handler, args)
             except (PluginError, TypeError, ValueError):
                 self._counts.failed += 1  # the plugin's own events tell the rest
 
@@ -211,15 +261,14 @@ class PluginCommunicator:
 
     def __init__(self, events: Events, spans: Spans | None = None) -> None:
         self._events = events
-        self._peers: dict[str, Peer] = {}
-        self._interfaces: dict[str, Interface] = {}
+        self._targets: dict[str, Target] = {}
         self._subscribers: dict[str, _Subscriber] = {}
         self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
         self._host_functions: dict[str, HostFunction] = {}
-        self._waits_for: dict[str, str] = {}
+        self._waits = Waits()
         self._told: dict[str, set[str]] = {}
         self._counts = _Counts()
-        self._traffic = Traffic(self._peers.__contains__, spans)
+        self._traffic = Traffic(self._targets.__contains__, spans)
 
     # The host program's part.
 
@@ -233,34 +282,37 @@ class PluginCommunicator:
         """Send a message to one plugin.
 
         Args:
-            target: Its id.
+            target: Its id, with a version behind ``@`` if that matters.
             message: A call, which is answered by a FunctionResponse; an event, which is queued; or a
                 heartbeat, which the plugin's process answers with another.
             timeout_ms: A tighter deadline than the policy's, for a call.
 
         Raises:
             PluginNotFound: No plugin of that id is loaded.
+            ValueError: The target is no address.
             CommunicationError: The event is none that the plugin takes, or its queue is full.
             PluginError: Whatever the call ended with.
             TypeError: The message is of another kind.
         """
-        peer = self._peers.get(target)
-        if peer is None:
+        plugin_id, wanted = split_address(target)
+        found = self._targets.get(plugin_id)
+        if found is None:
             raise PluginNotFound(target)
         match message:
             case PluginMessage.FunctionCall(function, args):
-                value = await self.deliver("", peer, function, args, timeout_ms)
+                version = await found.reach(wanted)
+                value = await self.deliver("", version, function, args, timeout_ms)
                 return PluginMessage.FunctionResponse(value)
             case PluginMessage.Event():
                 check_value(message.data, "data")
-                subscriber = self._subscribers.get(target)
+                subscriber = self._subscribers.get(plugin_id)
                 if subscriber is None or not subscriber.wants(message.event_type):
                     raise CommunicationError(target, f"it does not take events {message.event_type!r}")
                 if not subscriber.put(message):
                     raise CommunicationError(target, f"{_MAX_QUEUE} events wait for it already")
                 return None
             case PluginMessage.Heartbeat():
-                await peer.ping()
+                await (await found.reach(wanted)).ping()
                 return PluginMessage.Heartbeat(time.monotonic_ns())
         raise TypeError(
             f"message must be a FunctionCall, an Event or a Heartbeat, not {type(message).__name__}"
@@ -326,32 +378,34 @@ class PluginCommunicator:
 
     # The plugins' part.
 
-    def add(self, peer: Peer) -> dict[str, str]:
-        """Let a loaded plugin take part.
+    def add(self, target: Target) -> dict[str, str]:
+        """Let a loaded plugin take part, or another version of it: events that wait are for that one then.
 
         Returns:
             The events that it wants and will not get, each with the reason.
         """
-        self._peers[peer.plugin_id] = peer
-        self._interfaces[peer.plugin_id] = offered(peer.metadata, peer.functions, peer.plugin_id)
+        self._targets[target.plugin_id] = target
+        version = target.match()
         handlers: dict[str, str] = {}
         unheard: dict[str, str] = {}
-        for name in peer.metadata.events.subscribes:
-            handler = _handler(name, peer.functions)
-            if not peer.messages.may_subscribe(name):
+        for name in version.metadata.events.subscribes:
+            if not version.messages.may_subscribe(name):
                 unheard[name] = f"its policy does not grant messages.subscribe: [{name}]"
-            elif not handler:
+            elif not (handler := _handler(name, version.functions)):
                 unheard[name] = "it has no function that would handle it"
             else:
                 handlers[name] = handler
-        if handlers:
-            self._subscribers[peer.plugin_id] = _Subscriber(peer, handlers, self._counts, self._traffic)
+        subscriber = self._subscribers.get(target.plugin_id)
+        if subscriber is None and handlers:
+            subscriber = _Subscriber(target, self._counts, self._traffic)
+            self._subscribers[target.plugin_id] = subscriber
+        if subscriber is not None:
+            subscriber.serve(version, handlers)
         return unheard
 
     def remove(self, plugin_id: str) -> None:
         """A plugin is gone."""
-        self._peers.pop(plugin_id, None)
-        self._interfaces.pop(plugin_id, None)
+        self._targets.pop(plugin_id, None)
         self._told.pop(plugin_id, None)
         self._traffic.calls.left()
         self._traffic.events.left()
@@ -366,56 +420,69 @@ class PluginCommunicator:
         Raises:
             Refused: It may not, the types do not fit, it would wait for itself, or the call failed.
         """
-        line = (*_line.get(), source.plugin_id)
+        plugin_id, version, offers = target.partition("@")[0], None, False
         try:
-            self._refuse_circle(line, target)
-            peer, declared = self._authorised(source, target, function)
-            _refuse_mismatch(declared.params, args, f"{target}.{function}")
+            if len(line()) > MAX_DEPTH:
+                path = " > ".join(one.plugin_id for one in line())
+                raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {path}")
+            if not source.messages.may_call(plugin_id, function):
+                what = f"called {plugin_id[:128]}.{function[:128]}"
+                raise self.refuse(source, f"messages.call: {{{plugin_id[:128]}: [{function[:128]}]}}", what)
+            version = await self._reach(source, target)
+            offers = function in version.interface.functions
+            declared = _offered(version, function)
+            _refuse_mismatch(declared.params, args, f"{plugin_id}.{function}")
         except Refused as refusal:
-            known = target in self._interfaces and function in self._interfaces[target].functions
-            channel = source.plugin_id, target, function
-            self._traffic.refused("call", channel, known, args, refusal.reason)
+            channel = source.plugin_id, plugin_id, function
+            self._traffic.refused("call", channel, offers, args, refusal.reason)
             raise
-        _line.set(line)
-        self._waits_for[source.plugin_id] = target
         try:
-            return await self.deliver(source.plugin_id, peer, function, args, timeout_ms, declared)
+            with self._waits.waiting(version):
+                return await self.deliver(source.plugin_id, version, function, args, timeout_ms, declared)
+        except Circle as circle:
+            raise Refused("cycle", f"it would wait for itself: {circle}") from None
         except PluginNotFound:
-            raise Refused("missing", f"{target} was unloaded") from None
+            raise Refused("missing", f"{plugin_id} was unloaded") from None
         except (PluginError, TypeError, ValueError) as error:
-            raise _as_refusal(target, function, error) from None
-        finally:
-            self._waits_for.pop(source.plugin_id, None)
+            raise _as_refusal(plugin_id, function, error) from None
 
-    def _authorised(self, source: Peer, target: str, function: str) -> tuple[Peer, Function]:
-        if not source.messages.may_call(target, function):
-            what = f"called {target[:128]}.{function[:128]}"
-            raise self.refuse(source, f"messages.call: {{{target[:128]}: [{function[:128]}]}}", what)
-        peer, offered = self._peers.get(target), self._interfaces.get(target)
-        if peer is None or offered is None:
-            raise Refused("missing", f"no plugin {target!r} is loaded")
-        declared = offered.functions.get(function)
-        if declared is None:
-            raise Refused(
-                "missing",
-                f"{target} does not offer {function!r} to other plugins (`exports` of its plugin.json)",
-            )
-        return peer, declared
+    @contextmanager
+    def waits(self, target: Version) -> Iterator[None]:
+        """What runs now calls a plugin; where a plugin waits for what runs now, it waits for that one, too.
 
-    def _refuse_circle(self, line: tuple[str, ...], target: str) -> None:
-        if len(line) > MAX_DEPTH:
-            raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {' > '.join(line)}")
-        waits: list[str] = [line[-1], target]
-        while waits[-1] != line[-1] and waits[-1] in self._waits_for:
-            waits.append(self._waits_for[waits[-1]])
-        if waits[-1] == line[-1] or target in line:
-            waits = waits if waits[-1] == line[-1] else [*line, target]
-            raise Refused("cycle", f"it would wait for itself: {' > '.join(waits)}")
+        Raises:
+            CommunicationError: It would wait for itself.
+        """
+        if not line():
+            yield
+            return
+        try:
+            with self._waits.waiting(target):
+                yield
+        except Circle as circle:
+            what = f"it waits for the very function of the host program that calls it: {circle}"
+            raise CommunicationError(target.plugin_id, what) from None
+
+    async def _reach(self, source: Peer, address: str) -> Version:
+        """The version that a plugin's call goes to: by what it asks for, or else by what it depends on."""
+        try:
+            plugin_id, wanted = split_address(address)
+        except ValueError as error:
+            raise Refused("invalid", f"{error}"[:_MAX_TEXT]) from None
+        target = self._targets.get(plugin_id)
+        if target is None:
+            raise Refused("missing", f"no plugin {plugin_id!r} is loaded")
+        try:
+            return await target.reach(wanted or _needs(source, plugin_id))
+        except PluginNotFound as error:
+            raise Refused("missing", f"no plugin {error.plugin_id!r} is loaded") from None
+        except CommunicationError as error:
+            raise Refused("unavailable", f"{plugin_id} takes no call now: {error.reason}") from None
 
     async def deliver(
         self,
         sender: str,
-        peer: Peer,
+        version: Version,
         function: str,
         args: Sequence[MessageValue],
         timeout_ms: int | None = None,
@@ -425,7 +492,7 @@ class PluginCommunicator:
 
         Args:
             sender: The plugin that calls; empty for the host program.
-            peer: The plugin that is called.
+            version: The plugin that is called.
             function: Its function.
             args: Plain values.
             timeout_ms: A tighter deadline than the policy's.
@@ -434,11 +501,11 @@ class PluginCommunicator:
         Raises:
             PluginError, TypeError, ValueError: Whatever the call ended with.
         """
-        channel = sender, peer.plugin_id, function if function in peer.functions else ""
+        channel = sender, version.plugin_id, function if function in version.functions else ""
         with self._traffic.passage("call", channel, args, declared) as passage:
-            value = await peer.call(function, tuple(args), timeout_ms)
+            value = await version.call(function, tuple(args), timeout_ms)
             if declared is not None:
-                check(declared.returns, value, f"the result of {peer.plugin_id}.{function}")
+                check(declared.returns, value, f"the result of {version.plugin_id}.{function}")
             passage.value = value
         return value
 
@@ -448,7 +515,8 @@ class PluginCommunicator:
         Raises:
             Refused: It may not, or the event is not declared, or its data has another type.
         """
-        declared = self._interfaces[source.plugin_id].events if source.plugin_id in self._interfaces else {}
+        target = self._targets.get(source.plugin_id)
+        declared = target.interface_of(source.metadata).events if target is not None else {}
         try:
             self._refuse_event(source, event_type, data, declared)
         except Refused as refusal:
@@ -497,7 +565,6 @@ class PluginCommunicator:
         if function is None:
             self._traffic.refused("host", channel, False, args, "missing")
             raise Refused("missing", f"the host program offers no function {name[:40]!r}")
-        _line.set((*_line.get(), source.plugin_id))
         with self._traffic.passage("host", channel, args, function.declared) as passage:
             passage.bytes_out = size(args)
             value = passage.value = await function(args)
@@ -519,7 +586,7 @@ class PluginCommunicator:
 
     def close(self) -> None:
         """End every stream and every delivery."""
-        for plugin_id in tuple(self._peers):
+        for plugin_id in tuple(self._targets):
             self.remove(plugin_id)
         for stream in tuple(self._streams):
             stream.close()
@@ -531,6 +598,34 @@ def _refuse_mismatch(params: Sequence[Type], args: list[MessageValue], what: str
         check_arguments(params, args, what)
     except TypeError as error:
         raise Refused("invalid", str(error)) from None
+
+
+def _offered(version: Version, function: str) -> Function:
+    declared = version.interface.functions.get(function)
+    if declared is None:
+        raise Refused(
+            "missing",
+            f"{version.plugin_id} does not offer {function!r} to other plugins "
+            "(`exports` of its plugin.json)",
+        )
+    return declared
+
+
+_parsed = lru_cache(maxsize=1024)(Range.parse)
+
+
+def _needs(source: Peer, plugin_id: str) -> Range | None:
+    """The versions of another plugin that fit a plugin, if it depends on it."""
+    for needed in source.metadata.dependencies:
+        if needed.plugin_id == plugin_id:
+            return _parsed(needed.version_range)
+    return None
+
+
+def _listens(version: Version, event_type: str) -> str:
+    """The function of a version that handles an event; empty when it gets none such."""
+    wants = event_type in version.metadata.events.subscribes and version.messages.may_subscribe(event_type)
+    return _handler(event_type, version.functions) if wants else ""
 
 
 def _handler(event_type: str, functions: Mapping[str, str]) -> str:

@@ -6,16 +6,19 @@
     ├── MaxPluginsExceeded        the manager is full
     ├── InvalidFormat             the file is not what its format says
     ├── LoadFailed                the plugin could not be loaded
+    ├── ReloadFailed              a new version did not get in the place of the one that serves
     ├── InitializationFailed      a manager, a launcher or a plugin's start-up code failed
     ├── Incompatible              versions or interfaces do not fit
     ├── DependencyError           a dependency is missing, cyclic or in conflict
     ├── ConfigError               a setting, a policy or a plugin.json is wrong
     ├── ExecutionFailed           the plugin's function failed
+    │   └── Crashed               its process ended during the call
     ├── Timeout                   a call or a load ran out of wall-clock time
     ├── ResourceLimitExceeded     memory, CPU, processes, files or output ran out
     ├── SecurityViolation         the plugin tried what its policy forbids
     ├── SandboxError              the jail could not be built as required; nothing was run
     ├── CommunicationError        a message could not be delivered
+    │   └── Unavailable           the plugin takes no calls now
     └── RegistryError             a registry did not answer, or must not be believed
 
 Each class carries its data as attributes and stands on ``PluginError`` too, so that
@@ -27,23 +30,32 @@ from typing import ClassVar, override
 
 
 class PluginError(Exception):
-    """The root of every error of Frys."""
+    """The root of every error of Frys.
+
+    Attributes:
+        retryable: The plugin has done nothing of what was asked, and the same call may succeed later.
+    """
+
+    retryable: bool = False
 
     PluginNotFound: ClassVar[type["PluginNotFound"]]
     AlreadyLoaded: ClassVar[type["AlreadyLoaded"]]
     MaxPluginsExceeded: ClassVar[type["MaxPluginsExceeded"]]
     InvalidFormat: ClassVar[type["InvalidFormat"]]
     LoadFailed: ClassVar[type["LoadFailed"]]
+    ReloadFailed: ClassVar[type["ReloadFailed"]]
     InitializationFailed: ClassVar[type["InitializationFailed"]]
     Incompatible: ClassVar[type["Incompatible"]]
     DependencyError: ClassVar[type["DependencyError"]]
     ConfigError: ClassVar[type["ConfigError"]]
     ExecutionFailed: ClassVar[type["ExecutionFailed"]]
+    Crashed: ClassVar[type["Crashed"]]
     Timeout: ClassVar[type["Timeout"]]
     ResourceLimitExceeded: ClassVar[type["ResourceLimitExceeded"]]
     SecurityViolation: ClassVar[type["SecurityViolation"]]
     SandboxError: ClassVar[type["SandboxError"]]
     CommunicationError: ClassVar[type["CommunicationError"]]
+    Unavailable: ClassVar[type["Unavailable"]]
     RegistryError: ClassVar[type["RegistryError"]]
 
     @override
@@ -67,8 +79,8 @@ class AlreadyLoaded(PluginError):
     def __init__(self, plugin_id: str) -> None:
         self.plugin_id = plugin_id
         super().__init__(
-            f"a plugin {plugin_id!r} is loaded already; unload it first, or load this one under another "
-            "id with load_plugin(path, plugin_id=...)"
+            f"a plugin {plugin_id!r} is loaded already; unload it first, reload it, or load this one under "
+            "another id with load_plugin(path, plugin_id=...)"
         )
 
 
@@ -109,6 +121,21 @@ class LoadFailed(PluginError):
         super().__init__(f"{path} could not be loaded: {reason}{_quoted(detail)}")
 
 
+class ReloadFailed(PluginError):
+    """A new version did not get in the place of the one that serves, which goes on serving.
+
+    Attributes:
+        plugin_id: The plugin.
+        step: Where it failed: ``read``, ``fit``, ``policy``, ``start``, ``health``, ``warm-up``, ``state`` or
+            ``switch``.
+        reason: One sentence. The error behind it, if there is one, is the ``__cause__``.
+    """
+
+    def __init__(self, plugin_id: str, step: str, reason: str) -> None:
+        self.plugin_id, self.step, self.reason = plugin_id, step, reason
+        super().__init__(f"{plugin_id} was not replaced, the version before serves on ({step}): {reason}")
+
+
 class InitializationFailed(PluginError):
     """A part of the runtime could not start.
 
@@ -137,10 +164,17 @@ class Incompatible(PluginError):
 
 
 class DependencyError(PluginError):
-    """A dependency is missing, cyclic or in conflict."""
+    """A dependency is missing, cyclic or in conflict, or somebody depends on what was to be removed.
 
-    def __init__(self, plugin_id: str, dependency: str, reason: str) -> None:
-        self.plugin_id, self.dependency, self.reason = plugin_id, dependency, reason
+    Attributes:
+        plugin_id: Who depends.
+        dependency: On which plugin.
+        reason: What is wrong, and what helps.
+        chains: The ways that lead there, each like ``app 1.0.0 > parser ^2 > words ^1``.
+    """
+
+    def __init__(self, plugin_id: str, dependency: str, reason: str, chains: tuple[str, ...] = ()) -> None:
+        self.plugin_id, self.dependency, self.reason, self.chains = plugin_id, dependency, reason, chains
         super().__init__(f"{plugin_id} depends on {dependency}: {reason}")
 
 
@@ -172,6 +206,13 @@ class ExecutionFailed(PluginError):
         super().__init__(f"{plugin_id}.{function} failed: {reason}{_quoted(detail)}")
 
 
+class Crashed(ExecutionFailed):
+    """A plugin's process ended during a call: by itself, or killed from outside.
+
+    Only a function that its plugin.json declares ``idempotent`` was called again before this was raised.
+    """
+
+
 class Timeout(PluginError):
     """A call or a load ran out of wall-clock time and was stopped.
 
@@ -179,14 +220,22 @@ class Timeout(PluginError):
         plugin_id: The plugin.
         timeout_ms: The limit, in milliseconds.
         loading: It had not answered any call yet.
+        waiting: The time passed while the call waited for a process: the plugin has done nothing, and
+            ``retryable`` is true.
     """
 
-    def __init__(self, plugin_id: str, timeout_ms: int, *, loading: bool = False) -> None:
-        self.plugin_id, self.timeout_ms, self.loading = plugin_id, timeout_ms, loading
+    def __init__(
+        self, plugin_id: str, timeout_ms: int, *, loading: bool = False, waiting: bool = False
+    ) -> None:
+        self.plugin_id, self.timeout_ms, self.loading, self.waiting = plugin_id, timeout_ms, loading, waiting
+        self.retryable = waiting
         super().__init__(
             f"{plugin_id} was not loaded within {timeout_ms} ms and was stopped; `limits.load_time` of its "
             "policy is how long it may take"
             if loading
+            else f"no process of {plugin_id} was free within {timeout_ms} ms, so the call was never begun "
+            "(let it have more instances, or call it less often)"
+            if waiting
             else f"{plugin_id} did not answer within {timeout_ms} ms and was stopped; "
             "the next call finds a fresh instance (raise timeout_ms if the work really takes longer)"
         )
@@ -198,7 +247,7 @@ class ResourceLimitExceeded(PluginError):
     Attributes:
         plugin_id: The plugin.
         resource: ``memory``, ``compile_memory``, ``cpu``, ``processes``, ``open_files``, ``file_size``,
-            ``output``, ``log`` or ``stack``.
+            ``output``, ``log``, ``stack`` or ``state``.
         limit: What was granted (bytes, milliseconds or a count).
         actual: What was measured when it was stopped, in the same unit.
     """
@@ -219,6 +268,7 @@ _UNITS = {
     "file_size": " bytes",
     "output": " bytes",
     "log": " bytes",
+    "state": " bytes",
 }
 
 
@@ -255,6 +305,25 @@ class CommunicationError(PluginError):
     def __init__(self, target: str, reason: str) -> None:
         self.target, self.reason = target, reason
         super().__init__(f"no message could be delivered to {target}: {reason}")
+
+
+class Unavailable(CommunicationError):
+    """A plugin takes no calls now: too many wait, it is drained, failed too often, or is in quarantine.
+
+    It was told nothing of the call, so ``retryable`` is true unless only a person can change that.
+
+    Attributes:
+        target: The plugin.
+        reason: One sentence, with the way out.
+        retry_after_ms: Milliseconds until trying again makes sense, where that is known.
+    """
+
+    def __init__(
+        self, target: str, reason: str, *, retry_after_ms: int | None = None, retryable: bool = True
+    ) -> None:
+        super().__init__(target, reason)
+        self.args = (f"{target} takes no calls now: {reason}",)
+        self.retry_after_ms, self.retryable = retry_after_ms, retryable
 
 
 class RegistryError(PluginError):

@@ -18,17 +18,30 @@ type EventKind = Literal[
     "granted",  # a policy gave a plugin its rights; it is about to be loaded
     "loaded",  # it was loaded, and can be called
     "refused",  # it was not loaded, with the reason
+    "state",  # it went from one state to another (docs/supervision.md), with the reason
     "restarted",  # a fresh process replaced one that had ended
+    "retried",  # its process died in a call of an idempotent function, which is made once more
+    "unhealthy",  # it failed a health check; its process is replaced
+    "quarantined",  # it crashed too often and takes no calls for a while
+    "circuit",  # calls are refused for a moment after failures in a row, tried again, or let through again
     "violation",  # it tried what is forbidden: killed, denied or logged, as its policy says
     "message_refused",  # it asked its host for what its policy does not grant
     "limit",  # it reached a limit and was stopped
     "threshold",  # it uses as much of something as a watch was told to report
     "timeout",  # it did not answer in time and was stopped
     "crashed",  # its process ended by itself, or was killed from outside
+    "interrupted",  # a call whose caller gave up was ended, and its process goes on
     "killed",  # the host ended its process because a caller gave up a call
     "disabled",  # it made too many violations and takes no calls any more
     "unloaded",  # it was unloaded
+    "reloaded",  # a new version serves in the place of another
+    "reload_failed",  # a new version did not get there, with the step and the reason
+    "retired",  # a version that was replaced has ended, with the calls that were cut off
+    "canary_started",  # a new version gets a share of the calls
+    "canary_ended",  # it was promoted, or rolled back, with both error rates
+    "watch_failed",  # the files of plugins cannot be watched
     "audit_failed",  # the audit log cannot be written
+    "forgotten",  # what is loaded cannot be written down for the next start
 ]
 
 _MAX_TEXT: Final = 2000

@@ -8,7 +8,7 @@ import signal
 from typing import Final
 
 from .errors import (
-    ExecutionFailed,
+    Crashed,
     InvalidFormat,
     LoadFailed,
     PluginError,
@@ -18,7 +18,7 @@ from .errors import (
 )
 from .launcher import Child, Exit
 from .linux import process
-from .linux.cgroup import Cgroup
+from .linux.cgroup import Cgroup, CgroupError
 from .loader import Bundle
 from .policy_terms import Limits
 from .wire import Failure
@@ -37,12 +37,11 @@ def of_end(plugin_id: str, function: str, end: Exit, cgroup: Cgroup | None, limi
         cgroup: Its cgroup, where it has one.
         limits: Its limits.
     """
-    if cgroup is not None and cgroup.oom_kills():
-        peak = cgroup.usage().memory_peak or limits.memory
+    if (peak := _out_of_memory(cgroup, limits)) is not None:
         return ResourceLimitExceeded(plugin_id, "memory", limits.memory, peak)
+    when = "during the call" if function else "between calls"
     if end.code == _CLD_EXITED:
-        reason = f"its process exited with status {end.status} during the call"
-        return ExecutionFailed(plugin_id, function, reason)
+        return Crashed(plugin_id, function, f"its process exited with status {end.status} {when}")
     match end.status:
         case signal.SIGSYS:
             what = "it made a system call that the filter kills (a foreign architecture or a forbidden call)"
@@ -53,7 +52,22 @@ def of_end(plugin_id: str, function: str, end: Exit, cgroup: Cgroup | None, limi
             return ResourceLimitExceeded(plugin_id, "file_size", limits.file_size, limits.file_size)
     name = signal.Signals(end.status).name if end.status in _SIGNALS else f"signal {end.status}"
     what = "was killed from outside" if end.status == signal.SIGKILL else "crashed"
-    return ExecutionFailed(plugin_id, function, f"its process {what} ({name})")
+    return Crashed(plugin_id, function, f"its process {what}{'' if function else ' between calls'} ({name})")
+
+
+def was_killed(end: Exit) -> bool:
+    """Whether a process died of SIGKILL; as process 1 of its jail, it cannot send that to itself."""
+    return end.code != _CLD_EXITED and end.status == signal.SIGKILL
+
+
+def _out_of_memory(cgroup: Cgroup | None, limits: Limits) -> int | None:
+    """Bytes that were in use when the kernel killed for want of memory; ``None`` if it did not."""
+    try:
+        if cgroup is None or not cgroup.oom_kills():
+            return None
+        return cgroup.usage().memory_peak or limits.memory
+    except CgroupError:
+        return None  # somebody removed the group, and its counts with it
 
 
 def of_limit(plugin_id: str, failure: Failure, child: Child, limits: Limits, timeout_ms: int) -> PluginError:

@@ -24,6 +24,10 @@ class LaneClosed(Exception):
     """The other end is gone."""
 
 
+class HostOutOfMemory(LaneClosed):
+    """What came has no room in the host's memory; it is no fault of the other end."""
+
+
 def pair() -> tuple[socket.socket, socket.socket]:
     """The host's end (non-blocking) and the plugin's end of a new lane, with room for a large value."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -101,6 +105,11 @@ class Lane:
         if self._ended is None:
             self._asked = False
             self._send(buffers)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the plugin waits for the answer to a question."""
+        return self._asked
 
     @property
     def bytes_in(self) -> int:
@@ -194,7 +203,12 @@ class Lane:
             self._descriptor = memoryview(data[:4]).cast("i")[0]
             self._descriptors_welcome = False
         if flags & _CTRUNC:
-            self._end(ProtocolError("it sent descriptors through its lane"))
+            # The first one is welcome; if it did not come, there was no room for it here.
+            self._end(
+                LaneClosed("this process has too many open files")
+                if room
+                else ProtocolError("it sent descriptors through its lane")
+            )
         elif not count:
             self._end(LaneClosed("the plugin's end was closed"))
         else:
@@ -217,6 +231,9 @@ class Lane:
         except ProtocolError as error:
             self._end(error)
             return
+        except MemoryError:
+            self._end(HostOutOfMemory("the host has no memory for its answer"))
+            return
         self.answer_bytes = self._reader.size
         waiter, self._waiter = self._waiter, None
         if not waiter.done():
@@ -237,4 +254,6 @@ class Lane:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_exception(reason)
+            if waiter is self._first:
+                waiter.exception()  # who gave up before the first frame does not ask for it
         self._on_end(reason)

@@ -32,6 +32,10 @@ from .wire import ProtocolError
 
 _START_SECONDS: Final = 30.0
 _PARK_SECONDS: Final = 30.0
+_FORK_SECONDS: Final = 10.0
+"""A fork server that has not answered a request after this time is stuck, and is replaced."""
+_REAP_SECONDS: Final = 5.0
+"""One that has not reported the death of a child after this time is, too."""
 _CLOSE_SECONDS: Final = 5.0
 _MAX_PACKET: Final = 1 << 17
 _UID_BASE: Final = 0x70000000
@@ -77,6 +81,7 @@ class Child:
             becomes of the call. For ``kill`` the process sleeps in it until it is dead.
         on_denial: Called with a description when Landlock refused something and the kernel tells the host.
         on_end: Called when the lane ends; see :class:`frys_runtime.lane.Lane`.
+        on_stuck: Called when the process is dead and its fork server does not say so.
     """
 
     number: int
@@ -92,6 +97,7 @@ class Child:
     on_violation: Callable[[str], OnViolation] | None = None
     on_denial: Callable[[str], None] | None = None
     on_end: Callable[[Exception], None] | None = None
+    on_stuck: Callable[[], None] | None = None
     _lane: lanes.Lane | None = None
 
     @property
@@ -106,6 +112,14 @@ class Child:
             process.kill(self.pidfd)
         if self.cgroup is not None:
             self.cgroup.let_die()
+
+    async def end(self) -> Exit:
+        """Wait for the end of the process. A fork server that does not tell of it is replaced."""
+        while not self.exited.done():
+            await asyncio.wait((self.exited,), timeout=_REAP_SECONDS)
+            if not self.exited.done() and self.on_stuck is not None and process.is_dead(self.pidfd):
+                self.on_stuck()
+        return self.exited.result()
 
     def denied(self, what: str) -> None:
         """Pass on what Landlock refused, but not what the jail tries on purpose before it is parked."""
@@ -139,7 +153,7 @@ class Child:
         """Kill, wait for the end, and give back every descriptor and the cgroup."""
         self.kill()
         self.lane.close()
-        end = await self.exited
+        end = await self.end()
         loop = asyncio.get_running_loop()
         for fd in (self.listener, self.log):
             if fd >= 0:
@@ -185,11 +199,19 @@ class Launcher:
         self._plans: dict[Plan, asyncio.Task[int]] = {}
         self._sending = asyncio.Lock()
         self._ready: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
         self._errors = os.memfd_create("frys-launcher-errors", os.MFD_CLOEXEC)
-        with theirs:
-            self._process = self._execute(theirs)
+        try:
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                try:
+                    self._process = self._execute(theirs)
+                except BaseException:
+                    self._control.close()
+                    raise
+        except BaseException:
+            os.close(self._errors)
+            raise
+        self._control.setblocking(False)
         self._loop.add_reader(self._control.fileno(), self._readable)
 
     def _execute(self, theirs: socket.socket) -> "subprocess.Popen[bytes]":
@@ -259,7 +281,8 @@ class Launcher:
                 await _handshake(child, plan, require)
         except (lanes.LaneClosed, ProtocolError, TimeoutError, OSError, CgroupError) as error:
             if isinstance(error, TimeoutError):
-                self._process.kill()  # stuck; the next plugin gets a new launcher
+                self.kill()  # stuck
+                await asyncio.wait((self.dead,), timeout=_CLOSE_SECONDS)
             words = await self._abandon(child)
             raise SandboxError(
                 f"the jail for a {self.format} plugin could not be built: "
@@ -275,10 +298,12 @@ class Launcher:
             raise lanes.LaneClosed(f"the launcher is gone: {self.dead.result()}")
         ours, theirs = lanes.pair()
         child._lane = lanes.Lane(ours, lambda reason: child.on_end and child.on_end(reason))
-        child.log, log = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        os.set_blocking(log, True)
+        given: list[int] = []
         joins: list[int] = []
         try:
+            child.log, log = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            given.append(log)
+            os.set_blocking(log, True)
             if self._tree is not None:
                 child.cgroup = self._tree.create(f"{self.format}-{child.number}", limits)
                 joins = child.cgroup.procs_fds()
@@ -293,9 +318,11 @@ class Launcher:
             await self._send(request, [theirs.fileno(), log, *joins])
         finally:
             theirs.close()
-            for fd in (log, *joins):
+            for fd in (*given, *joins):
                 os.close(fd)
-        child.pidfd = await child.spawned
+        child.on_stuck = self.kill
+        async with asyncio.timeout(_FORK_SECONDS):
+            child.pidfd = await child.spawned
         child.pid = process.pid_of(child.pidfd)
 
     async def _abandon(self, child: Child) -> str:
@@ -305,7 +332,7 @@ class Launcher:
             child.exited.cancel()
         if child._lane is not None and child.pidfd >= 0:
             child.kill()
-            await child.exited
+            await child.end()
             words = _drain(child.log)
             await child.discard()
         elif child._lane is not None:
@@ -316,6 +343,10 @@ class Launcher:
                 await asyncio.to_thread(_remove, child.cgroup)
         text = words.decode("utf-8", "replace").strip()
         return f" ({text})" if text else ""
+
+    def kill(self) -> None:
+        """End a fork server that is stuck, with its children; the next plugin gets a new one."""
+        self._process.kill()  # the keeper: its fork server dies with it, also when it is stopped
 
     async def _plan_number(self, plan: Plan) -> int:
         """The number by which the fork server knows the plan; it is sent once, whoever gives up waiting."""
@@ -368,20 +399,29 @@ class Launcher:
         fds = [fd for *_, data in rights for fd in memoryview(data[:4]).cast("i")]
         match answer["op"]:
             case "spawned":
-                self._spawned(self._children[answer["child"]], fds[0])
+                self._spawned(self._children[answer["child"]], fds)
             case "exited":
                 child = self._children.pop(answer["child"])
                 if not child.exited.done():
                     child.exited.set_result(Exit(answer["code"], answer["status"]))
+            case "unforked":
+                child = self._children.pop(answer["child"])
+                if not child.spawned.done():
+                    reason = f"its launcher could not fork: {answer['reason']}"
+                    child.spawned.set_exception(lanes.LaneClosed(reason))
             case _:
                 self._ready.set_result(answer)
 
-    def _spawned(self, child: Child, pidfd: int) -> None:
-        if child.spawned.done():
-            process.kill(pidfd)  # nobody waits for it any more
-            os.close(pidfd)
+    def _spawned(self, child: Child, fds: list[int]) -> None:
+        if not fds:
+            # The kernel keeps a descriptor for which there is no room. The end of its lane ends the child.
+            if not child.spawned.done():
+                child.spawned.set_exception(lanes.LaneClosed("this process has too many open files"))
+        elif child.spawned.done():
+            process.kill(fds[0])  # nobody waits for it any more
+            os.close(fds[0])
         else:
-            child.spawned.set_result(pidfd)
+            child.spawned.set_result(fds[0])
 
     def _died(self) -> None:
         if self.dead.done():

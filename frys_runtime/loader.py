@@ -27,7 +27,7 @@ from .folder import (
 from .linux import memory_file
 from .linux.bpf import MACHINE
 from .metadata import MAX_BYTES as MAX_METADATA_BYTES, Format, Metadata, parse_metadata
-from .package import MAX_PACKAGE, SUFFIX as PACKAGE_SUFFIX, Package, read_package
+from .package import MAX_PACKAGE, SUFFIX as PACKAGE_SUFFIX, Package, open_package, read_package
 from .signing import Signed, look_beside
 
 _HEAD: Final = 64
@@ -71,6 +71,18 @@ class BundleFile(NamedTuple):
     path: str
     offset: int
     size: int
+
+
+class Candidate(NamedTuple):
+    """A plugin that could be loaded from the plugin paths.
+
+    Attributes:
+        path: The file or folder.
+        metadata: What it says about itself.
+    """
+
+    path: str
+    metadata: Metadata
 
 
 class Bundle:
@@ -142,6 +154,36 @@ class PluginLoader:
         """Look up bare names in one more folder."""
         self._paths.append(os.fspath(path))
 
+    def locate(self, path: str | os.PathLike[str]) -> str:
+        """The absolute path of a plugin, whatever folder the program is in later.
+
+        Raises:
+            LoadFailed: A bare name is nowhere, or in several places.
+        """
+        return os.path.abspath(self._find(os.fspath(path)))
+
+    def candidates(self, plugin_id: str) -> list[Candidate]:
+        """What the plugin paths hold of a plugin: under its name, its name and ``@`` and anything, or packed.
+
+        What cannot be read or is wrong is left out; naming it in :meth:`load` says why.
+        """
+        found: list[Candidate] = []
+        for folder in self._paths:
+            for entry in sorted(_entries(folder)):
+                stem, suffix = os.path.splitext(entry)
+                bare = stem == plugin_id and suffix in _SUFFIXES
+                packed = suffix == PACKAGE_SUFFIX and entry.startswith(f"{plugin_id}-")
+                if not bare and not packed and entry != plugin_id and not entry.startswith(f"{plugin_id}@"):
+                    continue
+                path = os.path.join(folder, entry)
+                try:
+                    metadata = _metadata_of(path)
+                except (LoadFailed, ConfigError, InvalidFormat):
+                    continue
+                if metadata.id == plugin_id:
+                    found.append(Candidate(path, metadata))
+        return found
+
     def load(
         self,
         path: str | os.PathLike[str],
@@ -179,6 +221,8 @@ class PluginLoader:
             if found.endswith(extism_manifest.SUFFIXES):
                 return _load_manifest(name, found, fd, metadata, plugin_id)
             return _load_file(name, os.path.basename(found), fd, metadata, plugin_id)
+        except OSError as error:
+            raise LoadFailed(name, reason(error)) from None
         finally:
             os.close(fd)
 
@@ -196,6 +240,32 @@ class PluginLoader:
                 return there[0]
         looked = f"; looked in {', '.join(self._paths)}" if self._paths else ""
         raise LoadFailed(name, f"there is no such file or folder{looked}")
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []  # a plugin path need not exist
+
+
+def _metadata_of(path: str) -> Metadata:
+    """What a plugin says about itself, without its files."""
+    if path.endswith(PACKAGE_SUFFIX):
+        return open_package(path).metadata
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise LoadFailed(path, reason(error)) from None
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            return parse_metadata(
+                read_plugin_json(path, fd, MAX_METADATA_BYTES), os.path.join(path, PLUGIN_JSON)
+            )
+        stem, suffix = os.path.splitext(os.path.basename(path))
+        return Metadata.for_file(stem, _detect(path, suffix, os.pread(fd, _HEAD, 0)))
+    finally:
+        os.close(fd)
 
 
 def _load_file(name: str, base: str, fd: int, metadata: Metadata | None, plugin_id: str | None) -> Bundle:

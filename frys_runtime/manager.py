@@ -4,152 +4,37 @@ import asyncio
 import os
 import resource
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from msgspec.structs import asdict, replace as with_changes
-
+from .admission import Admission
 from .audit import AuditLog
-from .communicator import HostFunction, PluginCommunicator, line_of_calls
+from .builder import PluginManagerBuilder
+from .canary import Canaries
+from .communicator import HostFunction, PluginCommunicator
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
-from .dependencies import check as check_dependencies
-from .errors import (
-    AlreadyLoaded,
-    CommunicationError,
-    ConfigError,
-    InitializationFailed,
-    LoadFailed,
-    MaxPluginsExceeded,
-    PluginError,
-    PluginNotFound,
-)
+from .deployment import Release, Source, Trial, TrialRules
+from .errors import ConfigError, InitializationFailed, PluginError, PluginNotFound
 from .events import Events, EventStream
-from .isolation import Confinement, IsolationManager
+from .isolation import IsolationManager
 from .keyvalue import KeyValueStore
 from .linux.cgroup import CgroupError, CgroupTree
+from .loaded import LoadedPlugins, ManagerStats
 from .loader import Bundle, PluginLoader
 from .messages import MessageValue
 from .metadata import Metadata
 from .nursery import Nursery
-from .sandbox import PluginSandbox, PluginState
+from .plugin import Plugin, PluginInfo, VersionInfo, versions
+from .ranges import Range, split_address
+from .recall import Recall
+from .reload import DRAIN_MS, Reloaded, Reloader
 from .services import Shared
 from .spans import Spans
-
-
-@dataclass(frozen=True, slots=True)
-class PluginInfo:
-    """One loaded plugin, as :meth:`PluginManager.list_plugins` names it."""
-
-    id: str
-    version: str
-    format: str
-    isolation: IsolationLevel
-    state: PluginState
-    functions: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ManagerStats:
-    """Counts over the manager's life.
-
-    Attributes:
-        plugins: Plugins that are loaded now.
-        calls: Calls that were made.
-        failures: Calls that did not give a result.
-        restarts: Fresh instances that replaced dead ones.
-        violations: Times that a plugin tried what is forbidden.
-    """
-
-    plugins: int
-    calls: int
-    failures: int
-    restarts: int
-    violations: int = 0
-
-
-class Plugin:
-    """A loaded plugin as a local object; get one from :meth:`PluginManager.plugin`."""
-
-    def __init__(self, manager: "PluginManager", sandbox: PluginSandbox) -> None:
-        self._manager = manager
-        self._sandbox = sandbox
-
-    @property
-    def id(self) -> str:
-        """The id under which the plugin was loaded."""
-        return self._sandbox.plugin_id
-
-    @property
-    def metadata(self) -> Metadata:
-        """What its plugin.json says."""
-        return self._sandbox.metadata
-
-    @property
-    def state(self) -> PluginState:
-        """Where it is in its life."""
-        return self._sandbox.state
-
-    @property
-    def functions(self) -> dict[str, str]:
-        """Callable functions with signatures for people, in the plugin's own (untrusted) words."""
-        return dict(self._sandbox.functions)
-
-    @property
-    def layers(self) -> frozenset[str]:
-        """The layers of the jail that are in force around its process."""
-        return self._sandbox.layers
-
-    @property
-    def pid(self) -> int | None:
-        """Its process, as the host's kernel numbers it; ``None`` while none runs."""
-        return self._sandbox.pid
-
-    @property
-    def violations(self) -> int:
-        """How often it tried what is forbidden, over all its processes."""
-        return self._sandbox.violations
-
-    @property
-    def load_ms(self) -> float:
-        """Milliseconds that the last start took, from the request to ready."""
-        return self._sandbox.load_ms
-
-    async def call(self, function: str, *args: MessageValue, timeout_ms: int | None = None) -> MessageValue:
-        """Call a function; see :meth:`PluginManager.execute_plugin`."""
-        return await self._manager.execute_plugin(self.id, function, *args, timeout_ms=timeout_ms)
-
-    def resource_usage(self) -> ResourceUsage:
-        """What it uses now, read from the kernel."""
-        return self._sandbox.usage()
-
-    def watch(
-        self, interval: float = 1.0, *, thresholds: Mapping[str, float] | None = None
-    ) -> AsyncIterator[ResourceUsage]:
-        """What it uses, again and again, until it is unloaded: ``async for usage in plugin.watch(0.5)``.
-
-        The plugin does not notice. A sample costs the host some reads of small kernel files (0.1 to 0.2 ms)
-        and has no ``memory_private``. The first comes at once.
-
-        Args:
-            interval: Seconds between samples, 0.01 or more.
-            thresholds: Values by the name of a figure, ``{"memory_usage": 48 << 20}``. A sample that is the
-                first to reach one raises an event ``threshold``; the next comes when it was below meanwhile.
-
-        Raises:
-            ValueError: The interval is too short, or there is no such figure.
-        """
-        return self._sandbox.watch(interval, thresholds or {})
-
-    async def unload(self) -> None:
-        """End it and give back all that it held."""
-        await self._manager.unload_plugin(self.id)
-
-    def __repr__(self) -> str:
-        return f"<Plugin {self.id} {self.metadata.version} {self.state}>"
+from .waits import line
+from .watching import Watching, require_watching
 
 
 class PluginManager:
@@ -165,15 +50,18 @@ class PluginManager:
         isolation: The level for plugins without a policy.
         resource_limits: Limits and grants of the host program, over the policy's.
         max_plugins: How many plugins may be loaded at once.
-        plugin_paths: Folders in which a bare plugin name is looked up.
+        plugin_paths: Folders in which a bare plugin name, and what plugins depend on, is looked up.
         spares: Jailed processes to keep ready for each kind of plugin in use. One makes the next load
             fast; a larger number helps when many are loaded at once; 0 saves their memory.
         audit: A file for the audit log (docs/audit.md), or a log with settings of its own, which the manager
             closes at its end.
         audit_required: No plugin is loaded unless its record is on the disk before its code runs.
+        hot_reload: A plugin is reloaded when its file was saved; needs ``frys-runtime[watch]``.
         state_dir: A folder for what plugins keep in their key-value stores, and for the compiled forms of
             their code; without one they last as long as the manager. Made when it is not there.
         tracing: Make a span of OpenTelemetry for each call of a plugin (docs/observability.md).
+        restore: Remember in ``state_dir`` what is loaded, and load it again at the start, however the last
+            manager ended. What cannot be loaded again is in :attr:`unrestored`.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -190,10 +78,12 @@ class PluginManager:
         max_plugins: int = 1000,
         plugin_paths: Iterable[str | os.PathLike[str]] = (),
         spares: int = 1,
+        hot_reload: bool = False,
         audit: str | os.PathLike[str] | AuditLog | None = None,
         audit_required: bool = False,
         state_dir: str | os.PathLike[str] | None = None,
         tracing: bool = False,
+        restore: bool = False,
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -206,16 +96,13 @@ class PluginManager:
                 raise ConfigError(name, f"must be a whole number of at least {least}, not {value!r}")
         if audit_required and audit is None:
             raise ConfigError("audit_required", "there is no audit log; name its file with audit=")
+        if restore and state_dir is None:
+            raise ConfigError("restore", "there is no folder to remember in; name one with state_dir=")
+        if hot_reload:
+            require_watching()
         self._isolation = IsolationManager(policy=policy, level=isolation)
         self._loader = PluginLoader(plugin_paths)
-        self._limits = resource_limits
-        self._max_plugins = max_plugins
         self._spares = spares
-        self._sandboxes: dict[str, PluginSandbox] = {}
-        self._loading: set[str] = set()
-        self._no_loads = asyncio.Event()
-        self._no_loads.set()
-        self._retired = ManagerStats(0, 0, 0, 0)
         self._tree: CgroupTree | None = None
         self._events = Events()
         self._communicator = PluginCommunicator(self._events, Spans() if tracing else None)
@@ -223,16 +110,33 @@ class PluginManager:
         self._store: KeyValueStore | None = None
         self._shared: Shared | None = None
         self._audit_file = audit
-        self._audit_required = audit_required
         self._audit: AuditLog | None = None
+        self._admission = Admission(
+            self._loader, self._isolation, resource_limits, self._events, audit_required=audit_required
+        )
+        self._loaded = LoadedPlugins(
+            self._admission, self._loader, self._communicator, self._events, max_plugins
+        )
+        self._reloader = Reloader(self._admission, self._events, self._loaded)
+        self._canaries = Canaries(self._reloader, self._events, self._loaded)
+        self._watching: Watching | None = None
+        self._restores = restore
+        self._recall = Recall(self._state, self._loaded, self._events)
+        self._loaded.on_change(self._recall.changed)
+        if hot_reload:
+            watching = Watching(self._admission.read_now, self._saved, self._watch_failed)
+            self._loaded.on_change(lambda: watching.follow(self._loaded.releases()))
+            self._watching = watching
 
     @staticmethod
-    def builder() -> "PluginManagerBuilder":
+    def builder() -> "PluginManagerBuilder[PluginManager]":
         """The same settings one by one: ``await PluginManager.builder().max_plugins(10).build()``."""
-        return PluginManagerBuilder()
+        return PluginManagerBuilder(PluginManager)
 
     async def __aenter__(self) -> Self:
         self._open()
+        if self._restores:
+            await self._recall.restore(self.load_plugin)
         return self
 
     async def __aexit__(
@@ -240,9 +144,8 @@ class PluginManager:
     ) -> None:
         await self.close()
 
-    def _open(self) -> Nursery:
-        if self._closed:
-            raise InitializationFailed("the manager", "it was closed; make a new one")
+    def _open(self) -> None:
+        self._loaded.check_open()
         if self._nursery is None:
             self._shared = Shared(self._communicator, self._open_store, CompiledCode(self._state("compiled")))
             _raise_descriptor_limit()
@@ -256,7 +159,9 @@ class PluginManager:
                         self._audit.close()
                     raise InitializationFailed("the manager", str(error)) from error
             self._nursery = Nursery(self._tree, self._spares)
-        return self._nursery
+            self._admission.open(self._nursery, self._shared, self._audit)
+            if self._watching is not None:
+                self._watching.start()
 
     def _open_audit(self) -> None:
         named = self._audit_file
@@ -270,6 +175,14 @@ class PluginManager:
             loop.call_soon_threadsafe(lambda: self._events.publish("audit_failed", "", reason=reason))
 
         log.on_failure = failed
+
+    @property
+    def unrestored(self) -> dict[str, PluginError]:
+        """Why plugins that are remembered (``restore``) could not be loaded again, by id.
+
+        Under an empty id, why what is remembered could not be read.
+        """
+        return self._recall.unrestored
 
     @property
     def communicator(self) -> PluginCommunicator:
@@ -333,196 +246,283 @@ class PluginManager:
         isolation: IsolationLevel | str | None = None,
         sandbox: SandboxConfig | None = None,
         metadata: Metadata | None = None,
+        side_by_side: bool = False,
     ) -> str:
-        """Load a plugin into a jail of its own.
+        """Load a plugin into a jail of its own, after those that it depends on.
 
         Args:
             path: A file, a folder with ``plugin.json``, a package, or a name to look up in the plugin paths.
-            plugin_id: Another id than the plugin's own.
+            plugin_id: Another id than the plugin's own. ``tax@2``: beside other versions of ``tax``, and only
+                if this is a version 2.
             isolation: Another level than the manager's, for this plugin.
             sandbox: Limits and grants of the host program for this plugin.
             metadata: Metadata that the host program vouches for, instead of a ``plugin.json``.
+            side_by_side: Beside other versions of the same plugin.
 
         Returns:
-            The id to call it by.
+            The id to call it by; beside others, with its version: ``tax@2.0.1``.
 
         Raises:
             PluginError: Any of its kinds; nothing of the plugin is left then.
+            ValueError: What stands behind the ``@`` is no range of versions.
         """
-        nursery = self._open()
+        self._open()
+        wanted = None
+        if plugin_id is not None:
+            plugin_id, wanted = split_address(plugin_id)
+        source = Source(os.fspath(path), plugin_id, isolation, sandbox, metadata)
+        beside = side_by_side or wanted is not None
         try:
-            return await self._load(nursery, path, plugin_id, isolation, sandbox, metadata)
+            name = await self._loaded.load(source, wanted, beside=beside)
         except PluginError as error:
             self._events.publish(
                 "refused",
                 plugin_id or "",
-                path=os.fspath(path),
+                path=source.path,
                 error=type(error).__name__,
                 reason=str(error),
             )
             raise
-
-    async def _load(
-        self,
-        nursery: Nursery,
-        path: str | os.PathLike[str],
-        plugin_id: str | None,
-        isolation: IsolationLevel | str | None,
-        sandbox: SandboxConfig | None,
-        metadata: Metadata | None,
-    ) -> str:
-        bundle = await asyncio.to_thread(self._loader.load, path, metadata, plugin_id=plugin_id)
-        name = plugin_id if plugin_id is not None else bundle.metadata.id
-        try:
-            self._reserve(name)
-        except PluginError:
-            bundle.close()
-            raise
-        live: PluginSandbox | None = None
-        try:
-            self._must_fit(name, bundle.metadata)
-            wishes = [wish for wish in (self._limits, sandbox) if wish is not None]
-            confine = partial(
-                self._isolation.confine,
-                bundle.metadata,
-                isolation,
-                wishes,
-                plugin_id=name,
-                path=os.fspath(path),
-                signed=bundle.signed,
-            )
-            # Many signatures take time, which other plugins' calls do not wait for.
-            confinement = confine() if bundle.signed is None else await asyncio.to_thread(confine)
-            self._events.publish("granted", name, **_grant(bundle, confinement))
-            await self._must_be_recorded(bundle.path)
-            live = PluginSandbox(name, bundle, confinement, nursery, self._events, shared=self._shared)
-            await live.start()
-            self._check_open()
-            self._must_fit(name, bundle.metadata)  # what was loaded meanwhile, too
-            self._sandboxes[name] = live
-            unheard = self._communicator.add(live)
-            facts = {"pid": live.pid, "ms": live.load_ms, "layers": live.layers, "unheard_events": unheard}
-            self._events.publish("loaded", name, **facts)
-        except BaseException:
-            if live is not None:
-                await live.close()
-                violations = self._retired.violations + live.violations
-                self._retired = replace(self._retired, violations=violations)
-            bundle.close()
-            raise
-        finally:
-            self._loading.discard(name)
-            if not self._loading:
-                self._no_loads.set()
+        await self._recall.write()
         return name
-
-    async def _must_be_recorded(self, path: str) -> None:
-        if self._audit is None or not self._audit_required:
-            return
-        if not await asyncio.to_thread(self._audit.flush):
-            raise LoadFailed(path, f"{self._audit.failure}, and audit_required allows no load without it")
-
-    def _must_fit(self, name: str, metadata: Metadata) -> None:
-        loaded = {plugin_id: sandbox.metadata for plugin_id, sandbox in self._sandboxes.items()}
-        check_dependencies(with_changes(metadata, id=name), loaded)
-
-    def _reserve(self, name: str) -> None:
-        if name in self._sandboxes or name in self._loading:
-            raise AlreadyLoaded(name)
-        if len(self._sandboxes) + len(self._loading) >= self._max_plugins:
-            raise MaxPluginsExceeded(self._max_plugins)
-        self._loading.add(name)
-        self._no_loads.clear()
 
     async def execute_plugin(
         self, plugin_id: str, function: str, *args: MessageValue, timeout_ms: int | None = None
     ) -> MessageValue:
         """Call a function of a plugin and return its value.
 
-        Cancelling the awaiting task ends the call, with the process that runs it.
+        Cancelling the awaiting task ends the call: the plugin's engine is interrupted where it can be, and
+        otherwise its process is killed and replaced.
 
         Args:
-            plugin_id: From :meth:`load_plugin`.
+            plugin_id: From :meth:`load_plugin`; also with a range of versions behind it, ``tax@^1.2``.
             function: The function's name.
             args: Plain values: None, bool, int (64 bit), float, str, bytes, list, dict with str keys.
-            timeout_ms: A tighter deadline than the policy's, in milliseconds.
+            timeout_ms: A tighter deadline than the policy's, in milliseconds, from now on: waiting for a free
+                process counts.
 
         Raises:
             TypeError, ValueError: An argument cannot travel, or the function takes others.
             PluginNotFound: No plugin of that id is loaded.
-            ExecutionFailed: The function failed by itself, does not exist, or its process crashed.
+            ExecutionFailed: The function failed by itself or does not exist; Crashed: its process ended.
             Timeout, ResourceLimitExceeded, SecurityViolation: The plugin was stopped.
+            Unavailable: It takes no calls now; docs/supervision.md has the reasons and the ways out.
         """
-        sandbox = self._sandboxes.get(plugin_id)
-        if sandbox is None:
-            self._check_open()
-            raise PluginNotFound(plugin_id)
+        wanted = None
+        deployment = self._loaded.deployments.get(plugin_id)
+        if deployment is None:
+            deployment, wanted = self._loaded.find(plugin_id)
         if timeout_ms is not None and (type(timeout_ms) is not int or timeout_ms <= 0):
             raise ValueError(
                 f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
             )
-        if plugin_id in line_of_calls():
-            raise CommunicationError(
-                plugin_id, "it waits for the very function of the host program that calls it"
-            )
-        return await self._communicator.deliver("", sandbox, function, args, timeout_ms)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InitializationFailed("the manager", "it was closed; make a new one")
+        release = deployment.pick(wanted)
+        if release.gate is not None:
+            release = await deployment.reach(wanted)
+        deliver = self._communicator.deliver
+        if not line():
+            return await deliver("", release, function, args, timeout_ms)
+        with self._communicator.waits(release):
+            return await deliver("", release, function, args, timeout_ms)
 
     def plugin(self, plugin_id: str) -> Plugin:
         """The loaded plugin as an object.
 
+        Args:
+            plugin_id: Its id; with a version behind ``@``, the best match.
+
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        return Plugin(self, self._sandbox(plugin_id))
+        deployment, wanted = self._loaded.find(plugin_id)
+        return Plugin(self, deployment, plugin_id, wanted)
 
-    def _sandbox(self, plugin_id: str) -> PluginSandbox:
-        self._check_open()
+    # New versions.
+
+    async def reload_plugin(
+        self,
+        plugin_id: str,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        force: bool = False,
+        drain_ms: int = DRAIN_MS,
+    ) -> Reloaded:
+        """Replace a plugin by a new version, while calls are under way.
+
+        The new version is loaded beside the old one and has to prove itself. Then new calls go to it, and the
+        old one finishes what it has taken. docs/reloading.md tells the rest.
+
+        Args:
+            plugin_id: Its id; with a version behind ``@``, that one of several.
+            path: Where the new version is; by default where the old one came from.
+            force: Also when a plugin that depends on it would have no version that fits, or when the old
+                version cannot give its state, or the new one takes none.
+            drain_ms: Milliseconds in which the old version may finish what it has taken.
+
+        Raises:
+            PluginNotFound: No plugin of that id is loaded.
+            ReloadFailed: At which step, and why; the old version serves on.
+        """
+        deployment, wanted = self._loaded.find(plugin_id)
+
+        async def work() -> Reloaded:
+            old = deployment.match(wanted)
+            source = self._source(old, path)
+            return await self._reloader.reload(deployment, old, source, force=force, drain_ms=drain_ms)
+
+        done = await deployment.change(work)
+        await self._recall.write()
+        return done
+
+    def _source(self, old: Release, path: str | os.PathLike[str] | None) -> Source:
+        return old.source if path is None else replace(old.source, path=self._loaded.locate(os.fspath(path)))
+
+    async def _saved(self, release: Release, found: Bundle | PluginError) -> None:
+        """The file of a version was saved, and holds this now."""
+        deployment = self._loaded.deployments.get(release.plugin_id)
+        if isinstance(found, PluginError):
+            reason = {"path": release.source.path, "step": "read", "reason": str(found)}
+            self._events.publish("reload_failed", release.plugin_id, **reason)
+            return
+        taken = False
+
+        async def work() -> None:
+            nonlocal taken
+            if deployment is not None and release in deployment.releases:
+                taken = True
+                await self._reloader.reload(deployment, release, release.source, found)
+
         try:
-            return self._sandboxes[plugin_id]
-        except KeyError:
-            raise PluginNotFound(plugin_id) from None
+            if deployment is not None:
+                await deployment.change(work)
+        except PluginError:
+            pass  # told as an event
+        finally:
+            if not taken:
+                found.close()
 
-    async def unload_plugin(self, plugin_id: str) -> None:
-        """End a plugin and give back all that it held; its calls under way fail.
+    def _watch_failed(self, reason: str) -> None:
+        self._events.publish("watch_failed", "", reason=reason)
+
+    async def canary(
+        self,
+        plugin_id: str,
+        path: str | os.PathLike[str],
+        *,
+        weight: float = 0.1,
+        promote_after: int | None = 1000,
+        max_error_rate: float = 0.02,
+        min_calls: int = 50,
+        force: bool = False,
+    ) -> str:
+        """Give a new version a share of a plugin's calls, until it has proved itself or failed.
+
+        Args:
+            plugin_id: The plugin's id; with a version behind ``@``, that one of several.
+            path: Where the new version is.
+            weight: Its share of the calls, above 0 and up to 1. Calls are dealt out in turn, not by chance.
+            promote_after: Calls after which it replaces the old version; ``None``: only :meth:`promote` does.
+            max_error_rate: It is rolled back when its error rate is higher than the old version's by more.
+            min_calls: So many of its calls have to end before its error rate counts.
+            force: Also when a plugin that depends on it would have no version that fits.
+
+        Returns:
+            The new version.
+
+        Raises:
+            PluginNotFound: No plugin of that id is loaded.
+            ReloadFailed: At which step, and why; the old version serves on.
+            ValueError: A number makes no sense.
+        """
+        rules = TrialRules(weight, promote_after, max_error_rate, min_calls)
+        deployment, wanted = self._loaded.find(plugin_id)
+
+        async def work() -> Trial:
+            stable = deployment.match(wanted)
+            return await self._canaries.begin(
+                deployment, stable, self._source(stable, path), rules, force=force
+            )
+
+        trial = await deployment.change(work)
+        return str(trial.canary.version)
+
+    async def promote(self, plugin_id: str) -> None:
+        """Have the version that is on trial replace the other one now.
+
+        Raises:
+            PluginNotFound: No plugin of that id is loaded, or none of its versions is on trial.
+            DependencyError: A plugin that was loaded meanwhile needs the old version.
+        """
+        await self._end_trial(plugin_id, promote=True)
+
+    async def roll_back(self, plugin_id: str) -> None:
+        """Have the version that is on trial get no more calls, and end.
+
+        Raises:
+            PluginNotFound: No plugin of that id is loaded, or none of its versions is on trial.
+        """
+        await self._end_trial(plugin_id, promote=False)
+
+    async def _end_trial(self, plugin_id: str, *, promote: bool) -> None:
+        deployment, _ = self._loaded.find(plugin_id)
+        trial = deployment.trial
+        if trial is None:
+            raise PluginNotFound(f"{plugin_id} on trial")
+        await deployment.change(lambda: self._canaries.end(deployment, trial, promote=promote))
+
+    def pin(self, plugin_id: str, version: str | None) -> None:
+        """Choose which version gets the calls that name none; by default it is the highest release.
+
+        Args:
+            plugin_id: The plugin.
+            version: A version or a range, of which the best match gets them; ``None`` for the default.
+
+        Raises:
+            PluginNotFound: No plugin of that id is loaded, or no version of it in the range.
+            ValueError: That is no version and no range.
+        """
+        deployment, _ = self._loaded.find(plugin_id)
+        deployment.pinned = None if version is None else Range.parse(version)
+        self._loaded.switched(deployment)
+
+    def versions(self, plugin_id: str) -> list[VersionInfo]:
+        """The loaded versions of a plugin, with their shares of the calls, and what became of those.
 
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        sandbox = self._sandbox(plugin_id)
-        del self._sandboxes[plugin_id]
-        await self._retire(sandbox)
+        return versions(self._loaded.find(plugin_id)[0])
 
-    async def _retire(self, sandbox: PluginSandbox) -> None:
-        self._communicator.remove(sandbox.plugin_id)
-        await sandbox.close()
-        past, restarts = self._retired, max(sandbox.starts - 1, 0)
-        self._retired = ManagerStats(
-            plugins=0,
-            calls=past.calls + sandbox.calls,
-            failures=past.failures + sandbox.failures,
-            restarts=past.restarts + restarts,
-            violations=past.violations + sandbox.violations,
-        )
-        counts = {"calls": sandbox.calls, "failures": sandbox.failures, "violations": sandbox.violations}
-        self._events.publish("unloaded", sandbox.plugin_id, **counts)
+    async def unload_plugin(self, plugin_id: str, *, force: bool = False, drain_ms: int = 0) -> None:
+        """End a plugin and give back all that it held.
+
+        Args:
+            plugin_id: Its id, for all of its versions; with a version behind ``@``, for that one.
+            force: Also when another plugin depends on it.
+            drain_ms: Milliseconds in which the calls that it has taken may end; what is left then fails.
+
+        Raises:
+            PluginNotFound: No plugin of that id is loaded.
+            DependencyError: Another plugin depends on it; the message names it.
+            ValueError: Several versions are in the range, or the time makes no sense.
+        """
+        _check_drain(drain_ms)
+        await self._loaded.unload(plugin_id, force=force, drain_ms=drain_ms)
+        await self._recall.write()
 
     def list_plugins(self) -> list[PluginInfo]:
-        """Every loaded plugin, in the order of loading."""
-        self._check_open()
+        """Every loaded version of every plugin, without those on trial, in the order of loading."""
+        self._loaded.check_open()
         return [
             PluginInfo(
-                id=sandbox.plugin_id,
-                version=sandbox.metadata.version,
-                format=sandbox.metadata.format,
-                isolation=sandbox.confinement.level,
-                state=sandbox.state,
-                functions=tuple(sorted(sandbox.functions)),
+                id=release.plugin_id,
+                version=release.metadata.version,
+                format=release.metadata.format,
+                isolation=release.pool.confinement.level,
+                state=release.pool.state,
+                functions=tuple(sorted(release.functions)),
             )
-            for sandbox in self._sandboxes.values()
+            for release in self._loaded.releases()
         ]
 
     def resource_usage(self, plugin_id: str, *, private: bool = True) -> ResourceUsage:
@@ -535,18 +535,12 @@ class PluginManager:
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        return self._sandbox(plugin_id).usage(private=private)
+        deployment, wanted = self._loaded.find(plugin_id)
+        return deployment.match(wanted).pool.usage(private=private)
 
     def stats(self) -> ManagerStats:
         """Counts over this manager's life."""
-        live, past = list(self._sandboxes.values()), self._retired
-        return ManagerStats(
-            plugins=len(live),
-            calls=past.calls + sum(sandbox.calls for sandbox in live),
-            failures=past.failures + sum(sandbox.failures for sandbox in live),
-            restarts=past.restarts + sum(max(sandbox.starts - 1, 0) for sandbox in live),
-            violations=past.violations + sum(sandbox.violations for sandbox in live),
-        )
+        return self._loaded.stats()
 
     def __del__(self) -> None:
         if self._nursery is not None and not self._closed:
@@ -554,17 +548,28 @@ class PluginManager:
                 f"{self!r} was never closed; use it with `async with`", ResourceWarning, stacklevel=1
             )
 
-    async def close(self) -> None:
-        """End every plugin and every launcher; returns when nothing of them is left. Safe to call twice."""
+    async def close(self, *, drain_ms: int = 0) -> None:
+        """End every plugin and every launcher; returns when nothing of them is left. Safe to call twice.
+
+        Args:
+            drain_ms: Milliseconds in which the calls under way may end. No others are taken meanwhile, but
+                for those that plugins make to serve theirs.
+
+        Raises:
+            ValueError: The time makes no sense.
+        """
+        _check_drain(drain_ms)
         if self._closed:
             return
         self._closed = True
-        sandboxes = list(self._sandboxes.values())
-        self._sandboxes.clear()
-        await asyncio.gather(*(self._retire(sandbox) for sandbox in sandboxes))
+        if self._watching is not None:
+            await self._watching.close()
+        await self._recall.close()
+        await self._loaded.end_all(drain_ms)
+        await self._canaries.close()
         if self._nursery is not None:
             await self._nursery.close()
-        await self._no_loads.wait()
+        await self._loaded.no_loads()
         if self._tree is not None:
             await asyncio.to_thread(self._tree.close)
         self._communicator.close()
@@ -577,28 +582,9 @@ class PluginManager:
         self._events.close()
 
 
-def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
-    """What a plugin gets and what it is, for the audit log."""
-    policy = room.policy
-    return {
-        "path": bundle.path,
-        "version": bundle.metadata.version,
-        "format": room.format,
-        "package": bundle.package.digest if bundle.package is not None else "",
-        "signatures": room.signatures,
-        "sha256": bundle.digests,
-        "level": policy.level,
-        "limits": asdict(policy.limits),
-        "read": policy.read,
-        "write": policy.write,
-        "network": policy.network,
-        "processes": policy.processes,
-        "threads": policy.threads,
-        "on_violation": policy.on_violation,
-        "http": [str(grant) for grant in policy.http],
-        "messages": {**asdict(policy.messages), "call": dict(policy.messages.call)},
-        "host_functions": policy.host_functions,
-    }
+def _check_drain(drain_ms: int) -> None:
+    if type(drain_ms) is not int or drain_ms < 0:
+        raise ValueError(f"drain_ms must be a whole number of milliseconds, 0 or more, not {drain_ms!r}")
 
 
 def _raise_descriptor_limit() -> None:
@@ -606,62 +592,3 @@ def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-class PluginManagerBuilder:
-    """Collects settings; :meth:`build` makes the manager."""
-
-    def __init__(self) -> None:
-        self._settings: dict[str, Any] = {}
-        self._paths: list[str | os.PathLike[str]] = []
-
-    def with_sandbox(self, on: bool) -> Self:
-        """The jail; ``False`` is refused by :meth:`build`."""
-        return self._with(sandbox=on)
-
-    def with_policy(self, path: str | os.PathLike[str]) -> Self:
-        """A policy file for everything that is loaded."""
-        return self._with(policy=path)
-
-    def with_isolation(self, level: IsolationLevel | str) -> Self:
-        """The level for plugins without a policy."""
-        return self._with(isolation=level)
-
-    def with_audit(self, log: str | os.PathLike[str] | AuditLog, *, required: bool = False) -> Self:
-        """A file for the audit log; ``required``: nothing is loaded while it cannot be written."""
-        return self._with(audit=log, audit_required=required)
-
-    def with_state_dir(self, folder: str | os.PathLike[str]) -> Self:
-        """A folder for what plugins keep in their key-value stores, and for compiled code."""
-        return self._with(state_dir=folder)
-
-    def with_tracing(self, on: bool = True) -> Self:
-        """Make a span of OpenTelemetry for each call of a plugin."""
-        return self._with(tracing=on)
-
-    def resource_limits(self, limits: SandboxConfig) -> Self:
-        """Limits and grants of the host program, over the policy's."""
-        return self._with(resource_limits=limits)
-
-    def max_plugins(self, count: int) -> Self:
-        """How many plugins may be loaded at once."""
-        return self._with(max_plugins=count)
-
-    def add_plugin_path(self, path: str | os.PathLike[str]) -> Self:
-        """A folder in which a bare plugin name is looked up."""
-        self._paths.append(path)
-        return self
-
-    def _with(self, **settings: Any) -> Self:
-        self._settings |= settings
-        return self
-
-    async def build(self) -> PluginManager:
-        """Make the manager, ready to load.
-
-        Raises:
-            ConfigError: A setting is wrong.
-            InitializationFailed: The machine does not let it work.
-        """
-        manager = PluginManager(plugin_paths=self._paths, **self._settings)
-        return await manager.__aenter__()

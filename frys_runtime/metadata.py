@@ -95,12 +95,27 @@ class Export(_Document, frozen=True):
     Attributes:
         params: The types of its parameters.
         returns: The type of its result; any value when it is not declared.
+        idempotent: Calling it twice does no more than calling it once: a call whose process dies is made once
+            more. No other call is ever made twice.
         names: The names of its parameters, for people and for generated code; none, or one for each.
     """
 
     params: tuple[_Word, ...] = ()
     returns: _Word | None = None
+    idempotent: bool = False
     names: tuple[Annotated[str, Meta(pattern=_IDENTIFIER)], ...] = ()
+
+
+class StateFunctions(_Document, frozen=True):
+    """The functions that carry what a plugin holds in memory over a reload.
+
+    Attributes:
+        export: Takes nothing, and returns it.
+        import_: Takes what the other one returned.
+    """
+
+    export: _Word = "export_state"
+    import_: _Word = msgspec.field(default="import_state", name="import")
 
 
 class Overflow(StrEnum):
@@ -149,6 +164,11 @@ class Metadata(_Document, frozen=True):
         events: Events by name.
         types: Records and enumerations that the types of exports and events name.
         config: Defaults of what the plugin's ``frys.config`` reads; a policy's values go before them.
+        instances: How many processes it can use at the same time; a policy says how many it gets.
+        health: Its function that a health check calls, without arguments; empty for none. It answers true (or
+            nothing), or a text that says what is wrong.
+        state: The functions that move its state to a new version; ``true`` for those of the usual names.
+        warm_up: A function of it that a new version is to have run before it gets calls; empty for none.
         options: The format's own section of the file (``"native": {...}`` and so on), which the
             launcher checks.
     """
@@ -170,6 +190,10 @@ class Metadata(_Document, frozen=True):
     events: Events = Events()
     types: dict[str, Any] = {}
     config: dict[str, Any] = {}
+    instances: Annotated[int, Meta(ge=1, le=1024)] = 1
+    health: Annotated[str, Meta(max_length=128)] = ""
+    state: StateFunctions | bool = False
+    warm_up: Annotated[str, Meta(max_length=128)] = ""
     options: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
@@ -178,6 +202,11 @@ class Metadata(_Document, frozen=True):
             Version.parse(self.version)
         except ValueError:
             raise ValueError(f"version: {VERSION_RULE}") from None
+
+    @property
+    def state_functions(self) -> StateFunctions | None:
+        """The functions that move its state; ``None`` when it declares none."""
+        return StateFunctions() if self.state is True else self.state or None
 
     @staticmethod
     def for_file(stem: str, kind: Format, entry: str = "") -> "Metadata":

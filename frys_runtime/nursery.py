@@ -51,7 +51,11 @@ class Nursery:
     async def _start(self, kind: LauncherKind) -> Launcher:
         if self._denials is None:
             self._denials = Denials(self._who)
-        launcher = Launcher(kind, self._tree)
+        try:
+            launcher = Launcher(kind, self._tree)
+        except OSError as error:
+            what = f"the launcher for {kind.format}"
+            raise InitializationFailed(what, error.strerror or str(error)) from error
         await launcher.start()
         launcher.dead.add_done_callback(lambda _: self._chore(self._forget(launcher)))
         return launcher
@@ -86,9 +90,12 @@ class Nursery:
 
     async def _usable(self, spare: "asyncio.Task[Child]", limits: CgroupLimits) -> Child | None:
         try:
-            child = await spare
+            child = await asyncio.shield(spare)
         except SandboxError:
             return None  # the spawn that follows says why, if it fails as well
+        except asyncio.CancelledError:
+            self._chore(_discard_all([spare]))  # whoever wanted it is gone
+            raise
         if child.exited.done():
             await child.discard()
             return None

@@ -26,12 +26,13 @@ from .policy_grants import (
     read_network,
     read_signatures,
 )
+from .policy_supervision import READERS as _SUPERVISION, Supervision
 from .policy_syscalls import FORMATS, Change, Entry, Mode, read_changes, read_lists
 from .policy_terms import LAYERS, LIMITS, Limits, Policy, without_contradiction, wrong_path
 
 # What the keys of a file mean.
 
-MAY_BE_ZERO: Final = ("tmp", "log", "kv")
+MAY_BE_ZERO: Final = ("tmp", "log", "kv", "state")
 
 
 def _limit(node: Node) -> Any:
@@ -95,6 +96,7 @@ GROUPS: Final[dict[str, Iterable[str] | None]] = {
     "messages": _MESSAGES,
     "config": None,
     "signatures": _SIGNATURES,
+    "supervision": _SUPERVISION,
 }
 """Keys whose own keys are decided one by one, and those that they know; ``None`` for any."""
 
@@ -142,6 +144,9 @@ class _Layered(NamedTuple):
             ),
             signatures=read_signatures(*(nodes[f"signatures.{name}"] for name in _SIGNATURES)),
             packed_config=self._packed_config(),
+            supervision=Supervision(
+                **{name: read(nodes[f"supervision.{name}"]) for name, read in _SUPERVISION.items()}
+            ),
             mode=self.mode,
             entries=self.entries,
             changes=tuple(change for change, _ in self.changes),
@@ -328,6 +333,7 @@ def settings(policy: Policy) -> dict[str, Any]:
     found |= {f"signatures.{name}": getattr(policy.signatures, name) for name in _SIGNATURES}
     found["signatures.keys"] = {key.name: str(key) for key in policy.signatures.keys}
     found["signatures.identities"] = {one.name: str(one) for one in policy.signatures.identities}
+    found |= {f"supervision.{name}": getattr(policy.supervision, name) for name in _SUPERVISION}
     found |= {f"config.{key}": value for key, value in policy.config.items()}
     found |= {change_key(change): change.rule.why for change in policy.changes}
     for name in FORMATS:

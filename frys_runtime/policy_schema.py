@@ -23,6 +23,7 @@ from .policy_grants import (
     Signatures,
     TrustedKey,
 )
+from .policy_supervision import MAY_BE_NONE as NO_TIME, READERS as SUPERVISION, TIMES, Supervision
 from .policy_syscalls import FORMATS
 from .policy_terms import LAYERS, LIMITS, MAY_BE_NONE, Limits, Policy
 
@@ -68,7 +69,7 @@ def schema() -> dict[str, Any]:
     about = {**_described(Policy), **_ABOUT}
     shapes = {
         **_SHAPES,
-        **{name: _defined(name) for name in ("limits", "messages", "signatures", "syscalls")},
+        **{name: _defined(name) for name in ("limits", "messages", "signatures", "supervision", "syscalls")},
     }
     keys = {key: {"description": about[key], **shapes[key]} for key in KEYS}
     plugins = {
@@ -87,6 +88,7 @@ def schema() -> dict[str, Any]:
             "grant": _grant_schema(),
             "messages": _messages_schema(),
             "signatures": _signatures_schema(),
+            "supervision": _supervision_schema(),
             **_syscalls_schemas(),
         },
     }
@@ -157,6 +159,21 @@ def _signatures_schema() -> dict[str, Any]:
             "threshold": {"type": "integer", "minimum": 1},
         },
     )
+
+
+def _supervision_schema() -> dict[str, Any]:
+    time, none = _amount(TIME), {"const": "none"}
+    shapes: dict[str, dict[str, Any]] = {
+        name: {"anyOf": [time, none]} if name in NO_TIME else time for name in SUPERVISION if name in TIMES
+    }
+    shapes["backoff"] = {"anyOf": [time, {"const": 0}]}
+    shapes["lazy"] = _FLAG
+    shapes["instances"] = {
+        "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^(up to )?[0-9]+$"}]
+    }
+    for name in ("max_queue", "max_crashes", "max_failures"):
+        shapes[name] = {"type": "integer", "minimum": 0}
+    return _documented(Supervision, shapes)
 
 
 def _documented(kind: type, shapes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

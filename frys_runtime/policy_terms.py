@@ -19,6 +19,7 @@ from .policy_grants import (
     one_matches,
     wished_grant,
 )
+from .policy_supervision import Supervision
 from .policy_syscalls import Change, Entry, Mode, Syscalls, resolve
 
 LAYERS: Final = (
@@ -68,6 +69,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         compile_memory: Bytes for the process that compiles its code, which runs nothing of it; the format
             wasm needs it for code of more than 4 KiB. Where ``memory`` is more, that holds.
         kv: Bytes of its key-value store; 0 for none.
+        state: Bytes of what it may hand to its next version; 0 for none.
+        state_time: Milliseconds for that, in which new calls wait.
     """
 
     memory: int
@@ -88,6 +91,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     compile_memory: int
     kv: int
+    state: int
+    state_time: int
 
 
 LIMITS: Final[dict[str, Mapping[str, int]]] = {
@@ -109,6 +114,8 @@ LIMITS: Final[dict[str, Mapping[str, int]]] = {
     "messages": RATE,
     "compile_memory": BYTES,
     "kv": BYTES,
+    "state": BYTES,
+    "state_time": TIME,
 }
 """The limits with their units."""
 
@@ -169,6 +176,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
             the host program. Names may have ``*`` and ``?``.
         signatures: Whose signatures it must carry.
         packed_config: What its ``frys.config`` reads, as MessagePack, so that policies stay hashable.
+        supervision: How many processes it gets, when they start, and what follows when they fail.
     """
 
     level: IsolationLevel
@@ -193,6 +201,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     host_functions: tuple[str, ...]
     signatures: Signatures
     packed_config: bytes
+    supervision: Supervision
 
     @property
     def config(self) -> dict[str, MessageValue]:

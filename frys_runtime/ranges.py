@@ -180,6 +180,18 @@ class Range:
         return hash(self._text)
 
 
+def split_address(address: str) -> tuple[str, Range | None]:
+    """An id and the range behind its ``@``.
+
+    Raises:
+        ValueError: What stands there is no range.
+    """
+    plugin_id, at, text = address.partition("@")
+    if at and not text:
+        raise ValueError(f"{address[:80]!r} has no version behind its @")
+    return plugin_id, Range.parse(text) if at else None
+
+
 def _identifiers(match: re.Match[str]) -> tuple[str, ...]:
     return tuple(match["pre"].split(".")) if match["pre"] else ()
 

@@ -1,19 +1,16 @@
-"""One live plugin, from spawn to reaped: loading, calling, watching, and explaining every death."""
+"""One instance of a plugin: a process in its jail, from spawn to reaped, and why each one ended."""
 
 import asyncio
 import logging
-import math
-import os
+import signal
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextvars import Context, copy_context
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any, Final
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from . import explanation, monitor, wire
+from . import explanation, monitor, suspension, wire
 from .bulk import Bulk
 from .compiled import Offer
 from .config import ResourceUsage
@@ -29,129 +26,121 @@ from .errors import (
 )
 from .events import Events
 from .isolation import Confinement
-from .lane import LaneClosed
+from .lane import HostOutOfMemory, LaneClosed
 from .launcher import Child, Launcher, LauncherKind
 from .linux import process
-from .linux.cgroup import Cgroup, CgroupError, CgroupLimits
+from .linux.cgroup import CgroupError, CgroupLimits
 from .loader import Bundle
-from .messages import MessageValue, Refused, check_value
+from .messages import MessageValue
 from .nursery import Nursery
-from .policy_grants import MessageGrant
 from .policy_terms import OnViolation
 from .printout import Printout
+from .questions import CANCELLED, Questions
 from .services import Services, Shared
 from .traffic import under_way
 from .violations import Violations
+from .waits import Instance
+from .watchdog import MemoryAlarm, Watch, Watchdog
 
 logger = logging.getLogger("frys.plugin")
 
-_CPU_CHECK_SECONDS: Final = 0.005
-_INTERRUPT_GRACE: Final = 0.05
-_MEMORY_CHECK_SECONDS: Final = 0.05
-"""How often memory is looked at where no cgroup limits it."""
-_SHARED_MEMORY: Final = 32 << 20
-"""What a plugin process shares with its fork server and would be counted against it by its RSS."""
 _EXIT_SECONDS: Final = 0.2
-_CORES: Final = os.cpu_count() or 1
-_MAX_WAITING: Final = 10_000
+_INTERRUPTIBLE: Final = frozenset({("javascript", ""), ("python", "main")})
+"""Formats, with their variant, whose engine ends a call when its process gets SIGUSR1."""
+_INTERRUPT_SECONDS: Final = 0.05
+"""How long a call whose caller has given up may take to end before its process is killed."""
 
 
-class PluginState(StrEnum):
-    """Where a plugin is in its life."""
+class Keeper(Protocol):
+    """Who keeps an instance, and is told when it can serve and when it cannot any more."""
 
-    LOADING = "loading"
-    READY = "ready"
-    STOPPED = "stopped"
-    """Its process ended; the next call starts a fresh one."""
-    DISABLED = "disabled"
-    """It tried what is forbidden too often and takes no calls; unload and load it to have it back."""
-    UNLOADED = "unloaded"
+    def on_free(self, sandbox: "PluginSandbox") -> None:
+        """A call that was given up has ended: the instance can serve the next one."""
 
+    def on_down(
+        self,
+        sandbox: "PluginSandbox",
+        error: PluginError | None,
+        *,
+        outside: bool = False,
+        function: str = "",
+        args: tuple[MessageValue, ...] | None = None,
+    ) -> None:
+        """Its process is gone.
 
-@dataclass(slots=True)
-class _Watch:
-    """What the host holds against one call or load: its clocks and its log."""
-
-    child: Child
-    deadline: float
-    cpu_limit_ns: int
-    cpu_start_ns: int | None
-    timeout_ms: int
-    context: Context
-    question: asyncio.Task[None] | None = None
-    verdict: PluginError | None = None
+        Args:
+            sandbox: The instance.
+            error: Why; ``None`` when its supervisor ended it for no fault of the plugin's.
+            outside: It was killed by somebody who is neither the plugin nor its supervisor.
+            function: What it was called for; empty between calls.
+            args: With what; ``None`` between calls.
+        """
 
 
 class PluginSandbox:
-    """One plugin in its jail; a dead process is replaced on the next call.
+    """One instance of a plugin. It serves one call at a time; who keeps it sees to that, and starts it again.
 
-    Made by :class:`frys_runtime.manager.PluginManager`. One call runs at a time; others wait in order.
+    Made by :class:`frys_runtime.pool.Pool`, which owns the bundle.
     """
 
     def __init__(
         self,
-        plugin_id: str,
+        instance: Instance,
         bundle: Bundle,
         confinement: Confinement,
         nursery: Nursery,
-        events: Events | None = None,
-        violations: Violations | None = None,
+        keeper: Keeper,
+        *,
+        events: Events,
+        violations: Violations,
         shared: Shared | None = None,
+        services: Services | None = None,
     ) -> None:
-        self.plugin_id = plugin_id
-        self.metadata = bundle.metadata
+        self.instance = instance
+        self.plugin_id = instance.plugin_id
         self.confinement = confinement
-        self.state = PluginState.LOADING
         self.functions: dict[str, str] = {}
         self.load_ms = 0.0
-        self.calls = 0
-        self.failures = 0
-        self.starts = 0
-        self._bundle = bundle
-        self._nursery = nursery
-        self._events = events if events is not None else Events()
-        policy = confinement.policy
-        self._violations = violations or Violations(
-            plugin_id, policy.on_violation, policy.max_violations, self._events
-        )
+        self.last_used = 0.0
+        self._bundle, self._nursery, self._keeper = bundle, nursery, keeper
+        self._events, self._violations = events, violations
         self._shared = shared
-        self._services = Services(shared, self, policy, confinement.config) if shared is not None else None
-        self._condemned: Child | None = None
         self._child: Child | None = None
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._loaded = False
+        self._condemned: Child | None = None
         self._sequence = 0
-        self._watch: _Watch | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self.unloaded: asyncio.Future[None] = self._loop.create_future()
+        self._dog = Watchdog(self.plugin_id, confinement)
+        self._questions = Questions(instance, services, self._dog) if services is not None else None
         self._printout: Printout | None = None
-        self._oom_event = -1
+        self._alarm: MemoryAlarm | None = None
         self._bytes_in = self._bytes_out = 0
-        self._parallel = min(_CORES, confinement.limits.tasks)
+        self._chores: set[asyncio.Task[Any]] = set()
+        self._over: asyncio.Future[None] | None = None
 
     @property
-    def layers(self) -> frozenset[str]:
-        """The layers of the jail that the running process reported; empty when none runs."""
-        return self._child.layers if self._child is not None else frozenset()
+    def child(self) -> Child | None:
+        """Its process, or ``None``."""
+        return self._child
 
     @property
-    def pid(self) -> int | None:
-        """The running process as the host sees it, or ``None``."""
-        return self._child.pid if self._child is not None else None
+    def is_live(self) -> bool:
+        """Whether a process of it is there that has loaded the plugin and is not about to end."""
+        child = self._child
+        return self._loaded and child is not self._condemned and child is not None and not child.exited.done()
 
     @property
-    def messages(self) -> MessageGrant:
-        """What its policy lets it send to other plugins and receive from them."""
-        return self.confinement.policy.messages
+    def is_ready(self) -> bool:
+        """Whether it can serve a call now."""
+        return self._dog.watch is None and self.is_live
 
     @property
-    def violations(self) -> int:
-        """How often it tried what is forbidden, over all its processes."""
-        return self._violations.total
+    def is_vacant(self) -> bool:
+        """Whether a process can be started here."""
+        return self._child is None and self._dog.watch is None
 
     async def start(self) -> None:
-        """Load the plugin for the first time.
+        """Start a process and have it load the plugin.
 
         Raises:
             InvalidFormat: The file is not what its format says.
@@ -159,101 +148,103 @@ class PluginSandbox:
             SandboxError: The jail is not what the policy requires.
             Timeout, ResourceLimitExceeded, SecurityViolation: While loading.
         """
-        async with self._turn:
-            await self._ensure()
-
-    async def call(
-        self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
-    ) -> MessageValue:
-        """Call one function of the plugin.
-
-        Args:
-            function: Its name.
-            args: Plain values.
-            timeout_ms: A tighter deadline than the policy's, in milliseconds.
-
-        Raises:
-            TypeError, ValueError: An argument cannot travel, or the plugin takes other arguments.
-            ExecutionFailed: The function failed, does not exist, or its process crashed.
-            Timeout, ResourceLimitExceeded, SecurityViolation: It was stopped.
-            CommunicationError: Too many calls wait for this plugin.
-        """
-        if not (len(args) == 1 and type(args[0]) is bytes):
-            check_value(list(args), "args")
-        limit = self.confinement.limits.execution_time
-        timeout = limit if timeout_ms is None else min(timeout_ms, limit)
-        if self._waiting >= _MAX_WAITING:
-            raise CommunicationError(self.plugin_id, f"{_MAX_WAITING} calls wait already; slow down")
-        self._waiting += 1
+        began = time.perf_counter()
         try:
-            async with self._turn:
-                return await self._call(function, args, timeout)
-        finally:
-            self._waiting -= 1
+            offer = await self._compiled()
+            try:
+                child = await self._spawn(self.confinement.cgroup)
+                self.functions, _ = await self._load(child, offer)
+            finally:
+                offer.close()
+        except OSError as error:
+            self._retire()
+            raise SandboxError(f"no process could be started: {error.strerror or error}") from error
+        except BaseException:
+            self._retire()
+            raise
+        self._loaded = True
+        self.last_used = self._loop.time()
+        self.load_ms = (time.perf_counter() - began) * 1000
 
-    async def _call(self, function: str, args: tuple[MessageValue, ...], timeout_ms: int) -> MessageValue:
-        child = await self._ready()
-        self.calls += 1
+    async def call(self, function: str, args: tuple[MessageValue, ...], timeout_ms: int) -> MessageValue:
+        """Call one function; see :meth:`frys_runtime.pool.Pool.call`."""
+        assert self._child is not None
         self._sequence += 1
         limit = self.confinement.limits.output
+        child = self._child
         bulk = child.lane.bulk
         values = args if bulk is None else bulk.place(args)
         frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, values])
         size = sum(map(len, frame)) + (bulk.placed if bulk is not None else 0)
         try:
-            return await self._exchange(child, frame, function, timeout_ms)
+            return await self._exchange(child, frame, timeout_ms, function, args)
         finally:
             if (passage := under_way.get()) is not None:
                 passage.bytes_out += size
                 passage.bytes_in += child.lane.answer_bytes
 
-    async def ping(self) -> None:
-        """Have the plugin's process answer; a dead one is replaced.
+    async def ping(self, timeout_ms: int) -> None:
+        """Have the process answer.
 
         Raises:
-            PluginError: It did not answer, and why.
+            PluginError: It did not, and why.
         """
-        async with self._turn:
-            child = await self._ready()
-            self._sequence += 1
-            frame = wire.encode([wire.PING, self._sequence])
-            await self._exchange(child, frame, "", self.confinement.limits.execution_time)
-
-    async def _ready(self) -> Child:
-        child = self._child
-        if child is None or self.state is not PluginState.READY or child.exited.done():
-            child = await self._ensure()
-        return child
+        assert self._child is not None
+        self._sequence += 1
+        frame = wire.encode([wire.PING, self._sequence])
+        await self._exchange(self._child, frame, timeout_ms, "", None)
 
     async def _exchange(
-        self, child: Child, frame: tuple[bytes, ...], function: str, timeout_ms: int
+        self,
+        child: Child,
+        frame: tuple[bytes, ...],
+        timeout_ms: int,
+        function: str,
+        args: tuple[MessageValue, ...] | None,
     ) -> MessageValue:
         limits = self.confinement.limits
         watch = self._begin(child, timeout_ms, limits.cpu_time)
+        answer = child.lane.exchange(frame, limits.output)
         try:
-            answer = await child.lane.exchange(frame, limits.output)
+            reply = await answer
             if watch.verdict is not None:
                 raise LaneClosed("it was stopped with its answer on the way")
-            return self._result(answer, function)
+            return self._result(reply, function)
         except (LaneClosed, wire.ProtocolError) as reason:
-            self.failures += 1
-            raise await self._died(watch, reason, function) from None
+            raise await self._finish(self._died(watch, reason, function, args)) from None
         except _Refusal as refusal:
-            self.failures += 1
-            raise await self._failed(watch, refusal.failure, function) from None
+            raise await self._finish(self._failed(watch, refusal.failure, function, args)) from None
         except BaseException:
-            # Cancelled: the process may be anywhere in the call, so it cannot serve another one.
-            self._events.publish("killed", self.plugin_id, reason="its caller gave up", function=function)
-            await self._stop()
+            if not answer.done() or answer.cancelled():
+                watch.given_up = True
+                self._chore(self._end_given_up(watch, function))
             raise
         finally:
-            self._end(watch)
+            if not watch.given_up:
+                self._end(watch)
 
-    def _end(self, watch: _Watch) -> None:
-        self._watch = None
-        self._violations.end_call()
-        if watch.question is not None:
-            watch.question.cancel()
+    async def _finish[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Let something run to its end, whether or not its caller is still there then."""
+        return await asyncio.shield(self._chore(work))
+
+    def _chore[T](self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = self._loop.create_task(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+        return task
+
+    def _begin(self, child: Child, timeout_ms: int, cpu_ms: int) -> Watch:
+        if self._printout is not None:
+            self._printout.begin_call()
+        return self._dog.begin(child, timeout_ms, cpu_ms)
+
+    def _end(self, watch: Watch) -> None:
+        if self._dog.watch is watch:
+            self._dog.end()
+            self._violations.end_call()
+            self.last_used = self._loop.time()
+            if self._over is not None and not self._over.done():
+                self._over.set_result(None)
 
     def _result(self, answer: list[Any], function: str) -> MessageValue:
         match answer:
@@ -263,39 +254,39 @@ class PluginSandbox:
                 raise _Refusal(wire.failure(answer))
         raise wire.ProtocolError(f"its answer to {function} is not an answer")
 
-    async def _ensure(self) -> Child:
-        """The running process, or a fresh one."""
-        if self.state is PluginState.UNLOADED:
-            raise CommunicationError(self.plugin_id, "it was unloaded while the call waited")
-        if self.state is PluginState.DISABLED:
-            count, latest = self._violations.total, self._violations.latest
-            what = f"{count} forbidden act{'s' * (count != 1)}, the last: {latest}"
-            raise SecurityViolation(self.plugin_id, what, disabled=True)
-        child = self._child
-        if child is not None and child is not self._condemned and not child.exited.done():
-            return child
-        if child is not None:
-            await self._stop()
-        began = time.perf_counter()
-        self.state = PluginState.LOADING
-        try:
-            offer = await self._compiled()
+    # A call whose caller has given up.
+
+    async def _end_given_up(self, watch: Watch, function: str) -> None:
+        """Have the call end, so that its process can serve the next one; kill the process if it does not."""
+        child, room = watch.child, self.confinement
+        if watch.question is not None:
+            watch.question.cancel()
+        hears = child.lane.is_asked
+        if hears:
+            child.lane.answer(CANCELLED)
+        if (room.format, room.variant) in _INTERRUPTIBLE:
+            process.send_signal(child.pidfd, signal.SIGUSR1)
+            hears = True
+        over = False
+        if hears:
             try:
-                child = await self._spawn(self.confinement.cgroup)
-                self.functions, _ = await self._load(child, offer)
-            finally:
-                offer.close()
-        except BaseException:
-            if self.state is PluginState.LOADING:
-                self.state = PluginState.STOPPED
-            await self._stop()
-            raise
-        self.state = PluginState.READY
-        self.starts += 1
-        self.load_ms = (time.perf_counter() - began) * 1000
-        if self.starts > 1:
-            self._events.publish("restarted", self.plugin_id, restarts=self.starts - 1, ms=self.load_ms)
-        return child
+                async with asyncio.timeout(_INTERRUPT_SECONDS):
+                    self._result(await child.lane.expect(room.limits.output), function)
+                over = True
+            except _Refusal as refusal:
+                over = refusal.failure.detail == "time" or refusal.failure.kind != "limit"
+            except (TimeoutError, LaneClosed, wire.ProtocolError):
+                over = False
+        self._end(watch)
+        if over and watch.verdict is None and self.is_ready:
+            self._events.publish("interrupted", self.plugin_id, function=function)
+            self._keeper.on_free(self)
+        elif self._child is child:
+            self._events.publish("killed", self.plugin_id, reason="its caller gave up", function=function)
+            self._retire()
+            self._keeper.on_down(self, None)
+
+    # Starting.
 
     async def _compiled(self) -> Offer:
         """The compiled form of the plugin's code, made now if there is none; nothing where none is needed."""
@@ -312,7 +303,7 @@ class PluginSandbox:
         try:
             child = await self._spawn(room._replace(memory=memory) if room.memory is not None else room)
             _, size = await self._load(child, offer)
-            await self._stop()
+            self._retire()
         except ResourceLimitExceeded as error:
             offer.close()
             if error.resource != "memory":
@@ -343,42 +334,26 @@ class PluginSandbox:
         child.on_end = self._lane_ended
         child.on_violation = lambda call: self._violated(child, call)
         child.on_denial = self._violations.denied
-        if self._services is not None:
-            services = self._services
-            child.lane.on_question = lambda frame: self._asked(services, frame)
+        if self._questions is not None:
+            child.lane.on_question = self._questions.take
         limit = room.limits.log
         self._printout = Printout(
             self.plugin_id,
             child.log,
             limit,
-            lambda: self._watch is not None,
+            lambda: self._dog.watch is not None,
             lambda size: self._accuse(child, ResourceLimitExceeded(self.plugin_id, "log", limit, size)),
         )
         if room.may_fork and child.cgroup is not None:
-            self._watch_memory(child, child.cgroup)
+            limit, cgroup = room.limits.memory, child.cgroup
+            self._alarm = MemoryAlarm(
+                cgroup,
+                limit,
+                lambda peak: self._accuse(
+                    child, ResourceLimitExceeded(self.plugin_id, "memory", limit, peak)
+                ),
+            )
         return child
-
-    def _violated(self, child: Child, call: str) -> OnViolation:
-        action, what = self._violations.decide(call)
-        if action == "kill":
-            self._accuse(child, SecurityViolation(self.plugin_id, what))
-        return action
-
-    def _watch_memory(self, child: Child, cgroup: Cgroup) -> None:
-        """Have all processes of the plugin die when the kernel picks one of them for want of memory."""
-        try:
-            event = cgroup.oom_event()
-        except CgroupError as error:
-            raise SandboxError(f"running out of memory would go unnoticed: {error}") from error
-        if event is not None:
-            self._oom_event = event
-            self._loop.add_reader(event, self._out_of_memory, child, cgroup)
-
-    def _out_of_memory(self, child: Child, cgroup: Cgroup) -> None:
-        self._loop.remove_reader(self._oom_event)
-        limit = self.confinement.limits.memory
-        peak = cgroup.usage().memory_peak or limit
-        self._accuse(child, ResourceLimitExceeded(self.plugin_id, "memory", limit, peak))
 
     async def _load(self, child: Child, offer: Offer) -> tuple[dict[str, str], int]:
         """Have a process load the plugin, or only compile it where the offer has room for that.
@@ -421,125 +396,69 @@ class PluginSandbox:
                     raise explanation.of_failed_load(bundle, wire.failure(frame))
             raise wire.ProtocolError("its answer to the load is not an answer")
         except (LaneClosed, wire.ProtocolError) as reason:
-            error = await self._died(watch, reason, "load")
+            error, outside = await self._explained(watch, reason, "load")
             if isinstance(error, ExecutionFailed):
-                error = LoadFailed(bundle.path, error.reason)
+                error = SandboxError(error.reason) if outside else LoadFailed(bundle.path, error.reason)
             if isinstance(error, Timeout):
                 error = Timeout(self.plugin_id, limits.load_time, loading=True)
             raise error from None
         finally:
             self._end(watch)
 
-    # What a plugin asks while it is called.
+    # What it is stopped for.
 
-    def _asked(self, services: Services, frame: list[Any]) -> None:
-        watch = self._watch
-        if watch is None:
-            raise wire.ProtocolError("it asked its host while no call was under way")
-        service, args = wire.question(frame)
-        answer = self._answer(services, watch, service, args)
-        # Eager: what can be answered at once needs no turn of the event loop.
-        context = watch.context.copy()
-        watch.question = asyncio.Task(answer, loop=self._loop, context=context, eager_start=True)
-
-    async def _answer(
-        self, services: Services, watch: _Watch, service: str, args: list[MessageValue]
-    ) -> None:
-        try:
-            answer = await services.answer(service, args, watch.deadline)
-            bulk = watch.child.lane.bulk
-            (value,) = (answer,) if bulk is None else bulk.place((answer,))
-            frame = wire.encode([wire.ANSWER, value])
-        except Refused as refusal:
-            frame = wire.encode([wire.REFUSAL, refusal.reason, refusal.message])
-        except Exception:
-            logger.exception("%s asked for %s, which failed in the host", self.plugin_id, service[:40])
-            frame = wire.encode([wire.REFUSAL, "failed", "the host could not do it; its log says why"])
-        watch.child.lane.answer(frame)
-
-    # What a call is watched for.
-
-    def _begin(self, child: Child, timeout_ms: int, cpu_ms: int) -> _Watch:
-        now = self._loop.time()
-        watch = _Watch(
-            child=child,
-            deadline=now + timeout_ms / 1000,
-            cpu_limit_ns=cpu_ms * 1_000_000,
-            # The clock of one process is a system call; a group's is a file, which a short call never reads.
-            cpu_start_ns=None if self.confinement.may_fork else process.cpu_ns(child.pid) or 0,
-            timeout_ms=timeout_ms,
-            context=copy_context(),
-        )
-        self._watch = watch
-        if self._printout is not None:
-            self._printout.begin_call()
-        self._look_again(watch, now, 0 if watch.cpu_start_ns is None else watch.cpu_limit_ns)
-        return watch
-
-    def _look_again(self, watch: _Watch, now: float, cpu_left_ns: int) -> None:
-        """Sleep until the first moment at which a limit could be reached."""
-        pause = max(cpu_left_ns / 1e9 / self._parallel, _CPU_CHECK_SECONDS)
-        if self.confinement.cgroup.memory is None:
-            pause = min(pause, _MEMORY_CHECK_SECONDS)
-        when = min(watch.deadline + _INTERRUPT_GRACE, now + pause)
-        if self._timer is not None:
-            if self._timer.when() <= when:
-                return  # an earlier call's; it looks in time, and costs this one nothing
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._tick)
-
-    def _tick(self) -> None:
-        self._timer, watch = None, self._watch
-        if watch is None:
-            return
-        now, limits = self._loop.time(), self.confinement.limits
-        total = self._cpu_ns(watch.child)
-        if watch.cpu_start_ns is None:
-            watch.cpu_start_ns = total
-        used = total - watch.cpu_start_ns
-        if now >= watch.deadline:
-            self._condemn(watch, Timeout(self.plugin_id, watch.timeout_ms))
-        elif used >= watch.cpu_limit_ns:
-            limit = watch.cpu_limit_ns // 1_000_000
-            self._condemn(watch, ResourceLimitExceeded(self.plugin_id, "cpu", limit, used // 1_000_000))
-        elif self.confinement.cgroup.memory is None and (
-            (held := process.resident_memory(watch.child.pid)) > limits.memory + _SHARED_MEMORY
-        ):
-            self._condemn(watch, ResourceLimitExceeded(self.plugin_id, "memory", limits.memory, held))
-        else:
-            self._look_again(watch, now, watch.cpu_limit_ns - used)
-
-    def _cpu_ns(self, child: Child) -> int:
-        if self.confinement.may_fork and child.cgroup is not None:
-            return child.cgroup.cpu_ns() or 0
-        return process.cpu_ns(child.pid) or 0
-
-    def _condemn(self, watch: _Watch, verdict: PluginError) -> None:
-        """Decide before the kill, so that the explanation never has to guess."""
-        if watch.verdict is None:
-            watch.verdict = verdict
-        watch.child.kill()
+    def _violated(self, child: Child, call: str) -> OnViolation:
+        action, what = self._violations.decide(call)
+        if action == "kill":
+            self._accuse(child, SecurityViolation(self.plugin_id, what))
+        return action
 
     def _accuse(self, child: Child, error: PluginError) -> None:
         """Kill for something that may also happen between calls, when nobody waits for the error."""
-        if self._watch is not None:
-            self._condemn(self._watch, error)
-        elif child is not self._condemned:
-            self._condemned = child
+        if self._dog.watch is not None:
+            self._dog.watch.condemn(error)
+        elif child is self._child and child is not self._condemned:
             logger.warning("between calls: %s", error)
+            self._condemned = child
             child.kill()
-            if self.state is PluginState.READY:
-                self.state = PluginState.STOPPED
-            self._tell(error)
+            self._chore(self._ended_between_calls(child, error))
+
+    def condemn(self, error: PluginError) -> None:
+        """Kill its process for a reason that its keeper knows; a call under way fails with it."""
+        if self._child is not None:
+            self._accuse(self._child, error)
+
+    def _lane_ended(self, reason: Exception) -> None:
+        child = self._child
+        if self._dog.watch is not None or child is None or child is self._condemned:
+            return
+        if isinstance(reason, wire.ProtocolError):
+            what = f"it broke the lane's protocol: {reason}"
+            self._accuse(child, SecurityViolation(self.plugin_id, what))
+        else:
+            self._condemned = child
+            self._chore(self._ended_between_calls(child, None))
+
+    async def _ended_between_calls(self, child: Child, error: PluginError | None) -> None:
+        if error is None:
+            await asyncio.wait((child.exited,), timeout=_EXIT_SECONDS)
+            if not child.exited.done() and not process.is_dead(child.pidfd):
+                error = SecurityViolation(self.plugin_id, "it closed its lane and went on")
+        child.kill()
+        end = await child.end()
+        outside = error is None and explanation.was_killed(end)
+        if error is None:
+            limits = self.confinement.limits
+            error = explanation.of_end(self.plugin_id, "", end, child.cgroup, limits)
+        self._tell(error)
+        self._retire()
+        self._keeper.on_down(self, error, outside=outside)
 
     def _tell(self, error: Exception) -> None:
-        """Publish why the plugin was stopped, and disable it when that was once too often."""
+        """Publish why its process was stopped."""
         match error:
             case SecurityViolation():
                 self._violations.count(error.violation, "kill")
-                if self._violations.too_many and self.state is not PluginState.UNLOADED:
-                    self.state = PluginState.DISABLED
-                    self._events.publish("disabled", self.plugin_id, violations=self._violations.total)
             case ResourceLimitExceeded():
                 self._events.publish(
                     "limit", self.plugin_id, resource=error.resource, limit=error.limit, actual=error.actual
@@ -549,132 +468,120 @@ class PluginSandbox:
             case ExecutionFailed():
                 self._events.publish("crashed", self.plugin_id, reason=error.reason, function=error.function)
 
-    def _lane_ended(self, reason: Exception) -> None:
-        if self.state is PluginState.READY:
-            self.state = PluginState.STOPPED
-        child = self._child
-        if self._watch is not None or child is None or child is self._condemned:
-            return
-        if isinstance(reason, wire.ProtocolError):
-            what = f"it broke the lane's protocol: {reason}"
-            self._accuse(child, SecurityViolation(self.plugin_id, what))
-        else:
-            self._condemned = child
-            child.kill()
-            self._tell(ExecutionFailed(self.plugin_id, "", "its process ended between calls"))
-
     # What an end means.
 
-    async def _died(self, watch: _Watch, reason: Exception, function: str) -> PluginError:
+    async def _explained(self, watch: Watch, reason: Exception, function: str) -> tuple[PluginError, bool]:
+        """Wait for the end of a process and say why it ended, and whether neither it nor we did it."""
         child = watch.child
         alive = not child.exited.done()
-        if isinstance(reason, LaneClosed) and watch.verdict is None and alive:
+        if isinstance(reason, HostOutOfMemory) and watch.verdict is None:
+            watch.verdict = CommunicationError(self.plugin_id, f"{reason}; its process was replaced")
+        elif isinstance(reason, LaneClosed) and watch.verdict is None and alive:
             await asyncio.wait((child.exited,), timeout=_EXIT_SECONDS)
-            if not child.exited.done():
+            if not child.exited.done() and not process.is_dead(child.pidfd):
                 watch.verdict = SecurityViolation(self.plugin_id, "it closed its lane and went on")
         elif isinstance(reason, wire.ProtocolError) and watch.verdict is None:
             watch.verdict = SecurityViolation(self.plugin_id, f"it broke the lane's protocol: {reason}")
         child.kill()
-        end = await child.exited
+        end = await child.end()
         limits, cgroup = self.confinement.limits, child.cgroup
         error = watch.verdict or explanation.of_end(self.plugin_id, function, end, cgroup, limits)
         self._tell(error)
-        await self._stop()
+        return error, watch.verdict is None and explanation.was_killed(end)
+
+    async def _died(
+        self, watch: Watch, reason: Exception, function: str, args: tuple[MessageValue, ...] | None
+    ) -> PluginError:
+        error, outside = await self._explained(watch, reason, function)
+        self._replace(watch, error, function, args, outside=outside)
         return error
 
-    async def _failed(self, watch: _Watch, failure: wire.Failure, function: str) -> Exception:
+    def _replace(
+        self,
+        watch: Watch,
+        error: PluginError,
+        function: str,
+        args: tuple[MessageValue, ...] | None,
+        *,
+        outside: bool = False,
+    ) -> None:
+        self._end(watch)
+        self._retire()
+        self._keeper.on_down(self, error, outside=outside, function=function, args=args)
+
+    async def _failed(
+        self, watch: Watch, failure: wire.Failure, function: str, args: tuple[MessageValue, ...] | None
+    ) -> Exception:
         """Map a plugin's own failure; a limit leaves the process unfit, so it is replaced."""
-        cgroup = watch.child.cgroup
+        cgroup, limits = watch.child.cgroup, self.confinement.limits
+        error: PluginError
         match failure.kind:
             case "arguments":
                 return TypeError(f"{self.plugin_id}.{function}: {failure.message}")
             case "limit":
-                limits = self.confinement.limits
                 error = explanation.of_limit(self.plugin_id, failure, watch.child, limits, watch.timeout_ms)
                 self._tell(error)
-                await self._stop()
+                self._replace(watch, error, function, args)
                 return error
         if cgroup is not None and self.confinement.may_fork and cgroup.pids_refused():
-            limit = self.confinement.limits.tasks
-            error = ResourceLimitExceeded(self.plugin_id, "processes", limit, limit)
+            error = ResourceLimitExceeded(self.plugin_id, "processes", limits.tasks, limits.tasks)
             self._tell(error)
-            await self._stop()
+            self._replace(watch, error, function, args)
             return error
         return ExecutionFailed(self.plugin_id, function, failure.message, failure.detail)
 
-    async def _stop(self) -> None:
+    def _retire(self) -> None:
+        """Let go of the process; it is killed and reaped meanwhile."""
         child, self._child = self._child, None
+        self._loaded, self._condemned = False, None
         if child is None:
             return
-        if self.state is PluginState.READY:
-            self.state = PluginState.STOPPED
-        child.on_end = child.on_violation = child.on_denial = self._condemned = None
+        child.on_end = child.on_violation = child.on_denial = None
         if self._printout is not None:
             self._printout.close()
             self._printout = None
-        if self._oom_event >= 0:
-            self._loop.remove_reader(self._oom_event)
-            os.close(self._oom_event)
-            self._oom_event = -1
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
         self._bytes_in += child.lane.bytes_in
         self._bytes_out += child.lane.bytes_out
-        await asyncio.shield(child.discard())
+        self._chore(child.discard())
 
     def usage(self, *, private: bool = True) -> ResourceUsage:
-        """What the plugin uses now, read from the kernel.
-
-        Args:
-            private: Also ``memory_private``, for which the kernel holds the plugin's memory map for a moment.
-        """
+        """What its process uses now, read from the kernel, and the bytes that its lanes carried."""
         child = self._child
         measured = ResourceUsage()
         if child is not None and not child.exited.done():
-            measured = monitor.measure(child.pid, child.cgroup, private=private)
+            try:
+                measured = monitor.measure(child.pid, child.cgroup, private=private)
+            except CgroupError:
+                measured = monitor.measure(child.pid, None, private=private)
         return replace(
             measured,
-            calls=self.calls,
             message_bytes_in=self._bytes_in + (child.lane.bytes_in if child else 0),
             message_bytes_out=self._bytes_out + (child.lane.bytes_out if child else 0),
-            **(self._services.http_usage() if self._services is not None else {}),
-            violations=self.violations,
-            restarts=max(self.starts - 1, 0),
         )
 
-    def watch(self, interval: float, thresholds: Mapping[str, float]) -> AsyncIterator[ResourceUsage]:
-        """Samples until the plugin is unloaded; see :meth:`frys_runtime.manager.Plugin.watch`.
+    async def freeze(self) -> None:
+        """Stop its processes where they are; see :func:`frys_runtime.suspension.freeze`."""
+        if self._child is not None:
+            await suspension.freeze(self._child, self.plugin_id, may_fork=self.confinement.may_fork)
 
-        Raises:
-            ValueError: The interval or a threshold makes no sense.
-        """
-        if not monitor.LEAST_INTERVAL <= interval < math.inf:
-            least = monitor.LEAST_INTERVAL
-            raise ValueError(f"interval must be at least {least} seconds, not {interval!r}")
-        marks = monitor.Thresholds(thresholds)
+    async def thaw(self) -> None:
+        """Let its processes go on."""
+        if self._child is not None:
+            await suspension.thaw(self._child)
 
-        def sample() -> ResourceUsage:
-            usage = self.usage(private=False)
-            for figure, threshold, actual in marks.newly_reached(usage):
-                self._events.publish(
-                    "threshold", self.plugin_id, figure=figure, threshold=threshold, actual=actual
-                )
-            return usage
-
-        return monitor.stream(sample, interval, self.unloaded)
-
-    async def close(self) -> None:
-        """End the process and give back everything; a call under way fails."""
-        self.state = PluginState.UNLOADED
-        if not self.unloaded.done():
-            self.unloaded.set_result(None)
-        if self._watch is not None:
-            self._condemn(self._watch, CommunicationError(self.plugin_id, "it was unloaded during the call"))
-        async with self._turn:
-            await self._stop()
-        if self._services is not None:
-            await self._services.close()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._bundle.close()
+    async def stop(self) -> None:
+        """End its process for no fault of its own; returns when nothing of it is left."""
+        if self._dog.watch is not None:
+            self._dog.watch.condemn(CommunicationError(self.plugin_id, "it was unloaded during the call"))
+            self._over = self._loop.create_future()
+            await self._over
+        self._retire()
+        while self._chores:
+            await asyncio.wait(self._chores)
+        self._dog.close()
 
 
 class _Refusal(Exception):

@@ -20,8 +20,9 @@ from .errors import PluginError, PluginNotFound, SandboxError
 
 if TYPE_CHECKING:
     from .config import ResourceUsage
-    from .manager import Plugin, PluginManager
+    from .manager import PluginManager
     from .messages import MessageValue
+    from .plugin import Plugin
 
 type LoadPlugin = Callable[..., LoadedPlugin]
 """What the fixture ``frys_plugin`` is: a path, and what ``PluginManager.load_plugin`` takes beside it."""

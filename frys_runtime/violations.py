@@ -18,25 +18,35 @@ LANDLOCK: Final = "denied by landlock"
 """The action of an event about what Landlock refused, beside those of a policy."""
 
 
+class Tally:
+    """What all instances of one plugin tried together.
+
+    Attributes:
+        total: How many violations there were since it was loaded.
+        latest: The last one, for people.
+        denials: How often Landlock refused something, as far as the host was told; not part of ``total``.
+    """
+
+    def __init__(self) -> None:
+        self.total = self.denials = 0
+        self.latest = ""
+
+
 class Violations:
-    """Counts, and decides about the next one.
+    """Counts for one instance of a plugin, and decides about the next one.
 
     Args:
         plugin_id: The plugin.
         action: What the policy says.
         limit: After how many the plugin is disabled; 0 for never.
         events: Where they are told.
-
-    Attributes:
-        total: How many there were since the plugin was loaded.
-        latest: The last one, for people.
-        denials: How often Landlock refused something, as far as the host was told; not part of ``total``.
+        tally: Where those of all instances are added up.
     """
 
-    def __init__(self, plugin_id: str, action: OnViolation, limit: int, events: Events) -> None:
-        self.total = 0
-        self.latest = ""
-        self.denials = 0
+    def __init__(
+        self, plugin_id: str, action: OnViolation, limit: int, events: Events, tally: Tally | None = None
+    ) -> None:
+        self.tally = tally if tally is not None else Tally()
         self._plugin_id, self._action, self._limit, self._events = plugin_id, action, limit, events
         self._calls, self._looks = _Digest(), _Digest()
         self._this_call = 0
@@ -44,7 +54,7 @@ class Violations:
     @property
     def too_many(self) -> bool:
         """Whether the plugin has to be disabled."""
-        return 0 < self._limit <= self.total
+        return 0 < self._limit <= self.tally.total
 
     def decide(self, call: str) -> tuple[OnViolation, str]:
         """What is to be done about a forbidden system call, and what it is called in an error.
@@ -61,30 +71,34 @@ class Violations:
                 "kill",
                 f"it made more than {BUDGET} forbidden system calls during one call; the last: {call}",
             )
-        if 0 < self._limit <= self.total + 1:
+        if 0 < self._limit <= self.tally.total + 1:
             return "kill", what
         self.count(what, self._action)
         return self._action, what
 
     def count(self, what: str, action: OnViolation) -> None:
         """One more. The same one again, during one call, is only added up: a flood must not fill the log."""
-        self.total += 1
-        self.latest = what
+        self.tally.total += 1
+        self.tally.latest = what
         if self._calls.is_new(what):
-            self._events.publish("violation", self._plugin_id, what=what, action=action, total=self.total)
+            self._events.publish(
+                "violation", self._plugin_id, what=what, action=action, total=self.tally.total
+            )
 
     def denied(self, what: str) -> None:
         """Landlock refused something: told, and no reason to stop it. Ordinary code looks around, too."""
-        self.denials += 1
+        self.tally.denials += 1
         what = f"Landlock denied {what}"
         if self._looks.is_new(what):
-            self._events.publish("violation", self._plugin_id, what=what, action=LANDLOCK, total=self.denials)
+            self._events.publish(
+                "violation", self._plugin_id, what=what, action=LANDLOCK, total=self.tally.denials
+            )
 
     def end_call(self) -> None:
         """Tell the sum of what was not told one by one, and begin anew."""
         for digest, action, total in (
-            (self._calls, self._action, self.total),
-            (self._looks, LANDLOCK, self.denials),
+            (self._calls, self._action, self.tally.total),
+            (self._looks, LANDLOCK, self.tally.denials),
         ):
             if again := digest.end_call():
                 self._events.publish(

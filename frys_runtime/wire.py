@@ -128,6 +128,7 @@ def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder)
 
     Raises:
         ProtocolError: It is not an array of plain values within the bounds.
+        MemoryError: The host has no memory for it.
     """
     if not _is_one_bytes(body):
         measure(body)
@@ -135,7 +136,7 @@ def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder)
         frame = decoder.decode(body)
     except bulk.BulkError as error:
         raise ProtocolError(str(error)) from None
-    except (msgspec.DecodeError, ValueError, TypeError, RecursionError, MemoryError) as error:
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
         raise ProtocolError(f"a frame cannot be decoded: {error}") from None
     if type(frame) is not list or not frame or type(frame[0]) is not int:
         raise ProtocolError("a frame is not an array that begins with its kind")

@@ -12,6 +12,7 @@ Answers:
 - ``{"op": "ready", "paths": [...], "files": f, "engine": e, "lacks": [...], "why": w}`` once, when the
   engine is warm; ``lacks`` are the layers that the machine does not give, ``why`` what the kernel said.
 - ``{"op": "spawned", "child": k}`` with the child's pidfd.
+- ``{"op": "unforked", "child": k, "reason": w}`` when the kernel gives no process, or no room for it.
 - ``{"op": "exited", "child": k, "code": c, "status": s}`` in the terms of waitid(2).
 """
 
@@ -32,6 +33,7 @@ from .codec import pack, unpack
 from .keeper import Ground, remove_tree
 
 _MAX_PACKET = 1 << 17
+_SIGKILL = 9
 _MAX_DESCRIPTORS = 16
 
 
@@ -120,7 +122,11 @@ class Server:
         if request["op"] == "plan":
             self._plans[request["id"]] = jail.Plan(**request["plan"])
         elif request["op"] == "spawn":
-            self._spawn(request, fds)
+            try:
+                self._spawn(request, fds)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                self._socket.send(pack({"op": "unforked", "child": request["child"], "reason": reason}))
         for fd in fds:
             os.close(fd)
         return str(request["op"])
@@ -129,9 +135,16 @@ class Server:
         lane, log, *joins = fds
         uid = 0 if self._one_user else request["uid"]
         folder = self._make_folder(request["child"], uid)
-        if self._pid_namespaces:
-            os.unshare(os.CLONE_NEWPID)
-        pid = libc.fork()
+        try:
+            if self._pid_namespaces:
+                os.unshare(os.CLONE_NEWPID)
+            pid = libc.fork()
+        except OSError:
+            if self._pid_namespaces:
+                os.setns(self._own_pid_namespace, os.CLONE_NEWPID)
+            if self._folder:
+                remove_tree(folder)
+            raise
         if not pid:
             room = jail.Jail(
                 self._plans[request["plan"]],
@@ -146,7 +159,12 @@ class Server:
         if self._pid_namespaces:
             # The next child needs one of its own, so leave the one just made.
             os.setns(self._own_pid_namespace, os.CLONE_NEWPID)
-        process = os.pidfd_open(pid)
+        try:
+            process = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, _SIGKILL)  # nobody could look after it
+            os.waitpid(pid, 0)
+            raise
         self._children[process] = request["child"]
         self._poll.register(process, select.EPOLLIN)
         descriptor = process.to_bytes(4, sys.byteorder)

@@ -7,6 +7,7 @@ written its bytes by hand, which it can.
 
 from _thread import allocate_lock
 
+from . import interrupt
 from .codec import pack, unpack
 from .failures import BadValue, HostRefused
 from .values import Value
@@ -62,8 +63,10 @@ class Host:
                 question = _ASK + pack(service) + pack(args, "args", self._lane.bulk)
             except BadValue as error:
                 raise HostRefused("invalid", f"{service}: {error.message}") from None
+            raises = interrupt.hold()
             self._lane.send(question)
             answer: Any = unpack(self._lane.receive(), self._lane.bulk)
+            interrupt.go_on(raises)
         if answer[0] == _REFUSAL:
             raise HostRefused(answer[1], answer[2])
         value: Value = answer[1]

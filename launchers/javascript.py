@@ -10,6 +10,7 @@ import _thread
 import time
 from typing import Any
 
+from . import interrupt
 from ._quickjs_abi import ffi
 from .artifact import Artifact, Value
 from .failures import BadArtifact, Failure, NoSuchFunction, PluginRaised
@@ -41,6 +42,12 @@ _ready: Engine | None = None
 # plugin process may use anyway.
 _sleep_lock = _thread.allocate_lock()
 _sleep_lock.acquire()
+
+
+def _wake() -> None:
+    """End a sleep; one that is not under way ends at once then, and looks at its timer again."""
+    if _sleep_lock.locked():
+        _sleep_lock.release()
 
 
 def prepare() -> None:
@@ -77,6 +84,7 @@ def prepare() -> None:
         except PluginRaised:
             pass
     plugin.close()
+    interrupt.listen(_wake)
     _ready = Engine()
 
 
@@ -210,6 +218,7 @@ class JavaScriptPlugin:
             BadValue: The result cannot travel.
         """
         self._interrupted = False
+        interrupt.begin()
         target = self._functions.get(function) or self._find(function)
         count = len(args)
         argv = self._argv if count <= _MAX_ARGUMENTS else ffi.new("JSValue[]", count)
@@ -295,7 +304,7 @@ class JavaScriptPlugin:
 
     def _late(self) -> bool:
         """Say whether the engine has to stop; it asks every few thousand steps."""
-        if self.deadline and time.monotonic() > self.deadline:
+        if interrupt.is_wanted() or (self.deadline and time.monotonic() > self.deadline):
             self._interrupted = True
         return self._interrupted
 

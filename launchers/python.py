@@ -24,7 +24,7 @@ from typing import Any
 
 from frys_runtime.linux import libc
 
-from . import python_library
+from . import interrupt, python_library
 from .artifact import Artifact
 from .codec import pack, unpack
 from .failures import BadArtifact, Failure
@@ -77,7 +77,7 @@ _LIBRARIES = (
 )
 # What a subinterpreter gets of ours; it sees none of our files.
 _INSIDE = (
-    *("artifact", "bulk", "codec", "failures", "host", "serve", "values"),
+    *("artifact", "bulk", "codec", "failures", "host", "interrupt", "serve", "values"),
     *("python_frys", "python_given", "python_inside", "python_loop", "python_missing", "python_modules"),
     *("python_packages", "python_plugin", "python_sources", "python_traceback"),
 )
@@ -122,6 +122,7 @@ def prepare() -> None:
     _Shared.library = collect([_IMMORTALISE, *(f"{__package__}.{name}" for name in _INSIDE)])
     _Shared.library_code = compiled(python_library.__name__)
     sys.meta_path.insert(2, _Shared.library)
+    interrupt.listen()
     warm([])
 
 

@@ -8,6 +8,7 @@ import errno
 import sys
 from types import CoroutineType, FunctionType
 
+from . import interrupt
 from .artifact import Artifact, Value
 from .failures import BadArguments, BadArtifact, Failure, LimitReached, NoSuchFunction, PluginRaised
 from .python_missing import hint
@@ -68,10 +69,13 @@ class Program(Plugin):
         if public is None:
             raise NoSuchFunction(function, list(self.functions()))
         try:
+            interrupt.begin(raises=True)
             result: Any = self._sources.namespace[function](*args)
             value: Value = self._wait_for(result) if type(result) is CoroutineType else result
+            interrupt.end()
             return value
         except BaseException as error:  # a plugin may raise anything, SystemExit included
+            interrupt.end()
             trace = error.__traceback__
             if type(error) is TypeError and trace is not None and trace.tb_next is None:
                 # Nothing of the plugin ran: Python refused the call itself.

@@ -19,10 +19,14 @@ def compile_fixture(name: str, directory: Path, *flags: str) -> Path:
         The shared object.
     """
     library = directory / f"{Path(name).name}.so"
-    source = FIXTURES / f"{name}.c"
+    compile_source(FIXTURES / f"{name}.c", library, *flags)
+    return library
+
+
+def compile_source(source: Path, library: Path, *flags: str) -> None:
+    """Compile a C file into a shared object."""
     command = ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", library, source]
     subprocess.run([*command, *flags], check=True)
-    return library
 
 
 # Where this run of the tests keeps what it compiles once; jail/conftest.py sets it.

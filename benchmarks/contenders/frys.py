@@ -1,12 +1,14 @@
 """Frys itself: ``frys.py LOOP FOLDER SPARES FORMAT...`` with the default policy, which is level Maximum."""
 
 import asyncio
+import os
+import signal
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from frys_runtime import PluginManager
+from frys_runtime import Crashed, PluginManager
 from frys_runtime.linux.process import cpu_ns
 
 from . import Measure, methods, perform
@@ -29,6 +31,7 @@ _ALL: Final = FILES | {
     "wasm-large": "large.wasm",
 }
 _WARM_CALLS: Final = 5
+_INSIDE_SECONDS: Final = 0.01
 
 
 class Frys:
@@ -71,6 +74,29 @@ class Frys:
             await self._first_answer(kind, name)
             seconds.append(time.perf_counter() - began)
             await self._manager.unload_plugin(name)
+        return seconds
+
+    async def restart(self, kind: str, count: int, *, notice: bool = False) -> list[float]:
+        """Kill a process in a call, and call again at once.
+
+        Returns:
+            Seconds from the moment that the caller is told until the next answer; with ``notice``, from the
+            kill until the caller is told.
+        """
+        seconds, plugin = [], self._manager.plugin(kind)
+        argument: MessageValue = bytes([40]) if kind == "native" else 40
+        for _ in range(count):
+            await self._settle()
+            call = asyncio.ensure_future(plugin.call("fib", argument))
+            await asyncio.sleep(_INSIDE_SECONDS)
+            assert plugin.pid is not None
+            began = time.perf_counter()
+            os.kill(plugin.pid, signal.SIGKILL)
+            with suppress(Crashed):
+                await call
+            told = time.perf_counter()
+            await self._first_answer(kind, kind)
+            seconds.append(told - began if notice else time.perf_counter() - told)
         return seconds
 
     async def _settle(self) -> None:

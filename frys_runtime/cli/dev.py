@@ -4,17 +4,17 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from rich.text import Text
 
-from ..errors import ConfigError, InitializationFailed, PluginError, SandboxError
-from ..manager import Plugin, PluginManager
-from ..metadata import parse_metadata
+from ..errors import ConfigError, InitializationFailed, PluginError, ReloadFailed, SandboxError
+from ..manager import PluginManager
+from ..metadata import Metadata, parse_metadata
+from ..reload import is_lasting
 from .arguments import argument
 from .dev_folder import UNKNOWN, Build, Snapshot, changes, find_build, run_build, saves, snapshot
 from .exits import UsageError
@@ -90,13 +90,8 @@ class _Call(NamedTuple):
 
 async def _develop(folder: Path, build: Build | None, call: _Call, settings: dict[str, Any]) -> None:
     _end_on_signals()
-    async with AsyncExitStack() as stack:
-        kept = stack.enter_context(TemporaryDirectory(prefix="frys-dev-"))
-        managers = [PluginManager(**settings, state_dir=kept, spares=0) for _ in range(2)]
-        for manager in managers:
-            await stack.enter_async_context(manager)
-        saved = await stack.enter_async_context(_saves(folder))
-        workshop = _Workshop(folder, build, call, managers)
+    async with PluginManager(**settings, spares=0) as manager, _saves(folder) as saved:
+        workshop = _Workshop(folder, build, call, manager)
         await workshop.work()
         while True:
             await saved()
@@ -144,15 +139,11 @@ async def _saves(folder: Path) -> AsyncIterator[Callable[[], Awaitable[None]]]:
 
 
 class _Workshop:
-    """One plugin, its live version, and what is known of its folder.
+    """One plugin, its live version, and what is known of its folder."""
 
-    A plugin keeps its id, by which a policy knows it, so the new version gets the manager that the old one
-    does not have. Both managers keep what plugins store in one place.
-    """
-
-    def __init__(self, folder: Path, build: Build | None, call: _Call, managers: list[PluginManager]) -> None:
-        self._folder, self._build, self._call, self._managers = folder, build, call, managers
-        self._live: Plugin | None = None
+    def __init__(self, folder: Path, build: Build | None, call: _Call, manager: PluginManager) -> None:
+        self._folder, self._build, self._call, self._manager = folder, build, call, manager
+        self._live = ""
         self._loaded_at = ""
         self._seen: Snapshot = snapshot(folder, {})
         self._made: set[str] = set()
@@ -201,39 +192,47 @@ class _Workshop:
         self._seen = after | {path: before[path] for path in self._touched}
 
     async def _load(self) -> bool:
-        before, error, new = await self._look(), None, None
-        manager = self._managers[0]
+        before, error = await self._look(), ""
         try:
-            new = manager.plugin(await manager.load_plugin(self._folder))
+            self._live = await self._replace()
+        except ReloadFailed as failure:
+            if is_lasting(failure):
+                raise failure.__cause__ or failure from None
+            error = str(failure.__cause__ or failure.reason)
         except (SandboxError, InitializationFailed):
             raise  # no save can make that better
         except PluginError as failure:
-            error = failure
+            error = str(failure)
+        else:
+            self._loaded_at = _clock()
         if meanwhile := changes(before, await self._look()):
-            if new is not None:
-                await new.unload()
             self._seen |= dict.fromkeys(meanwhile, UNKNOWN)
             _say("it was saved while it was read; once more")
             return False
-        if new is None:
-            assert error is not None
-            _say(str(error), style="red")
+        if error:
+            _say(error, style="red")
             self._tell_what_stays()
             return False
-        old, self._live, self._loaded_at = self._live, new, _clock()
-        self._managers.reverse()
-        if old is not None:
-            await old.unload()
+        new = self._manager.plugin(self._live)
         _say(f"loaded {new.id} {new.metadata.version} in {milliseconds(new.load_ms)} ms", style="green")
         return True
 
+    async def _replace(self) -> str:
+        """Have the folder's plugin serve in the place of the live version; its id."""
+        if not self._live:
+            return await self._manager.load_plugin(self._folder)
+        if (named := _about(self._folder)) is not None and named.id != self._live:
+            new = await self._manager.load_plugin(self._folder)
+            await self._manager.unload_plugin(self._live)
+            return new
+        return (await self._manager.reload_plugin(self._live)).plugin_id
+
     def _tell_what_stays(self) -> None:
-        if self._live is not None:
+        if self._live:
             _say(f"the version of {self._loaded_at} stays loaded")
 
     async def _run(self) -> None:
-        plugin, call = self._live, self._call
-        assert plugin is not None
+        plugin, call = self._manager.plugin(self._live), self._call
         if call.function is None:
             for name, signature in sorted(plugin.functions.items()):
                 print(printable(f"  {name}  {signature}"), flush=True)
@@ -253,10 +252,16 @@ class _Workshop:
 
 def _entry(folder: Path) -> str:
     """The file that a build makes, if plugin.json can be read just now."""
+    about = _about(folder)
+    return "" if about is None else about.entry
+
+
+def _about(folder: Path) -> Metadata | None:
+    """What plugin.json says, if it can be read just now."""
     try:
-        return parse_metadata((folder / "plugin.json").read_bytes(), "plugin.json").entry
+        return parse_metadata((folder / "plugin.json").read_bytes(), "plugin.json")
     except (OSError, ConfigError):
-        return ""
+        return None
 
 
 def _clock() -> str:

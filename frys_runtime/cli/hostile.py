@@ -16,8 +16,9 @@ from ..errors import (
     SecurityViolation,
     Timeout,
 )
-from ..manager import Plugin, PluginManager
+from ..manager import PluginManager
 from ..messages import MessageValue
+from ..plugin import Plugin
 from .pipeline import PLUGINS, Figures
 from .terminal import size
 

@@ -34,7 +34,7 @@ from ..metadata import Metadata
 from ..nursery import Nursery
 from ..policy_syscalls import Change
 from ..policy_terms import OnViolation
-from ..sandbox import PluginSandbox
+from ..pool import Pool
 from ..services import Shared
 from ..violations import Violations
 
@@ -353,7 +353,7 @@ async def _run_once(path: str, room: Confinement, nursery: Nursery, workload: tu
     store = functools.cache(KeyValueStore)
     shared = Shared(PluginCommunicator(events), store, CompiledCode())
     violations = notebook if room.policy.on_violation == "log" else None
-    plugin = PluginSandbox(name, bundle, room, nursery, events, violations, shared)
+    plugin = Pool(name, bundle, room, nursery, events, shared, violations)
     try:
         await plugin.start()
         for call in workload:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..manager import Plugin, PluginManager
+from ..manager import PluginManager
+from ..plugin import Plugin
 from .exits import UsageError
 
 PLUGINS: Final = Path(__file__).parent / "plugins"

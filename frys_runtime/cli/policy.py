@@ -14,6 +14,7 @@ from ..isolation import IsolationManager, Setting
 from ..loader import PluginLoader
 from ..policy import PolicyFile, level_file, load_policy, settings
 from ..policy_check import Difference, Finding, diff as differences, lint
+from ..policy_supervision import said as said_of_supervision
 from ..policy_terms import quantity
 from .exits import Exit, tell
 from .policy_explain import explain, said_by_name
@@ -106,6 +107,8 @@ def said(key: str, value: Any, *, whole: bool = True) -> str:
     """A setting's value in the words of a policy file."""
     if key.startswith("limits."):
         return quantity(key, value)
+    if key.startswith("supervision."):
+        return said_of_supervision(key.partition(".")[2], value)
     if key.startswith("config.") and value is not None:
         return msgspec.json.encode(value).decode()
     if isinstance(value, bool):

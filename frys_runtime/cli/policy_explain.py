@@ -202,6 +202,7 @@ def _granted_by_host(policy: Policy) -> dict[str, str]:
         "subscribes to": ", ".join(messages.subscribe) or "none",
         "host functions": ", ".join(policy.host_functions) or "none",
         "signatures": f"{signatures.threshold} of {names}" if signatures.required else "none required",
+        "instances": str(policy.supervision.instances),
     }
 
 

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from ..config import IsolationLevel, SandboxConfig
-from ..manager import Plugin, PluginManager
+from ..manager import PluginManager
 from ..messages import MessageValue
+from ..plugin import Plugin
 from .arguments import argument, parse_size
 from .exits import UsageError
 from .options import Isolation, PluginPath, PolicyPath

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import select
 import signal
 import time
 
@@ -19,8 +20,20 @@ def pid_of(pidfd: int) -> int:
 
 def kill(pidfd: int) -> None:
     """Kill the process; nothing happens when it is dead already (pidfd_send_signal(2))."""
+    send_signal(pidfd, signal.SIGKILL)
+
+
+def is_dead(pidfd: int) -> bool:
+    """Whether a process has ended, reaped or not (pidfd_open(2): its descriptor is readable then)."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Send a signal; nothing happens when the process is dead already."""
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         pass
 
@@ -48,7 +61,17 @@ def threads(pid: int) -> int:
     return int(stat[17]) if stat else 0
 
 
-def _stat(pid: int) -> list[bytes]:
+def is_stopped(pid: int) -> bool:
+    """Whether no thread of a process runs: it was stopped by a signal, or is dead (proc_pid_stat(5))."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return True
+    stats = [_stat(f"{pid}/task/{thread}") for thread in threads]
+    return all(not stat or stat[0] in (b"T", b"t", b"Z", b"X") for stat in stats)
+
+
+def _stat(pid: int | str) -> list[bytes]:
     """The fields of proc_pid_stat(5) from the third on; what stands before may hold blanks."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

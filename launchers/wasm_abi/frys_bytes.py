@@ -87,9 +87,9 @@ def _release(guest: Guest) -> Callable[[int, int], None] | None:
 
 
 def _only_argument(name: str, args: list[Value]) -> bytes:
-    if len(args) != 1:
+    if len(args) > 1:
         raise BadArguments(f"{name} takes one argument of bytes, not {len(args)} arguments")
-    data = args[0]
+    data = args[0] if args else b""
     if isinstance(data, str):
         return data.encode()
     if not isinstance(data, bytes):

@@ -18,7 +18,7 @@ import wasmtime
 from support import FIXTURES, leftovers
 
 from frys_runtime import IsolationLevel, PluginError, PluginManager, SandboxConfig
-from frys_runtime.manager import Plugin
+from frys_runtime.plugin import Plugin
 
 from .attempts import Attempt, Outside
 from .modules import MODULES
@@ -504,7 +504,7 @@ async def _clear_parent_death(host: Host, plugin: Plugin, sibling: Plugin | None
     """Whether a plugin outlives its fork server when it has cleared its parent-death signal."""
     async with PluginManager() as other:
         name = await other.load_plugin(
-            host._artifact("c"), isolation=plugin._sandbox.confinement.level, plugin_id="orphan"
+            host._artifact("c"), isolation=plugin._release.pool.confinement.level, plugin_id="orphan"
         )
         await _outcome(other.execute_plugin(name, "clear_parent_death", b""))
         await other.execute_plugin(name, "ping", b"")

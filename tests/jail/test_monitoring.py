@@ -149,9 +149,7 @@ async def test_counts_outlive_the_instance(tmp_path: Path) -> None:
         before = manager.resource_usage(plugin)
         with pytest.raises(SecurityViolation):
             await manager.execute_plugin(plugin, "forbidden")
-        gone = manager.resource_usage(plugin)
-        assert (gone.memory_usage, gone.cpu_time_used, gone.processes) == (0, 0.0, 0)
-        assert gone.message_bytes_out > before.message_bytes_out > 1000
+        assert manager.resource_usage(plugin).message_bytes_out > before.message_bytes_out > 1000
         await manager.execute_plugin(plugin, "echo", 1)
         fresh = manager.resource_usage(plugin)
         assert (fresh.calls, fresh.violations, fresh.restarts) == (4, 1, 1)
@@ -172,7 +170,6 @@ async def test_a_stream_begins_at_once_and_ends_with_the_plugin(tmp_path: Path) 
         await _until(lambda: len(samples) >= 2)
         with pytest.raises(ExecutionFailed):
             await manager.execute_plugin(plugin, "die")
-        await _until(lambda: samples[-1].processes == 0)
         await manager.execute_plugin(plugin, "echo", 1)
         await _until(lambda: samples[-1].restarts == 1)
         await manager.unload_plugin(plugin)

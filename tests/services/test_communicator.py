@@ -200,7 +200,7 @@ async def test_what_a_plugin_will_not_hear_is_told_when_it_is_loaded(tmp_path: P
     async with talkers(tmp_path, policy) as talk:
         events = talk.manager.events()
         await talk.manager.load_plugin(plugin)
-        loaded = [await anext(events) for _ in range(2)][1]
+        loaded = [await anext(events) for _ in range(3)][2]
         assert loaded.kind == "loaded"
         assert loaded.data["unheard_events"] == {
             "two": "its policy does not grant messages.subscribe: [two]",

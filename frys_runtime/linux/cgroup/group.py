@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from .. import process
 from .files import PATIENCE, CgroupError, Gone, field, fields, open_file, pids_of, read, remove_all, write
 from .places import Hierarchy
 
@@ -216,6 +217,37 @@ class Cgroup:
             return 0
         return field(f"{found[1]}/pids.events", b"max")
 
+    def freeze(self) -> None:
+        """Stop every process of the group where it is; returns when all have stopped.
+
+        On version 2 by the kernel's freezer. That of version 1 would keep a killed process alive until
+        somebody thaws it, also after the death of whoever could; there, SIGSTOP goes to each.
+
+        Raises:
+            CgroupError: The kernel refuses, or processes appear faster than they can be stopped.
+        """
+        if hierarchy := self._second():
+            write(f"{hierarchy}/cgroup.freeze", "1")
+            deadline = time.monotonic() + PATIENCE
+            while not field(f"{hierarchy}/cgroup.events", b"frozen"):
+                if time.monotonic() >= deadline:
+                    raise CgroupError(f"{hierarchy} does not freeze", hierarchy)
+                time.sleep(0.0005)
+        else:
+            _stop_each(self._dirs[0][1])
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        if hierarchy := self._second():
+            write(f"{hierarchy}/cgroup.freeze", "0")
+        else:
+            signal_each(self._dirs[0][1], signal.SIGCONT)
+
+    def _second(self) -> str:
+        """Its directory in version 2, whose kernel can freeze (Linux 5.2); empty for none."""
+        found = (directory for hierarchy, directory in self._dirs if hierarchy.version == 2)
+        return next((path for path in found if os.path.exists(f"{path}/cgroup.freeze")), "")
+
     def let_die(self) -> None:
         """Lift what keeps a killed process from its end: its CPU quota, and its pace of reading."""
         if self._limits.cpu is not None or self._limits.storage:
@@ -241,7 +273,7 @@ class Cgroup:
                 write(f"{found[1]}/pids.max", "0")
         for directory in self.dirs():
             with suppress(Gone):
-                kill_each(directory)
+                signal_each(directory, signal.SIGKILL)
 
     def remove(self, patience: float = PATIENCE) -> None:
         """Remove the directories.
@@ -302,8 +334,8 @@ def _settings(hierarchy: Hierarchy, before: CgroupLimits, after: CgroupLimits) -
             yield "io.max", f"{disk} rbps={read}"
 
 
-def kill_each(directory: str) -> None:
-    """Send SIGKILL to all, and to those that they forked meanwhile.
+def signal_each(directory: str, number: int) -> None:
+    """Send a signal to all, and to those that they forked meanwhile.
 
     A signalled process forks no more, so a round that finds no new process ends it.
     """
@@ -312,7 +344,7 @@ def kill_each(directory: str) -> None:
     while new := [pid for pid in pids_of(directory) if pid not in signalled]:
         if time.monotonic() >= deadline:
             raise CgroupError(
-                f"the processes in {directory} fork faster than they can be killed; limit their number",
+                f"the processes in {directory} fork faster than they can be signalled; limit their number",
                 directory,
             )
         handles = [(pid, fd) for pid in new if (fd := _pidfd(pid)) is not None]
@@ -322,11 +354,23 @@ def kill_each(directory: str) -> None:
             for pid, fd in handles:
                 if pid in present:
                     with suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(fd, signal.SIGKILL)
+                        signal.pidfd_send_signal(fd, number)
         finally:
             for _, fd in handles:
                 os.close(fd)
         signalled.update(new)
+
+
+def _stop_each(directory: str) -> None:
+    """Send SIGSTOP to all and wait until no thread of them runs; a signalled process may run for a moment."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        signal_each(directory, signal.SIGSTOP)
+        if all(map(process.is_stopped, pids_of(directory))):
+            return
+        if time.monotonic() >= deadline:
+            raise CgroupError(f"the processes in {directory} do not stop", directory)
+        time.sleep(0.0005)
 
 
 def _pidfd(pid: int) -> int | None:

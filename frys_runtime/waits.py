@@ -1,0 +1,171 @@
+"""Which plugins wait for which, so that a call that could never be answered is refused at once.
+
+A plugin may have several instances, each of which serves one call at a time. An instance that asked for a
+call waits until that is answered. It can be answered when the instance that serves it goes on, or, while
+it still queues, when any instance of its target does. Whoever would wait for something that waits for
+himself is refused; nobody else is.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple, Protocol
+
+
+class Server(Protocol):
+    """One loaded version of a plugin.
+
+    Attributes:
+        plugin_id: Its id, for people.
+        key: A number that no other loaded version has.
+    """
+
+    plugin_id: str
+    key: int
+
+    @property
+    def instances(self) -> int:
+        """How many calls it can serve at the same time."""
+
+
+class Instance(NamedTuple):
+    """One process of a loaded version, whichever runs there at the time.
+
+    Attributes:
+        key: The version.
+        number: Which of its instances, from 1 on.
+        plugin_id: Its id, for people.
+    """
+
+    key: int
+    number: int
+    plugin_id: str
+
+
+class Wait:
+    """One call under way that an instance waits for.
+
+    Attributes:
+        target: What is called.
+        server: Its instance that serves the call; ``None`` while the call queues.
+    """
+
+    def __init__(self, target: Server) -> None:
+        self.target = target
+        self.server: Instance | None = None
+
+
+_line: ContextVar[tuple[Instance, ...]] = ContextVar("frys_line_of_calls", default=())
+_wait: ContextVar[Wait | None] = ContextVar("frys_wait", default=None)
+
+
+def line() -> tuple[Instance, ...]:
+    """The instances that wait, one for the next, for what is running now."""
+    return _line.get()
+
+
+def extend_line(instance: Instance) -> None:
+    """Have an instance wait, too, for what runs in this context from now on."""
+    _line.set((*_line.get(), instance))
+
+
+def forget_line() -> None:
+    """Nobody waits for what runs in this context from now on."""
+    _line.set(())
+    _wait.set(None)
+
+
+def served_by(instance: Instance) -> None:
+    """The call that this context makes has left its queue."""
+    wait = _wait.get()
+    if wait is not None and wait.target.key == instance.key:
+        wait.server = instance
+
+
+class Circle(Exception):
+    """A call would wait for itself.
+
+    Attributes:
+        path: The plugins, from the one that calls to the one that waits for it.
+    """
+
+    def __init__(self, path: Sequence[str]) -> None:
+        self.path = tuple(path)
+        super().__init__(" > ".join(path))
+
+
+class Waits:
+    """Every wait of one manager."""
+
+    def __init__(self) -> None:
+        self._waits: dict[Instance, list[Wait]] = {}
+        self._waiting: Counter[int] = Counter()
+
+    @contextmanager
+    def waiting(self, target: Server) -> Iterator[None]:
+        """Have the last instance of this context's line wait for a call of a plugin.
+
+        Raises:
+            Circle: It would never be answered.
+        """
+        who = _line.get()[-1]
+        wait = Wait(target)
+        mine = self._waits.setdefault(who, [])
+        self._waiting[who.key] += not mine
+        mine.append(wait)
+        token = _wait.set(wait)
+        try:
+            if self._all_wait(target) and who in (stuck := self._stuck(who)):
+                raise Circle(self._path(who, wait, stuck))
+            yield
+        finally:
+            _wait.reset(token)
+            mine.remove(wait)
+            if not mine:
+                del self._waits[who]
+                self._waiting[who.key] -= 1
+
+    def _all_wait(self, target: Server) -> bool:
+        return self._waiting[target.key] >= target.instances
+
+    def _stuck(self, who: Instance) -> set[Instance]:
+        """Of the instances on which one depends, those that can never go on.
+
+        Who does not wait goes on by himself. Whoever waits only for such, goes on, too, and so forth.
+        """
+        stuck: set[Instance] = set()
+        found = [who]
+        while found:
+            instance = found.pop()
+            if instance in self._waits and instance not in stuck:
+                stuck.add(instance)
+                found += [server for wait in self._waits[instance] for server in self._servers(wait)]
+        freed = True
+        while freed:
+            free = {one for one in stuck if all(self._is_free(wait, stuck) for wait in self._waits[one])}
+            stuck -= free
+            freed = bool(free)
+        return stuck
+
+    def _servers(self, wait: Wait) -> list[Instance]:
+        """Whose end would let a wait go on; nobody's where an instance is free."""
+        if wait.server is not None:
+            return [wait.server]
+        target = wait.target
+        if not self._all_wait(target):
+            return []
+        return [Instance(target.key, number, target.plugin_id) for number in range(1, target.instances + 1)]
+
+    def _is_free(self, wait: Wait, stuck: set[Instance]) -> bool:
+        servers = self._servers(wait)
+        return not servers or any(server not in stuck for server in servers)
+
+    def _path(self, who: Instance, wait: Wait, stuck: set[Instance]) -> list[str]:
+        path, at = [who.plugin_id], wait
+        while True:
+            server = next(one for one in self._servers(at) if one in stuck)
+            path.append(server.plugin_id)
+            if server == who or len(path) > len(stuck) + 1:
+                return path
+            at = self._waits[server][-1]
