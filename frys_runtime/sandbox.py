@@ -345,12 +345,12 @@ class PluginSandbox:
             lambda size: self._accuse(child, ResourceLimitExceeded(self.plugin_id, "log", limit, size)),
         )
         if room.may_fork and child.cgroup is not None:
-            limit, cgroup = room.limits.memory, child.cgroup
+            memory = room.limits.memory
             self._alarm = MemoryAlarm(
-                cgroup,
-                limit,
+                child.cgroup,
+                memory,
                 lambda peak: self._accuse(
-                    child, ResourceLimitExceeded(self.plugin_id, "memory", limit, peak)
+                    child, ResourceLimitExceeded(self.plugin_id, "memory", memory, peak)
                 ),
             )
         return child
