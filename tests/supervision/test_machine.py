@@ -246,6 +246,9 @@ _WALL_CLOCK = {
     "launchers/wasm_abi/assemblyscript.py": "the clock that a plugin sees",
     "launchers/wasm_abi/bindgen_imports.py": "the same",
     "launchers/wasm_files.py": "when a plugin's file was changed",
+    "launchers/wasi/cli.py": "the clock that a component sees",
+    "launchers/wasi/files.py": "when a component's file was changed",
+    "frys_runtime/signing.py": "when a package was signed, in the signer's own words",
 }
 
 
