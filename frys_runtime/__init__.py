@@ -9,21 +9,21 @@
 Imports only go down these layers (``make check`` holds it):
 
     cli, daemon, cluster, testing                         what a person or a machine starts
-    manager                                               the one front door
+    manager, registry_server                              the one front door; where plugins come from
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
-    extism_manifest                                       manifests of Extism's, as metadata and modules
-    jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
+    extism_manifest, package                              manifests of Extism's; a plugin as one file
+    jail, wire, policy, metadata, signing                 decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
-    linux, config, messages, events, ranges               system calls; settings; values; news; versions
+    linux, config, messages, events, ranges, folder       system calls; settings; values; news; versions; files
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.

@@ -331,7 +331,7 @@ class PluginManager:
         """Load a plugin into a jail of its own.
 
         Args:
-            path: A file, a folder with ``plugin.json``, or a name to look up in the plugin paths.
+            path: A file, a folder with ``plugin.json``, a package, or a name to look up in the plugin paths.
             plugin_id: Another id than the plugin's own.
             isolation: Another level than the manager's, for this plugin.
             sandbox: Limits and grants of the host program for this plugin.
@@ -561,6 +561,7 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
         "version": bundle.metadata.version,
         "format": room.format,
         "sha256": bundle.digests,
+        "package": bundle.package.digest if bundle.package is not None else "",
         "level": policy.level,
         "limits": asdict(policy.limits),
         "read": policy.read,

@@ -66,8 +66,8 @@ _HINTS: dict[Exit, str] = {
     Exit.FAILED: "the error is the plugin's own; `frys inspect PLUGIN` lists its functions",
     Exit.STOPPED: "a policy file (--policy) sets the limits; `frys inspect PLUGIN` shows those in force",
     Exit.VIOLATION: "a plugin that really needs this takes a policy that grants it (--policy FILE)",
-    Exit.NOT_LOADED: "a plugin is a .wasm, .so, .js, .mjs, .cjs or .py file, a folder with plugin.json, or "
-    "an Extism manifest (.json, .toml)",
+    Exit.NOT_LOADED: "a plugin is a .wasm, .so, .js, .mjs, .cjs or .py file, a folder with plugin.json, "
+    "a package (.frys), or an Extism manifest (.json, .toml)",
     Exit.MACHINE: "`frys doctor` shows what this machine gives, and how to get the rest",
     Exit.BUG: "FRYS_DEBUG=1 shows where; please report it with that output",
 }
