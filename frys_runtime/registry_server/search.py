@@ -20,7 +20,7 @@ import msgspec
 from .trust import iso
 from .types import Facets, FacetValue, SearchResult, Summary
 
-RANKED: Final = 500
+RANKED: Final = 300
 """Hits that are ranked of each set; all of them when there are no more."""
 POPULAR: Final = 2000
 """Plugins that count as those with the most downloads."""
@@ -179,47 +179,47 @@ def _find(db: sqlite3.Connection, query: Query) -> _Found:
     if not words and not narrowed:
         return _Found(None, _count_plugins(db), "", _facets_of_all(db))
     corrected = ""
-    total = _count(db, "words", _expression(words, narrowed))
+    whole = _expression(words, narrowed)
+    total = _count(db, whole)
+    if total < query.limit and words:
+        # The beginning of a word costs more to look up than a word: only for those that may be typing yet.
+        whole = _expression(words, narrowed, prefix=True)
+        total = _count(db, whole)
     if not total and words:
-        better = [_corrected(db, word) for word in words]
-        if better != words and (total := _count(db, "words", _expression(better, narrowed))):
-            words, corrected = better, " ".join(better)
-    table = "words"
-    if not total and words and all(len(word) >= 3 for word in words):
-        return _find_parts(db, words, query)
-    hits = _hits(db, table, words, narrowed, total)
+        corrected = " ".join(better := [_corrected(db, word) for word in words])
+        whole = _expression(better, narrowed)
+        if better == words or not (total := _count(db, whole)):
+            return _find_parts(db, words, query)
+    hits = _hits(db, whole, total, named=bool(words))
     return _Found(_order(hits, query), total, corrected, _count_facets(hits, exact=len(hits) == total))
 
 
-def _expression(words: Sequence[str], narrowed: Sequence[str], column: str = "") -> str:
+def _expression(words: Sequence[str], narrowed: Sequence[str], *, prefix: bool = False) -> str:
     """An expression of https://www.sqlite.org/fts5.html#full_text_query_syntax; every word is quoted."""
-    terms = [f'{column}"{word}"' for word in words]
-    if words and len(words[-1]) > 1:
+    terms = [f'"{word}"' for word in words]
+    if prefix and len(words[-1]) > 1:
         terms[-1] += " *"
     return " AND ".join([*terms, *(f'facets : "{word}"' for word in narrowed)])
 
 
-def _count(db: sqlite3.Connection, table: str, expression: str) -> int:
-    found = db.execute(f"SELECT count(*) FROM {table} WHERE {table} MATCH ?", (expression,))  # noqa: S608
+def _count(db: sqlite3.Connection, expression: str) -> int:
+    found = db.execute("SELECT count(*) FROM words WHERE words MATCH ?", (expression,))
     return int(found.fetchone()[0])
 
 
-def _hits(
-    db: sqlite3.Connection, table: str, words: Sequence[str], narrowed: Sequence[str], total: int
-) -> list[sqlite3.Row]:
-    whole = _expression(words, narrowed)
+def _hits(db: sqlite3.Connection, expression: str, total: int, *, named: bool) -> list[sqlite3.Row]:
     if total <= RANKED:
-        return _ranked(db, table, whole)
-    sets = [_ranked(db, "popular", whole), _ranked(db, table, whole)]
-    if words:
-        sets.append(_ranked(db, table, _expression(words, narrowed, "{id name} : ")))
-    return list({row["place"]: row for hits in reversed(sets) for row in hits}.values())
+        return _ranked(db, "words", expression)
+    sets = [_ranked(db, "popular", expression), _ranked(db, "words", expression)]
+    if named:
+        sets.append(_ranked(db, "words", f"{{id name facets}} : ({expression})"))
+    return list({row["place"]: row for hits in sets for row in hits}.values())
 
 
 def _ranked(db: sqlite3.Connection, table: str, expression: str) -> list[sqlite3.Row]:
     """Hits with their score, those released last first."""
     return db.execute(
-        f"SELECT place, id, downloads, updated, capabilities, permissions, license, format, deprecated, score"  # noqa: S608
+        "SELECT place, id, downloads, updated, capabilities, permissions, license, format, deprecated, score"  # noqa: S608
         f" FROM (SELECT rowid AS found, bm25({table}, {_WEIGHTS}) AS score FROM {table} WHERE {table} MATCH ?"
         f" ORDER BY rowid DESC LIMIT {RANKED}) CROSS JOIN plugins ON place = found",
         (expression,),
@@ -246,6 +246,8 @@ def _order(hits: Iterable[sqlite3.Row], query: Query) -> list[int]:
 
 def _find_parts(db: sqlite3.Connection, words: Sequence[str], query: Query) -> _Found:
     """Plugins with the words inside of words of their id or name."""
+    if min(map(len, words)) < 3:  # a trigram has three letters
+        return _Found([], 0, "", _count_facets([], exact=True))
     found = db.execute(
         "SELECT place, id, downloads, updated, capabilities, permissions, license, format, deprecated, 0.0 AS score"
         " FROM (SELECT rowid AS found FROM parts WHERE parts MATCH ? ORDER BY rowid DESC LIMIT ?)"
@@ -263,7 +265,7 @@ def _find_parts(db: sqlite3.Connection, words: Sequence[str], query: Query) -> _
 
 def _corrected(db: sqlite3.Connection, word: str) -> str:
     """The word that was probably meant: one letter away from it, two at most."""
-    if not _SPELLED.fullmatch(word) or _count(db, "words", _expression([word], [])):
+    if not _SPELLED.fullmatch(word) or _count(db, _expression([word], [], prefix=True)):
         return word
     marks = ", ".join("?" * len(damaged := sorted(_damaged(word))))
     rows = db.execute(f"SELECT DISTINCT word FROM spelling WHERE damaged IN ({marks}) LIMIT 50", damaged)  # noqa: S608
