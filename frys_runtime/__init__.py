@@ -23,7 +23,7 @@ Imports only go down these layers (``make check`` holds it):
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
-    linux, config, messages, events, ranges, folder       system calls; settings; values; news; versions; files
+    linux, config, messages, events, ranges, folder       system calls; settings; values; versions
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.

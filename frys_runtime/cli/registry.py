@@ -1,9 +1,6 @@
 """`frys registry`: make, serve and administer a registry of plugins."""
 
 import importlib.util
-import os
-import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,7 +29,9 @@ _Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The registry's fol
 _Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 _Password = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Its first line encrypts the offline keys; else FRYS_ROOT_PASSWORD does."),
+    typer.Option(
+        metavar="FILE", help="Its first line encrypts the offline keys; else FRYS_ROOT_PASSWORD does."
+    ),
 ]
 
 _NEEDS = ("starlette", "uvicorn", "tuf", "prometheus_client", "python_multipart")
@@ -44,7 +43,9 @@ def init(
     *,
     root_keys: Annotated[
         Path | None,
-        typer.Option("--root-keys", metavar="DIR", help="Where the offline keys go; DIR-root-keys by default."),
+        typer.Option(
+            "--root-keys", metavar="DIR", help="Where the offline keys go; DIR-root-keys by default."
+        ),
     ] = None,
     key_count: Annotated[int, typer.Option("--keys", min=1, max=32, help="How many offline keys.")] = 1,
     threshold: Annotated[int, typer.Option(min=1, max=32, help="How many of them have to sign.")] = 1,
@@ -55,8 +56,8 @@ def init(
 ) -> None:
     """Make the folder of a registry, with its keys and its settings (registry.json).
 
-    The offline keys sign which online keys count. Take them away from the server, and keep copies: whoever has
-    enough of them is the registry.
+    The offline keys sign which online keys count. Take them away from the server, and keep copies: whoever
+    has enough of them is the registry.
 
     Exit codes: 0 made, 2 the folder is in use or a number makes no sense.
     """
@@ -69,7 +70,12 @@ def init(
     settings = convert({"title": title, "url": url}, Settings, "the options", "")
     offline = root_keys or folder.with_name(f"{folder.name}-root-keys")
     made = create_registry(
-        folder, offline, keys=key_count, threshold=threshold, password=password_of(password_file), settings=settings
+        folder,
+        offline,
+        keys=key_count,
+        threshold=threshold,
+        password=password_of(password_file),
+        settings=settings,
     )
     if json:
         print_json({"folder": str(folder), "rootKeys": str(offline), "keys": made, "threshold": threshold})
@@ -77,8 +83,8 @@ def init(
     stdout().print(
         printable(
             f"{folder}: a registry; its settings are in registry.json\n"
-            f"{offline}: {len(made)} offline key(s), of which {threshold} must sign. Take this folder off the "
-            "server now, and keep copies.\n"
+            f"{offline}: {len(made)} offline key(s), of which {threshold} must sign. "
+            "Take this folder off the server now, and keep copies.\n"
             f"next: frys registry token create {folder} --publisher NAME --scope admin; "
             f"frys registry serve {folder}"
         ),
@@ -95,7 +101,9 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8470,
     proxy: Annotated[
         str,
-        typer.Option(metavar="ADDRESS", help="A proxy whose X-Forwarded-For and -Proto headers count; by commas."),
+        typer.Option(
+            metavar="ADDRESS", help="A proxy whose X-Forwarded-For and -Proto headers count; by commas."
+        ),
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the address as JSON.")] = False,
 ) -> None:
@@ -120,7 +128,8 @@ def create_token(
     *,
     publisher: Annotated[str, typer.Option(help="Whose it is; made if there is none of the name.")],
     scope: Annotated[
-        list[str], typer.Option(metavar="SCOPE", help="publish:PATTERN, yank:PATTERN, owners:PATTERN or admin.")
+        list[str],
+        typer.Option(metavar="SCOPE", help="publish:PATTERN, yank:PATTERN, owners:PATTERN or admin."),
     ],
     days: Annotated[float, typer.Option(min=0, help="Until it expires; 0 for never.")] = 365,
     label: Annotated[str, typer.Option(help="To tell it from others.")] = "",

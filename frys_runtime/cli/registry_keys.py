@@ -15,7 +15,9 @@ root = typer.Typer(help="Sign and apply what holders of the offline keys decide.
 _Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The registry's folder.")]
 _Password = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Its first line is the password of an offline key; else FRYS_ROOT_PASSWORD."),
+    typer.Option(
+        metavar="FILE", help="Its first line is the password of an offline key; else FRYS_ROOT_PASSWORD."
+    ),
 ]
 
 
@@ -33,7 +35,9 @@ def password_of(file: Path | None) -> bytes | None:
 
 @keys.command("list")
 def list_keys(
-    folder: _Folder, *, json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False
+    folder: _Folder,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """List each role's keys, how many of them must sign, and when what they signed expires.
 
@@ -48,7 +52,9 @@ def list_keys(
     shown = table("role", "threshold", "where", "expires", "keys")
     for one in found:
         where = "online" if one["online"] else "offline"
-        shown.add_row(one["role"], str(one["threshold"]), where, one["expires"] or "-", "\n".join(one["keys"]))
+        shown.add_row(
+            one["role"], str(one["threshold"]), where, one["expires"] or "-", "\n".join(one["keys"])
+        )
     stdout().print(shown)
 
 
@@ -60,7 +66,9 @@ def rotate(
     root_keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For root: the folder that gets the new offline key.")
     ] = None,
-    drop: Annotated[str | None, typer.Option(metavar="KEY", help="For root: the key that it replaces.")] = None,
+    drop: Annotated[
+        str | None, typer.Option(metavar="KEY", help="For root: the key that it replaces.")
+    ] = None,
     password_file: _Password = None,
 ) -> None:
     """Draft metadata with a new key for a role; it counts once it is signed and applied.
@@ -75,7 +83,8 @@ def rotate(
 
 @keys.command()
 def revoke(
-    folder: _Folder, key: Annotated[str, typer.Argument(metavar="KEY", help="The id of a key, as `list` shows it.")]
+    folder: _Folder,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The id of a key, as `list` shows it.")],
 ) -> None:
     """Draft metadata in which a key counts for nothing; an online key is replaced by a new one.
 
@@ -131,7 +140,8 @@ def _tell(folder: Path, drafts: list[Path]) -> None:
     words = " ".join(map(str, drafts))
     stdout().print(
         printable(
-            f"drafted: {words}\nnext, where the offline keys are: frys registry root sign {words} --key KEY.pem"
+            f"drafted: {words}\n"
+            f"next, where the offline keys are: frys registry root sign {words} --key KEY.pem"
             f"\nthen: frys registry root apply {folder}"
         ),
         markup=False,

@@ -108,17 +108,13 @@ async def get_version(call: Call) -> VersionDetail:
 
 async def download(call: Call) -> Response:
     """Download a package; ranges are understood."""
-    row = await call.registry.read(
-        lambda db: catalog.find_version(db, call.path["id"], call.path["version"])
-    )
+    row = await call.registry.read(lambda db: catalog.find_version(db, call.path["id"], call.path["version"]))
     return package(call.request, call.registry, row["sha256"], row["plugin"], row["version"])
 
 
 async def get_signature(call: Call) -> Response:
     """Download the signature envelope of a package."""
-    row = await call.registry.read(
-        lambda db: catalog.find_version(db, call.path["id"], call.path["version"])
-    )
+    row = await call.registry.read(lambda db: catalog.find_version(db, call.path["id"], call.path["version"]))
     if row["signature"] is None:
         raise Refusal(404, f"{row['plugin']} {row['version']} was published without a signature")
     return answer(call.request, row["signature"], "application/json", cache=FRESH)
@@ -135,7 +131,9 @@ async def publish(call: Call) -> Published:
 
         def work(db: sqlite3.Connection) -> Published:
             published = publish_version(db, registry.trust, settings, caller, candidate)
-            store(upload, registry.blob(candidate.package.digest))  # last: nothing is left of what was refused
+            store(
+                upload, registry.blob(candidate.package.digest)
+            )  # last: nothing is left of what was refused
             return published
 
         return await registry.write(work)

@@ -35,8 +35,8 @@ _SAFE: Final = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
-    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self';"
-    " base-uri 'none'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self' data:;"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
 
 
@@ -55,9 +55,13 @@ class _Meters:
             registry=self.registry,
             buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
         )
-        self.open = Gauge("frys_registry_requests_open", "Requests that are being answered", registry=self.registry)
+        self.open = Gauge(
+            "frys_registry_requests_open", "Requests that are being answered", registry=self.registry
+        )
         self.signed = Counter(
-            "frys_registry_metadata_renewed", "Metadata files signed before they expired", registry=self.registry
+            "frys_registry_metadata_renewed",
+            "Metadata files signed before they expired",
+            registry=self.registry,
         )
         self.expires = Gauge(
             "frys_registry_metadata_expires_seconds", "When a role's metadata expires", ("role",),
@@ -103,7 +107,12 @@ def build(registry: Registry) -> ASGIApp:
             Route("/healthz", health),
             Route("/metrics", metrics),
         ],
-        exception_handlers={Refusal: _refuse, HTTPException: _refuse, ClientDisconnect: _gone, Exception: _fail},
+        exception_handlers={
+            Refusal: _refuse,
+            HTTPException: _refuse,
+            ClientDisconnect: _gone,
+            Exception: _fail,
+        },
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
@@ -146,7 +155,9 @@ async def _health(request: Request, registry: Registry) -> Response:
         failing = registry.failing
     except sqlite3.Error as error:
         warnings, failing = [], f"the database does not answer: {error}"
-    body = Health(status="failing" if failing else "ok", warnings=tuple([failing, *warnings] if failing else warnings))
+    body = Health(
+        status="failing" if failing else "ok", warnings=tuple([failing, *warnings] if failing else warnings)
+    )
     status = 503 if failing else 200
     return answer(request, msgspec.json.encode(body), "application/json", cache=NEVER, status=status)
 
@@ -244,7 +255,9 @@ class _Outside:
             if status and not complete:
                 raise  # the connection ends in the middle, so that nobody takes a half for the whole
             if not status:
-                failed = problem(500, f"an error of the registry itself ({type(error).__name__}); its log has more")
+                failed = problem(
+                    500, f"an error of the registry itself ({type(error).__name__}); its log has more"
+                )
                 await failed(scope, receive, send_with_headers)
         finally:
             self._meters.open.dec()

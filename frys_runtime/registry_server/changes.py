@@ -129,9 +129,7 @@ def _move(db: sqlite3.Connection, trust: Trust, plugin: str, role: str) -> None:
 def _check(db: sqlite3.Connection, caller: Caller, act: str, plugin: str) -> None:
     find_plugin(db, plugin)
     if not caller.may(act, plugin):
-        raise Refusal(
-            403, f"this token is not good for {act}:{plugin}, only for {', '.join(caller.scopes)}"
-        )
+        raise Refusal(403, f"this token is not good for {act}:{plugin}, only for {', '.join(caller.scopes)}")
     check_owner(db, caller, plugin)
 
 

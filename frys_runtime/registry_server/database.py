@@ -161,7 +161,12 @@ def create(folder: Path) -> sqlite3.Connection:
 
 def _prepare(db: sqlite3.Connection, *, read_only: bool = False) -> None:
     # FULL: a publish that was confirmed is on the disk. The rest keeps the search tables in memory.
-    for pragma in ("synchronous = FULL", "foreign_keys = ON", "cache_size = -16384", "mmap_size = 1073741824"):
+    for pragma in (
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "cache_size = -16384",
+        "mmap_size = 1073741824",
+    ):
         db.execute(f"PRAGMA {pragma}")
     db.row_factory = sqlite3.Row
     if read_only:
@@ -191,7 +196,7 @@ class Database:
         self._readers = ThreadPoolExecutor(_READERS, "registry-read", self._connect, (True,))
         self._writer = ThreadPoolExecutor(1, "registry-write", self._connect, (False,))
 
-    def _connect(self, read_only: bool) -> None:  # noqa: FBT001 - the executor passes it by position
+    def _connect(self, read_only: bool) -> None:
         db = sqlite3.connect(
             f"file:{self._folder / FILE}?mode=rw",
             uri=True,

@@ -31,10 +31,11 @@ async def _get_metadata(request: Request) -> Response:
 
     def find(db: sqlite3.Connection) -> sqlite3.Row | None:
         if match is None:
-            where, values = "role = 'timestamp' AND superseded IS NULL", ()
+            found = db.execute("SELECT data FROM tuf WHERE role = 'timestamp' AND superseded IS NULL")
         else:
-            where, values = "version = ? AND role = ?", (int(match[1]), match[2])
-        row: sqlite3.Row | None = db.execute(f"SELECT data FROM tuf WHERE {where}", values).fetchone()  # noqa: S608
+            values = (int(match[1]), match[2])
+            found = db.execute("SELECT data FROM tuf WHERE version = ? AND role = ?", values)
+        row: sqlite3.Row | None = found.fetchone()
         return row
 
     row = None if match is None and name != _TIMESTAMP else await _registry(request).read(find)

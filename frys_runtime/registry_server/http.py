@@ -1,4 +1,4 @@
-"""What handlers share: refusals, answers with ETags, files with ranges, and the parts of the running registry."""
+"""What handlers share: refusals, answers with ETags, packages with ranges, and the parts of the registry."""
 
 import asyncio
 import errno
@@ -149,20 +149,30 @@ def not_modified(request: Request, etag: str, cache: str) -> Response | None:
 
 
 def answer(
-    request: Request, data: bytes, media_type: str, *, cache: str = FRESH, status: int = 200, **headers: str
+    request: Request,
+    data: bytes,
+    media_type: str,
+    *,
+    cache: str = FRESH,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Bytes as an answer, with an ETag."""
     etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     if status == HTTPStatus.OK and (same := not_modified(request, etag, cache)):
         return same
-    more = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(
-        data, status, {"etag": etag, "cache-control": cache, **more}, media_type=media_type
+        data, status, {"etag": etag, "cache-control": cache, **(headers or {})}, media_type=media_type
     )
 
 
 def package(
-    request: Request, registry: Registry, digest: str, plugin: str, version: str, **headers: str
+    request: Request,
+    registry: Registry,
+    digest: str,
+    plugin: str,
+    version: str,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """A package as an answer; ranges are understood, so that a broken download can go on."""
     etag = f'"{digest}"'
@@ -178,11 +188,10 @@ def package(
     begins = request.headers.get("range", "bytes=0-").replace(" ", "").startswith("bytes=0-")
     if request.method == "GET" and begins:
         registry.downloads[plugin, version] += 1
-    more = {name.replace("_", "-"): value for name, value in headers.items()}
     return FileResponse(
         path,
-        headers={"etag": etag, "cache-control": FOREVER, "x-checksum-sha256": digest, **more},
-        media_type=headers.get("content_type", "application/vnd.frys.package"),
+        headers={"etag": etag, "cache-control": FOREVER, "x-checksum-sha256": digest, **(headers or {})},
+        media_type="application/vnd.frys.package",
         stat_result=found,
         filename=f"{plugin}-{version}.frys",
     )

@@ -54,9 +54,7 @@ def new_key(folder: Path, password: bytes | None = None) -> tuple[str, Document]
     """
     key = Ed25519PrivateKey.generate()
     key_id, part = public_part(key)
-    protection = (
-        serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    )
+    protection = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = os.open(folder / f"{key_id}.pem", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -12,11 +12,11 @@ MAX_ID: Final = 64
 
 # What would pass for this project, for the registry itself, or is a device on some systems (a downloaded file
 # has the id as its name: https://learn.microsoft.com/windows/win32/fileio/naming-a-file).
-_RESERVED: Final = frozenset(
-    "frys frys-runtime frys-registry frys-official official registry admin administrator root security "
-    "support api plugins plugin index search tuf v2 healthz metrics static "
-    "con prn aux nul com1 com2 com3 com4 com5 com6 com7 com8 com9 "
-    "lpt1 lpt2 lpt3 lpt4 lpt5 lpt6 lpt7 lpt8 lpt9".split()
+_RESERVED: Final = (
+    *("frys", "frys-runtime", "frys-registry", "frys-official", "official", "registry", "admin", "security"),
+    *("administrator", "root", "support", "api", "plugins", "plugin", "index", "search", "tuf", "v2"),
+    *("healthz", "metrics", "static", "con", "prn", "aux", "nul"),
+    *(f"{device}{number}" for device in ("com", "lpt") for number in range(1, 10)),
 )
 
 

@@ -60,9 +60,7 @@ def write_manifests(db: sqlite3.Connection, package: Package, signature: bytes |
         "annotations": {"org.opencontainers.image.title": f"{package.file_name}.sig"},
     }
     subject = {"mediaType": _MANIFEST, "digest": f"sha256:{digest}", "size": len(data)}
-    signed = _manifest(
-        SIGNATURE, [envelope], {"org.opencontainers.image.created": iso(now)}, subject=subject
-    )
+    signed = _manifest(SIGNATURE, [envelope], {"org.opencontainers.image.created": iso(now)}, subject=subject)
     put_document(db, metadata.id, metadata.version, "signature-manifest", signed)
 
 
@@ -99,7 +97,7 @@ def error(status: int, detail: str) -> Response:
 
 
 async def _base(request: Request) -> Response:
-    return answer(request, b"{}", "application/json", **_VERSION)
+    return answer(request, b"{}", "application/json", headers=_VERSION)
 
 
 def _plugin(db: sqlite3.Connection, name: str) -> sqlite3.Row:
@@ -130,7 +128,9 @@ async def _get_manifest(request: Request) -> Response:
     data = await _registry(request).read(find)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     cache = FOREVER if reference == digest else FRESH
-    return answer(request, data, _MANIFEST, cache=cache, **_VERSION, **{"Docker-Content-Digest": digest})
+    return answer(
+        request, data, _MANIFEST, cache=cache, headers={**_VERSION, "Docker-Content-Digest": digest}
+    )
 
 
 async def _get_blob(request: Request) -> Response:
@@ -148,7 +148,8 @@ async def _get_blob(request: Request) -> Response:
         if row is not None:
             return plugin, row["version"]
         row = db.execute(
-            "SELECT data FROM documents WHERE plugin = ? AND sha256 = ? AND kind = 'signature'", (plugin, bare)
+            "SELECT data FROM documents WHERE plugin = ? AND sha256 = ? AND kind = 'signature'",
+            (plugin, bare),
         ).fetchone()
         if row is None:
             raise Refusal(404, f"{plugin} has no blob {digest!r}")
@@ -157,8 +158,8 @@ async def _get_blob(request: Request) -> Response:
     found = await registry.read(find)
     headers = {**_VERSION, "Docker-Content-Digest": digest}
     if isinstance(found, bytes):
-        return answer(request, found, "application/octet-stream", cache=FOREVER, **headers)
-    return package_answer(request, registry, digest.removeprefix("sha256:"), *found, **headers)
+        return answer(request, found, "application/octet-stream", cache=FOREVER, headers=headers)
+    return package_answer(request, registry, digest.removeprefix("sha256:"), *found, headers)
 
 
 async def _list_tags(request: Request) -> Response:
@@ -180,7 +181,7 @@ async def _list_tags(request: Request) -> Response:
         end = f"&last={tags[-1]}" if tags else ""
         headers["Link"] = f'</v2/{name}/tags/list?n={most[:9]}{end}>; rel="next"'
     body = msgspec.json.encode({"name": name, "tags": tags})
-    return answer(request, body, "application/json", **headers)
+    return answer(request, body, "application/json", headers=headers)
 
 
 async def _list_referrers(request: Request) -> Response:
@@ -212,7 +213,7 @@ async def _list_referrers(request: Request) -> Response:
     headers = dict(_VERSION)
     if "artifactType" in request.query_params:
         headers["OCI-Filters-Applied"] = "artifactType"
-    return answer(request, body, _INDEX, **headers)
+    return answer(request, body, _INDEX, headers=headers)
 
 
 def _registry(request: Request) -> Registry:

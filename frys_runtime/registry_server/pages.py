@@ -1,4 +1,4 @@
-"""Pages for people: searching and one plugin. Plain HTML without scripts; every word of a plugin is escaped."""
+"""Pages for people: a search, and a plugin. HTML without scripts; every word of a plugin is escaped."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -40,8 +40,8 @@ _PERMISSIONS: Final = {
     "Admin": "act on other plugins",
 }
 _ICON: Final = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath fill='%23176b87' "
-    "d='M2 5l6-3 6 3v6l-6 3-6-3z'/%3E%3C/svg%3E"
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
+    "%3Cpath fill='%23176b87' d='M2 5l6-3 6 3v6l-6 3-6-3z'/%3E%3C/svg%3E"
 )
 
 
@@ -103,13 +103,15 @@ def _search_page(asked: SearchQuery, found: SearchResult) -> str:
     number = f"{found.total:,} plugin{'' if found.total == 1 else 's'}"
     heading = f"{number} for “{escape(asked.q)}”" if asked.q else number
     corrected = (
-        f'<p class="notice">No plugin has these words. These are for <strong>{escape(found.corrected)}</strong>.</p>'
+        '<p class="notice">No plugin has these words. '
+        f"These are for <strong>{escape(found.corrected)}</strong>.</p>"
         if found.corrected
         else ""
     )
     empty = "" if found.plugins else '<p class="empty">Nothing fits. Try fewer or other words.</p>'
     more = (
-        f'<nav class="pages" aria-label="Pages"><a rel="next" href="{_link(asked, cursor=found.cursor)}">Next page</a></nav>'
+        '<nav class="pages" aria-label="Pages">'
+        f'<a rel="next" href="{_link(asked, cursor=found.cursor)}">Next page</a></nav>'
         if found.cursor
         else ""
     )
@@ -129,7 +131,7 @@ def _sorts(asked: SearchQuery) -> str:
     return f'<nav class="sorts" aria-label="Order"><ul>{links}</ul></nav>'
 
 
-def _current(is_so: bool) -> str:  # noqa: FBT001 - read as a word of the page
+def _current(is_so: bool) -> str:
     return ' aria-current="true"' if is_so else ""
 
 
@@ -156,13 +158,16 @@ def _facet(asked: SearchQuery, facets: Facets, kind: str) -> str:
             )
     if not lines:
         return ""
-    return f'<h2 id="by-{kind}">{_FACET_NAMES[kind]}</h2><ul aria-labelledby="by-{kind}">{"".join(lines)}</ul>'
+    return (
+        f'<h2 id="by-{kind}">{_FACET_NAMES[kind]}</h2><ul aria-labelledby="by-{kind}">{"".join(lines)}</ul>'
+    )
 
 
 def _summary(plugin: Summary) -> str:
     old = '<span class="badge warn">deprecated</span>' if plugin.deprecated else ""
     return f"""<li><article>
-<h2><a href="/plugins/{escape(plugin.id)}">{escape(plugin.name)}</a> <span class="version">{escape(plugin.latest)}</span>{old}</h2>
+<h2><a href="/plugins/{escape(plugin.id)}">{escape(plugin.name)}</a> \
+<span class="version">{escape(plugin.latest)}</span>{old}</h2>
 <p class="id">{escape(plugin.id)}</p>
 <p>{escape(_short(plugin.description))}</p>
 <p class="facts"><span class="badge">{escape(plugin.format)}</span>{_badges(plugin.permissions, "asks for ")}\
@@ -192,7 +197,9 @@ async def _plugin(request: Request) -> Response:
 
     about, version, versions = await registry.read(find)
     body = _plugin_page(about, version, versions, registry.url(request))
-    return _page(request, f"{about.name} {version.version} · {registry.settings.title}", body, registry.settings.title)
+    return _page(
+        request, f"{about.name} {version.version} · {registry.settings.title}", body, registry.settings.title
+    )
 
 
 def _plugin_page(about: PluginDetail, version: VersionDetail, versions: Index, url: str) -> str:
@@ -220,15 +227,18 @@ def _notices(about: PluginDetail, version: VersionDetail) -> str:
     said = ""
     if version.yanked:
         why = f": {escape(version.yanked_reason)}" if version.yanked_reason else ""
-        said += f'<p class="notice bad" role="note"><strong>This version was yanked</strong>{why}. Choose another one.</p>'
+        said += (
+            f'<p class="notice bad"><strong>This version was yanked</strong>{why}. Choose another one.</p>'
+        )
     if about.deprecated is not None:
         why = f": {escape(about.deprecated.message)}" if about.deprecated.message else ""
         other = escape(about.deprecated.replacement)
         instead = f' Use <a href="/plugins/{other}">{other}</a> instead.' if other else ""
-        said += f'<p class="notice" role="note"><strong>Deprecated</strong>{why}.{instead}</p>'
+        said += f'<p class="notice"><strong>Deprecated</strong>{why}.{instead}</p>'
     if not said and version.version != about.latest.version:
         latest = escape(about.latest.version)
-        said = f'<p class="notice">There is another version: <a href="/plugins/{escape(about.id)}">{latest}</a>.</p>'
+        link = f'<a href="/plugins/{escape(about.id)}">{latest}</a>'
+        said = f'<p class="notice">There is another version: {link}.</p>'
     return said
 
 
@@ -240,7 +250,8 @@ def _asks(version: VersionDetail) -> str:
     lines += [line(name, " (can do without)") for name in version.optional_permissions]
     if not lines:
         return "<p>Nothing. It computes, and returns what it computed.</p>"
-    return f'<dl class="asks">{"".join(lines)}</dl><p class="small">Asking grants nothing; only your policy does.</p>'
+    grants = '<p class="small">Asking grants nothing; only your policy does.</p>'
+    return f'<dl class="asks">{"".join(lines)}</dl>{grants}'
 
 
 def _needs(version: VersionDetail) -> str:
@@ -275,7 +286,7 @@ def _facts(about: PluginDetail, version: VersionDetail) -> str:
         "Published": _day(version.published),
         "Owners": escape(", ".join(about.owners)),
         "Signed with": signed,
-        "Size": f"{version.size:,} bytes in {len(version.files)} file{'' if len(version.files) == 1 else 's'}",
+        "Size": f"{version.size:,} bytes; files: {len(version.files)}",
         "Downloads": f"{about.downloads:,}; {version.downloads:,} of this version",
         "SHA-256": f'<code class="hash">{version.sha256}</code>',
     }
@@ -285,7 +296,8 @@ def _facts(about: PluginDetail, version: VersionDetail) -> str:
 
 def _versions(about: PluginDetail, shown: VersionDetail, versions: Index) -> str:
     lines = "".join(
-        f'<li><a href="/plugins/{escape(about.id)}/{escape(one.version)}"{_current(one.version == shown.version)}>'
+        f'<li><a href="/plugins/{escape(about.id)}/{escape(one.version)}"'
+        f"{_current(one.version == shown.version)}>"
         f"{escape(one.version)}</a> {_day(one.published)}"
         f"{' <span class="badge warn">yanked</span>' if one.yanked else ''}</li>"
         for one in versions.versions[:50]
@@ -296,8 +308,11 @@ def _versions(about: PluginDetail, shown: VersionDetail, versions: Index) -> str
 def error(status: int, detail: str) -> Response:
     """An error as a page."""
     title = HTTPStatus(status).phrase
-    body = f'<h1>{escape(title)}</h1><p>{escape(detail[:1].upper() + detail[1:])}.</p><p><a href="/">All plugins</a></p>'
-    return Response(_frame(title, body, "Frys plugins", ""), status, {"cache-control": NEVER}, media_type=_HTML)
+    said = escape(detail[:1].upper() + detail[1:])
+    body = f'<h1>{escape(title)}</h1><p>{said}.</p><p><a href="/">All plugins</a></p>'
+    return Response(
+        _frame(title, body, "Frys plugins", ""), status, {"cache-control": NEVER}, media_type=_HTML
+    )
 
 
 def _page(request: Request, title: str, body: str, registry: str, query: str = "") -> Response:
@@ -307,16 +322,19 @@ def _page(request: Request, title: str, body: str, registry: str, query: str = "
 def _frame(title: str, body: str, registry: str, query: str) -> bytes:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <link rel="stylesheet" href="/style.css"><link rel="icon" href="{_ICON}"></head><body>
 <a class="skip" href="#main">Skip to the content</a>
 <header><p class="title"><a href="/">{escape(registry)}</a></p>
 <form role="search" action="/"><label for="q">Search plugins</label>
-<input id="q" name="q" type="search" value="{escape(query)}" maxlength="{search.MAX_QUERY}" autocomplete="off">
+<input id="q" name="q" type="search" value="{escape(query)}" maxlength="{search.MAX_QUERY}" \
+autocomplete="off">
 <button>Search</button></form></header>
 <main id="main" tabindex="-1">{body}</main>
-<footer><p>Everything here is by its publishers. Each plugin runs in a jail of its own; what it may do, your policy \
-decides. <a href="/api/v1/stats">Numbers</a> · <a href="/api/v1/log">Log</a> · <a href="/openapi.json">API</a></p></footer>
+<footer><p>Everything here is by its publishers. Each plugin runs in a jail of its own; what it may do, your \
+policy decides. <a href="/api/v1/stats">Numbers</a> · <a href="/api/v1/log">Log</a> · \
+<a href="/openapi.json">API</a></p></footer>
 </body></html>""".encode()
 
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 with deadlines: a client that sends or reads too slowly, or opens too many connections, is cut off.
+"""HTTP/1.1 with deadlines: a client that is too slow, or opens too many connections, is cut off.
 
 uvicorn closes idle connections after an answer; it waits for ever for a first request, for the rest of one,
 and for a client that does not read what it asked for.

@@ -181,8 +181,8 @@ def _add_plugin(
     place = (db.execute("SELECT max(place) FROM plugins").fetchone()[0] or 0) + 1
     role = trust.role_for_new_plugin(db, caller.number)
     db.execute(
-        "INSERT INTO plugins (id, lower, skeleton, bin, role, place, latest, name, description, author, license,"
-        " format, capabilities, permissions, created, updated)"
+        "INSERT INTO plugins (id, lower, skeleton, bin, role, place, latest, name, description, author,"
+        " license, format, capabilities, permissions, created, updated)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, '', '', '', '', '', '[]', '[]', ?, ?)",
         (name, name.lower(), skeleton(name), bin_of(name), role, place, metadata.version, now, now),
     )
@@ -202,15 +202,15 @@ def _insert(
         also = ", with these very bytes" if same["sha256"] == package.digest else ""
         raise Refusal(
             409,
-            f"{plugin} {same['version']} is published already{also}; versions never change: raise the version",
+            f"{plugin} {same['version']} is published already{also}; versions never change; raise it",
         )
     count = db.execute("SELECT count(*) FROM versions WHERE plugin = ?", (plugin,)).fetchone()[0]
     if count >= settings.max_versions:
         raise Refusal(409, f"{plugin} has {count} versions, which is this registry's limit")
     files = [File(path=file.path, size=file.size, sha256=file.sha256) for file in package.files]
     db.execute(
-        "INSERT INTO versions (plugin, version, core, sha256, size, metadata, facts, files, readme, signature,"
-        " publisher, published) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO versions (plugin, version, core, sha256, size, metadata, facts, files, readme,"
+        " signature, publisher, published) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(plugin, version, core, package.digest, package.size, candidate.about),
             *(msgspec.json.encode(_facts(candidate, now)), msgspec.json.encode(files)),
@@ -287,4 +287,3 @@ def sweep(db: sqlite3.Connection, folder: Path) -> int:
     for path in stale:
         path.unlink()
     return len(stale)
-

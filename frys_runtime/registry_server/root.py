@@ -153,7 +153,7 @@ def draft_rotation(
         root = drafts.edit("root")
         held = root["roles"]["root"]["keyids"]
         drop = drop or (held[0] if len(held) == 1 else None)
-        if drop not in held:
+        if drop is None or drop not in held:
             raise ConfigError("--drop", f"must be the root key that is replaced, one of {', '.join(held)}")
         _replace(root, ["root", "targets"], drop, *new_key(offline, password))
         drafts.edit("targets")
@@ -309,17 +309,17 @@ def apply_drafts(folder: Path) -> list[str]:
 
 def _apply(db: sqlite3.Connection, path: Path, role: str) -> None:
     from tuf.api.exceptions import RepositoryError
-    from tuf.api.metadata import Metadata, Root
+    from tuf.api.metadata import Metadata
 
     draft = _read_draft(path)
     data = msgspec.json.encode(draft)
-    root = Metadata[Root].from_bytes(_stored(db, "root"))
+    root = Metadata.from_bytes(_stored(db, "root"))
     try:
         new = Metadata.from_bytes(data)
         if new.signed.type != role or new.signed.version != current(db, role)["version"] + 1:
             raise ConfigError(str(path), f"does not follow on the {role} metadata of now; draft it again")
         root.signed.verify_delegate(role, canonical(draft["signed"]), new.signatures)
-        if isinstance(new.signed, Root):
+        if role == "root":
             new.signed.verify_delegate(role, canonical(draft["signed"]), new.signatures)
     except RepositoryError as error:
         raise ConfigError(
@@ -331,10 +331,10 @@ def _apply(db: sqlite3.Connection, path: Path, role: str) -> None:
 def _check_targets(db: sqlite3.Connection) -> None:
     """Fail when a new root would leave the targets metadata without the signatures that it asks for."""
     from tuf.api.exceptions import RepositoryError
-    from tuf.api.metadata import Metadata, Root, Targets
+    from tuf.api.metadata import Metadata
 
-    root = Metadata[Root].from_bytes(_stored(db, "root"))
-    targets = Metadata[Targets].from_bytes(_stored(db, "targets"))
+    root = Metadata.from_bytes(_stored(db, "root"))
+    targets = Metadata.from_bytes(_stored(db, "targets"))
     try:
         root.signed.verify_delegate("targets", targets.signed_bytes, targets.signatures)
     except RepositoryError as error:
@@ -371,4 +371,3 @@ def list_keys(folder: Path) -> list[dict[str, Any]]:
         ]
     finally:
         db.close()
-

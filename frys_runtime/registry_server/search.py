@@ -72,7 +72,7 @@ def index_plugin(db: sqlite3.Connection, plugin: str, readme: str) -> None:
     db.execute("UPDATE plugins SET place = ? WHERE id = ?", (place, plugin))
     values = msgspec.json.decode(row["capabilities"], type=tuple[str, ...])
     db.execute(
-        f"INSERT INTO words (rowid, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO words (rowid, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our columns
         (
             *(place, plugin, row["name"], row["description"], row["author"], _split(" ".join(values))),
             *(readme[:README_INDEXED], " ".join(_facet_words(row))),
@@ -121,7 +121,8 @@ def refresh_popular(db: sqlite3.Connection) -> None:
     db.execute(
         f"INSERT INTO popular (rowid, {_COLUMNS}) SELECT words.rowid, "  # noqa: S608 - our columns
         + ", ".join(f"words.{column.strip()}" for column in _COLUMNS.split(","))
-        + " FROM (SELECT place FROM plugins ORDER BY downloads DESC, id LIMIT ?) JOIN words ON words.rowid = place",
+        + " FROM (SELECT place FROM plugins ORDER BY downloads DESC, id LIMIT ?)"
+        " JOIN words ON words.rowid = place",
         (POPULAR,),
     )
 
@@ -155,7 +156,9 @@ def search(db: sqlite3.Connection, query: Query) -> SearchResult:
 def summary(row: sqlite3.Row) -> Summary:
     """A plugin in a list, out of its row of the database."""
     return Summary(
-        **{name: row[name] for name in ("id", "name", "description", "author", "license", "format", "latest")},
+        **{
+            name: row[name] for name in ("id", "name", "description", "author", "license", "format", "latest")
+        },
         capabilities=_decoded(row["capabilities"]),
         permissions=_decoded(row["permissions"]),
         downloads=row["downloads"],
@@ -249,18 +252,14 @@ def _find_parts(db: sqlite3.Connection, words: Sequence[str], query: Query) -> _
     if min(map(len, words)) < 3:  # a trigram has three letters
         return _Found([], 0, "", _count_facets([], exact=True))
     found = db.execute(
-        "SELECT place, id, downloads, updated, capabilities, permissions, license, format, deprecated, 0.0 AS score"
-        " FROM (SELECT rowid AS found FROM parts WHERE parts MATCH ? ORDER BY rowid DESC LIMIT ?)"
-        " CROSS JOIN plugins ON place = found",
+        "SELECT place, id, downloads, updated, capabilities, permissions, license, format, deprecated,"
+        " 0.0 AS score FROM (SELECT rowid AS found FROM parts WHERE parts MATCH ? ORDER BY rowid DESC"
+        " LIMIT ?) CROSS JOIN plugins ON place = found",
         (" AND ".join(f'"{word}"' for word in words), RANKED),
     ).fetchall()
     wanted = {(kind, value) for kind, values in query.filters.items() for value in values}
-    hits = [
-        row for row in found if wanted <= {(kind, value) for kind, of in _facets_of(row) for value in of}
-    ]
-    return _Found(
-        _order(hits, query), len(hits), "", _count_facets(hits, exact=len(found) < RANKED)
-    )
+    hits = [row for row in found if wanted <= {(kind, value) for kind, of in _facets_of(row) for value in of}]
+    return _Found(_order(hits, query), len(hits), "", _count_facets(hits, exact=len(found) < RANKED))
 
 
 def _corrected(db: sqlite3.Connection, word: str) -> str:
@@ -273,7 +272,7 @@ def _corrected(db: sqlite3.Connection, word: str) -> str:
 
 
 def _distance(one: str, other: str) -> int:
-    """Letters that are wrong, missing, too many, or swapped with their neighbour (optimal string alignment)."""
+    """Letters that are wrong, missing, too many, or swapped (optimal string alignment)."""
     before: list[int] = []
     last = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
@@ -331,7 +330,9 @@ def _count_facets(rows: Iterable[sqlite3.Row], *, exact: bool) -> Facets:
         **{
             kind: tuple(
                 FacetValue(value=value, count=number)
-                for value, number in sorted(count.items(), key=lambda item: (-item[1], item[0]))[:_FACET_VALUES]
+                for value, number in sorted(count.items(), key=lambda item: (-item[1], item[0]))[
+                    :_FACET_VALUES
+                ]
             )
             for kind, count in counts.items()
         },
@@ -347,7 +348,9 @@ def _decode_cursor(cursor: str) -> int:
     if not cursor:
         return 0
     try:
-        version, _, start = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(":")
+        version, _, start = (
+            base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(":")
+        )
         if version == "v1" and 0 <= int(start) <= 1_000_000_000:
             return int(start)
     except ValueError:

@@ -22,9 +22,7 @@ _MAX_HEADERS: Final = 16 << 10
 _GRACE: Final = 20
 
 
-def serve(
-    folder: Path, host: str, port: int, *, proxies: str, ready: Callable[[str], None]
-) -> None:
+def serve(folder: Path, host: str, port: int, *, proxies: str, ready: Callable[[str], None]) -> None:
     """Run the registry until SIGTERM or SIGINT.
 
     Args:

@@ -56,7 +56,8 @@ def signers_of(envelope: bytes, package: Package) -> tuple[str, ...]:
         raise Refusal(422, f"the signature's payload is {opened.payload_type[:80]!r}, not {_PAYLOAD}")
     if statement.subject[0].digest.get("sha256") != package.digest:
         raise Refusal(
-            422, "the signature is one of other bytes than this package's; sign this package, and publish both"
+            422,
+            "the signature is one of other bytes than this package's; sign this package, and publish both",
         )
     named = {signature.keyid for signature in opened.signatures}
     return tuple(sorted(filter(_KEY_ID.fullmatch, named)))

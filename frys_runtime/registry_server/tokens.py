@@ -16,8 +16,8 @@ from ..errors import ConfigError
 from .names import ID_RULE, is_name, skeleton
 
 SCOPE_RULE: Final = (
-    'a scope is "admin", or "publish:PATTERN", "yank:PATTERN" or "owners:PATTERN" with a pattern of ids such as '
-    '"acme-*"'
+    'a scope is "admin", or "publish:PATTERN", "yank:PATTERN" or "owners:PATTERN" with a pattern of ids '
+    'such as "acme-*"'
 )
 _SCOPE: Final = re.compile(r"admin|(?:publish|yank|owners):[A-Za-z0-9._*?-]{1,64}")
 # 256 random bits: no one guesses them, so a fast hash is enough.

@@ -99,8 +99,8 @@ class Trust:
         """Say again which versions a publisher's role has."""
         targets: Document = {}
         for row in db.execute(
-            "SELECT facts, sha256, size, yanked, id, versions.version FROM versions JOIN plugins ON plugin = id"
-            " WHERE role = ?",
+            "SELECT facts, sha256, size, yanked, id, versions.version"
+            " FROM versions JOIN plugins ON plugin = id WHERE role = ?",
             (role,),
         ):
             facts = {**msgspec.json.decode(row["facts"]), "yanked": row["yanked"] is not None}
@@ -209,7 +209,8 @@ def put_document(db: sqlite3.Connection, plugin: str, version: str, kind: str, d
     """Put a document of a plugin in the place of the one before; its SHA-256."""
     digest = hashlib.sha256(data).hexdigest()
     db.execute(
-        "UPDATE documents SET superseded = ? WHERE plugin = ? AND version = ? AND kind = ? AND superseded IS NULL",
+        "UPDATE documents SET superseded = ? WHERE plugin = ? AND version = ? AND kind = ?"
+        " AND superseded IS NULL",
         (time.time(), plugin, version, kind),
     )
     db.execute(

@@ -1,13 +1,13 @@
 """A published package on its way in: multipart/form-data (RFC 7578) that goes to the disk while it comes."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -15,10 +15,13 @@ from starlette.requests import Request
 
 from .http import Refusal, in_thread
 
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
 MAX_SIGNATURE: Final = 64 << 10
 """Bytes of a signature envelope."""
 
-# A sender may take this long, and a second for each so many bytes: whoever is slower holds a place for nothing.
+# A sender may take this long, and a second more for each so many bytes: the slower ones only hold a place.
 _PATIENCE: Final = 30
 _SLOWEST: Final = 16 << 10
 _OVERHEAD: Final = 64 << 10
@@ -48,9 +51,10 @@ class Upload:
 
     @property
     def digest(self) -> str:
+        """The SHA-256 of what came until now."""
         return self._hash.hexdigest()
 
-    def callbacks(self) -> dict[str, Callable[..., Any]]:
+    def callbacks(self) -> "MultipartCallbacks":
         """What the parser calls for each piece of the body."""
         return {
             "on_part_begin": self._begin_part,
@@ -113,10 +117,8 @@ class Upload:
 
     def discard(self) -> None:
         """Delete the file, if it is still here."""
-        try:
+        with contextlib.suppress(OSError):  # its last bytes found no room; they are not wanted any more
             self._file.close()
-        except OSError:  # its last bytes found no room; they are not wanted any more
-            pass
         self.path.unlink(missing_ok=True)
 
 
