@@ -13,11 +13,12 @@ Imports only go down these layers (``make check`` holds it):
     sandbox, reload, marketplace                          one live plugin; replacing one; installing one
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
+    signing                                               who has signed a package
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
-    extism_manifest, package                              manifests of Extism's; a plugin as one file
-    jail, wire, policy, metadata, signing                 decisions, without I/O where possible
+    extism_manifest, package, signing_keys                manifests of Extism's; a plugin as one file; keys
+    jail, wire, policy, metadata                          decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types

@@ -28,6 +28,7 @@ from .linux import memory_file
 from .linux.bpf import MACHINE
 from .metadata import MAX_BYTES as MAX_METADATA_BYTES, Format, Metadata, parse_metadata
 from .package import MAX_PACKAGE, SUFFIX as PACKAGE_SUFFIX, Package, read_package
+from .signing import SUFFIX as SIGNATURE_SUFFIX, Signed, read_envelope
 
 _HEAD: Final = 64
 
@@ -82,7 +83,7 @@ class Bundle:
         files: Where each file lies in it.
         digests: The SHA-256 of each file, in hexadecimal, by path.
         size: Bytes of the memory file, as far as files lie in it.
-        package: What was read from the package that lies in the memory file, if one does.
+        signed: The package that lies in the memory file, if one does, with what was found beside it.
     """
 
     def __init__(
@@ -92,11 +93,16 @@ class Bundle:
         fd: int,
         files: tuple[BundleFile, ...],
         digests: dict[str, str],
-        package: Package | None = None,
+        signed: Signed | None = None,
     ) -> None:
         self.metadata, self.path, self.fd, self.files, self.digests = metadata, path, fd, files, digests
         self.size = max((file.offset + file.size for file in files), default=0)
-        self.package = package
+        self.signed = signed
+
+    @property
+    def package(self) -> Package | None:
+        """What was read from the package that lies in the memory file, if one does."""
+        return self.signed.package if self.signed is not None else None
 
     def read(self, path: str) -> bytes:
         """The content of one file.
@@ -169,7 +175,7 @@ class PluginLoader:
             if not stat.S_ISREG(mode):
                 raise LoadFailed(name, SPECIAL)
             if found.endswith(PACKAGE_SUFFIX):
-                return _load_package(name, fd, metadata)
+                return _load_package(name, found, fd, metadata)
             if found.endswith(extism_manifest.SUFFIXES):
                 return _load_manifest(name, found, fd, metadata, plugin_id)
             return _load_file(name, os.path.basename(found), fd, metadata, plugin_id)
@@ -202,9 +208,11 @@ def _load_file(name: str, base: str, fd: int, metadata: Metadata | None, plugin_
         return collector.seal(msgspec.structs.replace(metadata, entry=base))
 
 
-def _load_package(name: str, fd: int, metadata: Metadata | None) -> Bundle:
+def _load_package(name: str, found: str, fd: int, metadata: Metadata | None) -> Bundle:
+    beside = found + SIGNATURE_SUFFIX
+    envelope = read_envelope(beside)
     with _Collector(name, folder=True) as collector:
-        package = collector.add_package(fd)
+        package = collector.add_package(fd, envelope, beside)
         return collector.seal(package.metadata if metadata is None else metadata)
 
 
@@ -287,7 +295,7 @@ class _Collector:
         self._files: list[BundleFile] = []
         self.digests: dict[str, str] = {}
         self._end = 0
-        self._package: Package | None = None
+        self._signed: Signed | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -312,15 +320,22 @@ class _Collector:
         """Add a file that stood in another one."""
         self._take(path, (data,))
 
-    def add_package(self, fd: int) -> Package:
-        """Copy a package, once, and read the copy when nobody can change it any more."""
+    def add_package(self, fd: int, envelope: bytes | None, beside: str) -> Package:
+        """Copy a package, once, and read the copy when nobody can change it any more.
+
+        Args:
+            fd: The package.
+            envelope: What its signature file holds, if there is one.
+            beside: The path of that file.
+        """
         try:
             for chunk in chunks(fd, MAX_PACKAGE + 1):
                 memory_file.write(self._fd, chunk)
         except OSError as error:
             raise LoadFailed(self._name, reason(error)) from None
         memory_file.seal(self._fd)
-        package = self._package = read_package(self._fd, self._name)
+        package = read_package(self._fd, self._name)
+        self._signed = Signed(package, envelope, beside)
         own = [file for file in package.files if file.path != PLUGIN_JSON]
         self._files = [BundleFile(file.path, file.offset, file.size) for file in own]
         self.digests = {file.path: file.sha256 for file in own}
@@ -340,13 +355,11 @@ class _Collector:
 
     def seal(self, metadata: Metadata) -> Bundle:
         """Hand over the memory file, unchangeable from here on, once the entry is what it should be."""
-        if self._package is None:
+        if self._signed is None:
             memory_file.seal(self._fd)
         if metadata.entry:
             self._check_entry(metadata)
-        bundle = Bundle(
-            metadata, self._name, self._fd, tuple(self._files), self.digests, package=self._package
-        )
+        bundle = Bundle(metadata, self._name, self._fd, tuple(self._files), self.digests, self._signed)
         self._fd = -1
         return bundle
 
@@ -354,7 +367,7 @@ class _Collector:
         file = next((file for file in self._files if file.path == metadata.entry), None)
         if file is None:
             there = ", ".join(file.path for file in self._files[:10]) or "nothing"
-            place = "folder" if self._package is None else "package"
+            place = "folder" if self._signed is None else "package"
             raise ConfigError(
                 f"{self._where('plugin.json')}: entry",
                 f"names {metadata.entry}, which is not there; the {place} holds {there}",

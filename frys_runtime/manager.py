@@ -376,7 +376,7 @@ class PluginManager:
         try:
             wishes = [wish for wish in (self._limits, sandbox) if wish is not None]
             confinement = self._isolation.confine(
-                bundle.metadata, isolation, wishes, plugin_id=name, path=os.fspath(path)
+                bundle.metadata, isolation, wishes, plugin_id=name, path=os.fspath(path), signed=bundle.signed
             )
             self._events.publish("granted", name, **_grant(bundle, confinement))
             await self._must_be_recorded(bundle.path)
@@ -560,8 +560,9 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
         "path": bundle.path,
         "version": bundle.metadata.version,
         "format": room.format,
-        "sha256": bundle.digests,
         "package": bundle.package.digest if bundle.package is not None else "",
+        "signatures": room.signatures,
+        "sha256": bundle.digests,
         "level": policy.level,
         "limits": asdict(policy.limits),
         "read": policy.read,
@@ -573,7 +574,6 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
         "http": [str(grant) for grant in policy.http],
         "messages": {**asdict(policy.messages), "call": dict(policy.messages.call)},
         "host_functions": policy.host_functions,
-        "signatures": room.signatures,
     }
 
 

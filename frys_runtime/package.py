@@ -276,6 +276,23 @@ def read_package(source: int | bytes, name: str = "the package") -> Package:
         raise LoadFailed(name, reason(error)) from None
 
 
+def open_package(path: str | os.PathLike[str]) -> Package:
+    """Read a package's file, as :func:`read_package` does.
+
+    Raises:
+        PluginError: As :func:`read_package`.
+    """
+    name = os.fspath(path)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise LoadFailed(name, reason(error)) from None
+    try:
+        return read_package(fd, name)
+    finally:
+        os.close(fd)
+
+
 def _read(stream: _Stream, name: str) -> Package:
     if stream.size > MAX_PACKAGE:
         raise _Odd(f"it has {stream.size} bytes, and at most {MAX_PACKAGE} are read")

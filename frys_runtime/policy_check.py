@@ -206,11 +206,19 @@ def _asks(policy: Policy) -> Iterator[_Remark]:
 
 
 def _signatures(policy: Policy) -> Iterator[_Remark]:
-    if policy.signatures.required:
-        text = "refuses every plugin: this version of Frys has no signed packages"
-        yield Kind.CONTRADICTORY, "signatures.required", text
-    elif policy.signatures.keys:
-        yield Kind.USELESS, "signatures.keys", "are not asked for: signatures.required is false"
+    wanted = policy.signatures
+    if not wanted.required:
+        if wanted.keys:
+            yield Kind.USELESS, "signatures.keys", "are not asked for: signatures.required is false"
+        return
+    # With each key, those that may sign one of the same plugins: too few for any of them is enough to know.
+    together = [
+        sum(any(_meet(one, two) for one in key.ids for two in other.ids) for other in wanted.keys)
+        for key in wanted.keys
+    ]
+    if max(together) < wanted.threshold:
+        text = f"refuses every plugin: none is one that {wanted.threshold} of the keys may sign"
+        yield Kind.CONTRADICTORY, "signatures.threshold", text
 
 
 def _permissions(policy: Policy) -> Iterator[_Remark]:

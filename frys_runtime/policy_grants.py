@@ -17,6 +17,8 @@ import msgspec
 from .policy_file import BANDWIDTH, BYTES, COUNT, TIME, Node, in_units
 
 NAME_LENGTH: Final = 128
+PLUGIN_PATTERN: Final = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,127}")
+"""Ids of plugins, with ``*`` and ``?``."""
 KEY_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """How a policy may call a key."""
 METHOD: Final = re.compile(r"[A-Z][A-Z0-9-]{0,31}")
@@ -97,18 +99,44 @@ class MessageGrant(msgspec.Struct, frozen=True, kw_only=True):
         return one_matches(self.subscribe, event_type)
 
 
+class TrustedKey(msgspec.Struct, frozen=True):
+    """A key that may sign plugins.
+
+    Attributes:
+        name: How the policy calls it.
+        key: The Ed25519 public key (RFC 8032), 32 bytes, in base64.
+        ids: Which plugins it may sign: ids and patterns with ``*`` and ``?``, all by default.
+    """
+
+    name: str
+    key: bytes
+    ids: tuple[str, ...] = ("*",)
+
+    def may_sign(self, plugin_id: str) -> bool:
+        """Whether its signatures count for a plugin."""
+        return one_matches(self.ids, plugin_id)
+
+    def __str__(self) -> str:
+        text = base64.b64encode(self.key).decode()
+        return text if self.ids == ("*",) else f"{text} for {', '.join(self.ids)}"
+
+
 class Signatures(msgspec.Struct, frozen=True, kw_only=True):
     """Whose signatures a plugin must carry.
 
     Attributes:
         required: Whether it loads only with them.
-        keys: Ed25519 public keys (RFC 8032), 32 bytes each, by the name that the policy gives them.
+        keys: Ed25519 public keys in base64 by the name that the policy gives them; with ids, only for those.
         threshold: How many of the keys must have signed.
     """
 
     required: bool = False
-    keys: tuple[tuple[str, bytes], ...] = ()
+    keys: tuple[TrustedKey, ...] = ()
     threshold: int = 1
+
+    def keys_for(self, plugin_id: str) -> tuple[TrustedKey, ...]:
+        """The keys whose signatures count for a plugin."""
+        return tuple(key for key in self.keys if key.may_sign(plugin_id))
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -360,32 +388,59 @@ def _check_name(node: Node, name: str) -> None:
         )
 
 
-def read_keys(node: Node) -> tuple[tuple[str, bytes], ...]:
-    """Public keys by name.
+def read_keys(node: Node) -> tuple[TrustedKey, ...]:
+    """Public keys by name, each alone or with the plugins that it may sign.
 
     Raises:
         ConfigError: One is no Ed25519 key, or stands there under two names, of which each would count.
     """
-    found: dict[bytes, str] = {}
+    found: dict[bytes, TrustedKey] = {}
     for name, key_node in node.mapping().items():
         if not KEY_ID.fullmatch(name):
             key_node.fail("is no name of a key: letters, digits, dots, dashes and underscores")
-        key = _key(key_node)
-        if key in found:
-            key_node.fail(f"is the same key as {found[key]}; it would count twice")
-        found[key] = name
-    return tuple((name, key) for key, name in found.items())
+        key = _trusted_key(name, key_node)
+        if key.key in found:
+            key_node.fail(f"is the same key as {found[key.key].name}; it would count twice")
+        found[key.key] = key
+    return tuple(found.values())
+
+
+def _trusted_key(name: str, node: Node) -> TrustedKey:
+    if not isinstance(node.value, dict):
+        return TrustedKey(name, _key(node))
+    parts = node.mapping(("key", "ids"))
+    if "key" not in parts:
+        node.fail("has no key: a raw Ed25519 public key in base64")
+    ids = _unique(parts["ids"], parts["ids"].texts(), _plugin_pattern) if "ids" in parts else ("*",)
+    return TrustedKey(name, _key(parts["key"]), ids)
+
+
+def _plugin_pattern(node: Node) -> str:
+    if not PLUGIN_PATTERN.fullmatch(node.value):
+        node.fail(f"{node.value!r} is no id of a plugin, and no pattern of one with * and ?")
+    return str(node.value)
 
 
 def _key(node: Node) -> bytes:
     try:
-        key = base64.b64decode(node.text(), validate=True)
+        return read_public_key(node.text())
+    except ValueError as error:
+        node.fail(str(error))
+
+
+def read_public_key(text: str) -> bytes:
+    """A raw Ed25519 public key in base64, as policies and ``frys keygen`` write it.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        key = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        node.fail("must be a raw Ed25519 public key in base64")
+        raise ValueError("must be a raw Ed25519 public key in base64") from None
     if len(key) != _KEY_BYTES:
-        node.fail(
-            f"has {len(key)} bytes; a raw Ed25519 public key has {_KEY_BYTES}, which are 44 letters in base64"
-        )
+        rule = f"a raw Ed25519 public key has {_KEY_BYTES}, which are 44 letters in base64"
+        raise ValueError(f"has {len(key)} bytes; {rule}")
     return key
 
 

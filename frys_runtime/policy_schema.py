@@ -12,7 +12,16 @@ from typing import Any, Final
 from .config import IsolationLevel, Permission
 from .policy import KEYS, MAY_BE_ZERO, SECTION
 from .policy_file import BANDWIDTH, BYTES, TIME
-from .policy_grants import KEY_ID, METHOD, NAME_LENGTH, MessageGrant, NetworkGrant, Signatures
+from .policy_grants import (
+    KEY_ID,
+    METHOD,
+    NAME_LENGTH,
+    PLUGIN_PATTERN,
+    MessageGrant,
+    NetworkGrant,
+    Signatures,
+    TrustedKey,
+)
 from .policy_syscalls import FORMATS
 from .policy_terms import LAYERS, LIMITS, MAY_BE_NONE, Limits, Policy
 
@@ -127,7 +136,14 @@ def _messages_schema() -> dict[str, Any]:
 
 def _signatures_schema() -> dict[str, Any]:
     names = {"pattern": f"^{KEY_ID.pattern}$"}
-    key = {"type": "string", "pattern": "^[A-Za-z0-9+/]{43}=$"}
+    text = {"type": "string", "pattern": "^[A-Za-z0-9+/]{43}=$"}
+    ids = {
+        "type": "array",
+        "items": {"type": "string", "pattern": f"^{PLUGIN_PATTERN.pattern}$"},
+        "minItems": 1,
+    }
+    limited = {**_documented(TrustedKey, {"key": text, "ids": ids}), "required": ["key"]}
+    key = {"anyOf": [text, limited]}
     return _documented(
         Signatures,
         {

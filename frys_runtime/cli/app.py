@@ -23,6 +23,9 @@ COMMANDS: Final = (
     "policy",
     "pack",
     "registry",
+    "keygen",
+    "sign",
+    "verify",
 )
 """Each is a module of this package: its ``command`` is the command, or its ``group`` holds several."""
 

@@ -1,6 +1,5 @@
 """`frys pack`: a plugin's folder as one file."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,7 @@ import typer
 
 from ..errors import InvalidFormat
 from ..loader import PluginLoader
-from ..package import SUFFIX, Package, read_package, write_package
+from ..package import SUFFIX, open_package, write_package
 from .exits import UsageError
 from .terminal import print_json, printable, size, stdout
 
@@ -38,7 +37,7 @@ def command(
     except OSError as error:
         where = str(output) if output is not None else "the package"
         raise UsageError(f"{where} cannot be written: {error.strerror}; -o names another place") from None
-    package = _read(path)
+    package = open_package(path)
     if json:
         print_json(
             {
@@ -59,11 +58,3 @@ def command(
         PluginLoader().load(path).close()
     except InvalidFormat as error:  # for another machine, perhaps
         print(printable(f"note: this machine would not load it: {error}"), file=sys.stderr)
-
-
-def _read(path: str) -> Package:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return read_package(fd, path)
-    finally:
-        os.close(fd)
