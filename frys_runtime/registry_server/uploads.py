@@ -47,7 +47,7 @@ class Upload:
         self._name = self._header = b""
         self._disposition = b""
         self._seen: set[str] = set()
-        self._part = ""
+        self._part, self._complete = "", False
 
     @property
     def digest(self) -> str:
@@ -63,6 +63,7 @@ class Upload:
             "on_header_end": self._end_header,
             "on_headers_finished": self._end_headers,
             "on_part_data": self._data,
+            "on_end": self._end,
         }
 
     def _begin_part(self) -> None:
@@ -103,12 +104,17 @@ class Upload:
         self._file.write(piece)
         self._hash.update(piece)
 
+    def _end(self) -> None:
+        self._complete = True
+
     def finish(self) -> None:
         """Check that all is there, and take it to the disk.
 
         Raises:
-            Refusal: There is no package.
+            Refusal: It ended too early, or there is no package.
         """
+        if not self._complete:
+            raise Refusal(400, "the form ends too early; send it again")
         if "package" not in self._seen:
             raise Refusal(400, 'the form has no part "package" with the bytes of a package')
         self._file.flush()
