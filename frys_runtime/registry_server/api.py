@@ -125,7 +125,7 @@ async def publish(call: Call) -> Published:
     registry, settings, caller = call.registry, call.registry.settings, call.caller
     if not caller.is_admin and not any(scope.startswith("publish:") for scope in caller.scopes):
         raise Refusal(403, f"this token may not publish; it is good for {', '.join(caller.scopes)}")
-    upload = await receive(call.request, registry.folder / "incoming", settings.max_package)
+    upload = await receive(call.request, registry.folder / "incoming", settings)
     try:
         candidate = await in_thread(lambda: examine(upload, settings))
 

@@ -27,7 +27,7 @@ from .types import Health
 
 _log = structlog.get_logger()
 
-_TICK: Final = 2
+_TICK: Final = 1
 """Seconds between two looks at what has to be done in the background."""
 _POPULAR_EVERY: Final = 3600
 

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, get_origin
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -105,7 +106,7 @@ def route(operation: Operation, gate: Gate) -> Route:
 
 def _query(request: Request, kind: type[msgspec.Struct]) -> msgspec.Struct:
     given: dict[str, Any] = {}
-    many = {field.encode_name for field in msgspec.structs.fields(kind) if get_origin(field.type) is tuple}
+    many = _many(kind)
     for name, value in request.query_params.multi_items():
         if name in many:
             given.setdefault(name, []).append(value)
@@ -117,6 +118,16 @@ def _query(request: Request, kind: type[msgspec.Struct]) -> msgspec.Struct:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise Refusal(400, f"a parameter is wrong: {error}") from None
+
+
+@cache
+def _many(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """The parameters that may be there several times."""
+    about = msgspec.inspect.type_info(kind)
+    assert isinstance(about, msgspec.inspect.StructType)
+    return frozenset(
+        field.encode_name for field in about.fields if isinstance(field.type, msgspec.inspect.VarTupleType)
+    )
 
 
 async def _wish(request: Request, kind: type[msgspec.Struct]) -> msgspec.Struct:

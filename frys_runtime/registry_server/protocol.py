@@ -6,22 +6,19 @@ and for a client that does not read what it asked for.
 
 import asyncio
 from collections import Counter
-from typing import ClassVar, Final, override
+from typing import ClassVar, override
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEADER_PATIENCE: Final = 15
-"""Seconds for a request's headers to arrive."""
-READ_PATIENCE: Final = 30
-"""Seconds for a client to take what waits for it (uvicorn holds back at 64 KiB)."""
+from .settings import Settings
 
 
 class PatientProtocol(H11Protocol):
     """One connection."""
 
-    most_of_one_address: ClassVar[int] = 500
-    """Connections of one address; set before the server starts."""
+    settings: ClassVar[Settings] = Settings()
+    """The limits; set before the server starts."""
     _of: ClassVar[Counter[str]] = Counter()
 
     @override
@@ -31,7 +28,7 @@ class PatientProtocol(H11Protocol):
         self._read_timer: asyncio.TimerHandle | None = None
         self._address = self.client[0] if self.client else ""
         self._of[self._address] += 1
-        if self._of[self._address] > self.most_of_one_address:
+        if self._of[self._address] > self.settings.max_connections_per_address:
             transport.abort()
             return
         self._wait_for_headers()
@@ -58,7 +55,7 @@ class PatientProtocol(H11Protocol):
     def _wait_for_headers(self) -> None:
         """Start the clock, unless it runs: one byte now and then does not set it back."""
         if self._headers_timer is None:
-            self._headers_timer = self.loop.call_later(HEADER_PATIENCE, self._give_up)
+            self._headers_timer = self.loop.call_later(self.settings.header_timeout, self._give_up)
 
     def _give_up(self) -> None:
         self._headers_timer = None
@@ -69,7 +66,7 @@ class PatientProtocol(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._read_timer is None:
-            self._read_timer = self.loop.call_later(READ_PATIENCE, self.transport.abort)
+            self._read_timer = self.loop.call_later(self.settings.transfer_timeout, self.transport.abort)
 
     @override
     def resume_writing(self) -> None:

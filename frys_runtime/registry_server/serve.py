@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def serve(folder: Path, host: str, port: int, *, proxies: str, ready: Callable[[
     db = database.connect(folder)
     sweep(db, folder)
     db.close()
-    PatientProtocol.most_of_one_address = settings.max_connections_per_address
+    PatientProtocol.settings = settings
     registry = Registry(folder, settings)
     sock = _listen(host, port)
     config = uvicorn.Config(
@@ -59,6 +60,9 @@ def serve(folder: Path, host: str, port: int, *, proxies: str, ready: Callable[[
         proxy_headers=bool(proxies),
         forwarded_allow_ips=proxies,
     )
+    # uvicorn raises the signal that ended it once more, for those who listened before: here that is nobody.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     server = _Server(config, lambda: ready(_url(sock)))
     try:
         server.run(sockets=[sock])

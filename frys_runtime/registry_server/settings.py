@@ -33,6 +33,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         writes_burst: and at once.
         max_connections: Open connections of all clients,
         max_connections_per_address: and of one address. Behind a proxy all have the proxy's: raise it.
+        header_timeout: Seconds for a request's headers to arrive.
+        transfer_timeout: Seconds for a client to take what waits for it (64 KiB are held for it at most); an
+            upload has as long, and a second more for every 16 KiB that came.
         timestamp_lifetime: Seconds for which a client believes the newest metadata without asking again.
         snapshot_lifetime: Seconds for which it believes a list of the metadata files.
         role_lifetime: Seconds for which it believes a publisher's metadata.
@@ -50,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     writes_burst: _Count = 60
     max_connections: _Count = 2000
     max_connections_per_address: _Count = 500
+    header_timeout: _Rate = 15
+    transfer_timeout: _Rate = 30
     timestamp_lifetime: _Count = 24 * 3600
     snapshot_lifetime: _Count = 7 * 24 * 3600
     role_lifetime: _Count = 90 * 24 * 3600

@@ -14,6 +14,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from .http import Refusal, in_thread
+from .settings import Settings
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 MAX_SIGNATURE: Final = 64 << 10
 """Bytes of a signature envelope."""
 
-# A sender may take this long, and a second more for each so many bytes: the slower ones only hold a place.
-_PATIENCE: Final = 30
+# Bytes a second that a sender has to manage in the long run: the slower ones only hold a place.
 _SLOWEST: Final = 16 << 10
 _OVERHEAD: Final = 64 << 10
 
@@ -132,12 +132,13 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-async def receive(request: Request, folder: Path, max_package: int) -> Upload:
+async def receive(request: Request, folder: Path, settings: Settings) -> Upload:
     """Take the body of a publishing request.
 
     Raises:
         Refusal: It is none, too large or too slow, or the disk is full; nothing is left then.
     """
+    max_package = settings.max_package
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary or len(boundary) > 200:
@@ -148,7 +149,7 @@ async def receive(request: Request, folder: Path, max_package: int) -> Upload:
     upload = await in_thread(lambda: Upload(folder, max_package))
     try:
         parser = MultipartParser(boundary, upload.callbacks(), max_size=most + 1)
-        await _feed(request, parser, most)
+        await _feed(request, parser, most, settings.transfer_timeout)
         await in_thread(lambda: _finish(parser, upload))
     except FormParserError:
         upload.discard()
@@ -164,12 +165,13 @@ def _finish(parser: MultipartParser, upload: Upload) -> None:
     upload.finish()
 
 
-async def _feed(request: Request, parser: MultipartParser, most: int) -> None:
+async def _feed(request: Request, parser: MultipartParser, most: int, patience: float) -> None:
     began, total = time.monotonic(), 0
     stream = aiter(request.stream())
     try:
         while True:
-            async with asyncio.timeout(max(0.0, began + _PATIENCE + total / _SLOWEST - time.monotonic())):
+            left = began + patience + total / _SLOWEST - time.monotonic()
+            async with asyncio.timeout(max(0.0, left)):
                 chunk = await anext(stream, None)
             if chunk is None:
                 return

@@ -1,5 +1,6 @@
 """Publishing: what is taken from whom, all of it or nothing."""
 
+import contextlib
 import random
 import signal
 import socket
@@ -30,7 +31,11 @@ def test_a_published_version_can_be_found_and_fetched(registry, make_package):
 
     assert fetched.content == data
     assert fetched.headers["etag"] == f'"{done.json()["sha256"]}"'
-    assert (detail["description"], detail["owners"], detail["readme"]) == ("Doubles numbers", ["acme"], "# Read me\n")
+    assert (detail["description"], detail["owners"], detail["readme"]) == (
+        "Doubles numbers",
+        ["acme"],
+        "# Read me\n",
+    )
     assert version["dependencies"] == [{"id": "other", "range": "^1.2", "optional": False}]
     assert version["metadata"]["permissions"] == ["Read"]
     assert {file["path"] for file in version["files"]} == {"plugin.json", "main.py", "README.md"}
@@ -88,7 +93,8 @@ def test_no_two_ids_look_alike(registry, make_package, taken, asked):
 
 
 @pytest.mark.parametrize(
-    ("plugin", "status"), [("frys", 403), ("F-r_y.s", 403), ("nul", 403), ("a..b", 422), ("a-", 422), ("x" * 65, 422)]
+    ("plugin", "status"),
+    [("frys", 403), ("F-r_y.s", 403), ("nul", 403), ("a..b", 422), ("a-", 422), ("x" * 65, 422)],
 )
 def test_some_ids_are_nobodys(registry, make_package, plugin, status):
     """Reserved ids, what looks like them, and ids that some clients could not name are refused."""
@@ -140,7 +146,9 @@ def test_yanking_moves_the_latest_and_takes_nothing_away(registry, make_package)
         for version in ("1.0.0", "1.1.0", "2.0.0-beta.1"):
             assert publish(admin, make_package("yankee", version)).status_code == 201
         assert admin.get("/plugins/yankee").json()["latest"]["version"] == "1.1.0"
-        assert admin.put("/plugins/yankee/versions/1.1.0/yank", json={"reason": "loses data"}).json()["changed"]
+        assert admin.put("/plugins/yankee/versions/1.1.0/yank", json={"reason": "loses data"}).json()[
+            "changed"
+        ]
         assert admin.get("/plugins/yankee").json()["latest"]["version"] == "1.0.0"
         listed = {one["version"]: one for one in admin.get("/plugins/yankee/versions").json()["versions"]}
         assert (listed["1.1.0"]["yanked"], listed["1.1.0"]["yankedReason"]) == (True, "loses data")
@@ -151,10 +159,12 @@ def test_yanking_moves_the_latest_and_takes_nothing_away(registry, make_package)
 
 
 def test_what_is_no_package_is_refused_with_a_reason(registry, make_package):
-    """Bytes of something else, altered packages, wrong forms and envelopes of other packages get an answer."""
+    """Other bytes, altered packages, wrong forms and envelopes of other packages are refused with a sentence."""
     data = make_package("altered")
     spoiled = data.replace(b"2 * number", b"3 * number")
-    envelope = b'{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"AA=="}]}'
+    envelope = (
+        b'{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"AA=="}]}'
+    )
     with registry.client(registry.admin) as admin:
         assert publish(admin, b"PK\3\4 no package").status_code == 422
         assert publish(admin, spoiled).status_code == 422
@@ -210,10 +220,8 @@ def test_killed_in_the_middle_leaves_no_half_version(tmp_path, make_package):
 
 
 def _until_broken(work) -> None:
-    try:
+    with contextlib.suppress(live_registry.httpx.TransportError):
         work()
-    except live_registry.httpx.TransportError:
-        pass
 
 
 @pytest.mark.needs_own_network

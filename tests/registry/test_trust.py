@@ -1,0 +1,238 @@
+"""The TUF repository, as python-tuf's own client sees it, and the keys behind it."""
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+
+import live_registry
+import msgspec
+import pytest
+from command import frys
+from hypothesis import given, strategies
+from live_registry import Live, publish
+from securesystemslib.formats import encode_canonical
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata
+from tuf.ngclient import Updater
+
+from frys_runtime.package import read_package
+from frys_runtime.registry_server import database, publishing, trust
+from frys_runtime.registry_server.keys import Keyring, canonical
+from frys_runtime.registry_server.settings import Settings
+from frys_runtime.registry_server.tokens import Caller
+
+
+class Client:
+    """Somebody who trusts the first root, and keeps what python-tuf's client keeps."""
+
+    def __init__(self, live: Live, folder: Path) -> None:
+        self._folder = folder
+        (folder / "targets").mkdir(parents=True)
+        self.move(live)
+        with live.client() as client:
+            self._root = client.get(f"{live.url}/tuf/metadata/1.root.json").content
+
+    def move(self, live: Live) -> None:
+        """The registry has another address now."""
+        self._url = live.url
+
+    def look(self) -> Updater:
+        """What is there now, verified."""
+        updater = Updater(
+            str(self._folder), f"{self._url}/tuf/metadata/", str(self._folder / "targets"),
+            f"{self._url}/tuf/targets/", bootstrap=self._root,
+        )  # fmt: skip
+        updater.refresh()
+        return updater
+
+    def index(self, plugin: str):
+        """All versions of a plugin, by number."""
+        updater = self.look()
+        target = updater.get_targetinfo(trust.index_path(plugin))
+        if target is None:
+            return {}
+        document = json.loads(Path(updater.download_target(target)).read_bytes())
+        return {one["version"]: one for one in document["versions"]}
+
+    def package(self, plugin: str, version: str) -> tuple[bytes, dict]:
+        """A package and the facts about it."""
+        updater = self.look()
+        target = updater.get_targetinfo(trust.package_path(plugin, version))
+        return Path(updater.download_target(target)).read_bytes(), target.custom["frys"]
+
+
+def test_what_is_published_is_trusted_at_once(registry, make_package, tmp_path):
+    """A client that trusts the root finds a new version, its package, its facts, and later that it is yanked."""
+    client = Client(registry, tmp_path / "client")
+    needs = [{"pluginId": "base", "versionRange": "^1.0", "optional": True}]
+    first, second = make_package("trusted"), make_package("trusted", "1.1.0", dependencies=needs)
+    with registry.client(registry.admin) as admin:
+        assert client.index("trusted") == {}
+        assert publish(admin, first).status_code == 201
+        assert list(client.index("trusted")) == ["1.0.0"]
+        assert publish(admin, second).status_code == 201
+        assert admin.put("/plugins/trusted/versions/1.0.0/yank", json={"reason": "wrong"}).json()["changed"]
+        listed = client.index("trusted")
+        api = admin.get("/plugins/trusted/versions").json()
+        log = admin.get("/log").text.splitlines()
+
+    assert (listed["1.0.0"]["yankedReason"], listed["1.1.0"]["yanked"]) == ("wrong", False)
+    assert client.package("trusted", "1.0.0")[0] == first
+    data, facts = client.package("trusted", "1.1.0")
+    assert data == second
+    assert facts["dependencies"] == [{"id": "base", "range": "^1.0", "optional": True}]
+    assert {key: value for key, value in listed["1.1.0"].items() if key in facts} == facts
+    assert api["versions"] == list(listed.values())
+    snapshot = json.loads((tmp_path / "client" / "snapshot.json").read_bytes())["signed"]
+    assert snapshot["x-frys-log"] == {"seq": len(log), "hash": json.loads(log[-1])["hash"]}
+
+
+def test_all_online_keys_are_replaced_while_it_runs(registry, make_package, tmp_path):
+    """All online keys are rotated by the offline key; clients follow, and the old keys are gone."""
+    client = Client(registry, tmp_path / "client")
+    with registry.client(registry.admin) as admin:
+        assert publish(admin, make_package("rotated")).status_code == 201
+        assert list(client.index("rotated")) == ["1.0.0"]
+        before = {path.name for path in (registry.folder / "keys").iterdir()}
+        for role in ("snapshot", "timestamp", "publishers"):
+            assert frys("registry", "keys", "rotate", registry.folder, role).returncode == 0
+        drafts = sorted((registry.folder / "drafts").iterdir())
+        assert [draft.name for draft in drafts] == ["root.json", "targets.json"]
+        unsigned = frys("registry", "root", "apply", registry.folder)
+        assert (unsigned.returncode, b"too few signatures" in unsigned.stderr) == (2, True)
+        (key,) = registry.keys.iterdir()
+        assert frys("registry", "root", "sign", *drafts, "--key", key).returncode == 0
+        done = frys("registry", "root", "apply", registry.folder)
+        assert done.returncode == 0, done.stderr.decode()
+
+        assert list(client.index("rotated")) == ["1.0.0"]
+        assert publish(admin, make_package("rotated", "1.1.0")).status_code == 201
+        assert list(client.index("rotated")) == ["1.1.0", "1.0.0"]
+    after = {path.name for path in (registry.folder / "keys").iterdir()}
+    assert len(after) == 3
+    assert not before & after
+    roles = json.loads(frys("registry", "keys", "list", registry.folder, "--json").stdout)["roles"]
+    assert {f"{one['keys'][0]}.pem" for one in roles if one["online"]} == after
+
+
+def test_offline_keys_are_replaced_by_their_threshold(tmp_path, make_package):
+    """One of two offline keys is replaced: old and new holders sign with encrypted keys, and clients follow."""
+    folder, keys, password = tmp_path / "r", tmp_path / "r-keys", tmp_path / "password"
+    password.write_text("correct horse\n")
+    words = ["--root-keys", keys, "--keys", "2", "--threshold", "2", "--password-file", password]
+    made = json.loads(frys("registry", "init", folder, *words, "--json").stdout)["keys"]
+    with live_registry.serving(folder) as live:
+        client = Client(live, tmp_path / "client")
+        client.look()
+        words = ["root", "--root-keys", keys, "--drop", made[0], "--password-file", password]
+        assert frys("registry", "keys", "rotate", folder, *words).returncode == 0
+        assert frys("registry", "keys", "revoke", folder, made[1]).returncode == 2
+        (new,) = {path.stem for path in keys.iterdir()} - set(made)
+        drafts = sorted((folder / "drafts").iterdir())
+        wrong = frys(
+            "registry", "root", "sign", drafts[0], "--key", keys / f"{new}.pem", FRYS_ROOT_PASSWORD="x"
+        )
+        assert (wrong.returncode, b"password is wrong" in wrong.stderr) == (2, True)
+        for number, name in enumerate((made[1], new, made[0])):
+            assert frys("registry", "root", "apply", folder).returncode == 2, number
+            words = [*drafts, "--key", keys / f"{name}.pem", "--password-file", password]
+            assert frys("registry", "root", "sign", *words).returncode == 0
+        assert frys("registry", "root", "apply", folder).returncode == 0
+        with live.client(live.admin) as admin:
+            assert publish(admin, make_package("still-there")).status_code == 201
+        assert list(client.index("still-there")) == ["1.0.0"]
+        assert frys("registry", "root", "renew", folder).returncode == 0
+        root = json.loads((folder / "drafts" / "root.json").read_bytes())["signed"]
+        assert root["version"] == 3
+        assert set(root["roles"]["root"]["keyids"]) == {made[1], new}
+
+
+def test_metadata_is_signed_again_before_it_expires(tmp_path, make_package):
+    """Without anybody publishing, timestamp, snapshot and publishers' metadata are renewed in time."""
+    folder = live_registry.make(tmp_path / "r", timestampLifetime=20, snapshotLifetime=30, roleLifetime=6)
+    with live_registry.serving(folder) as live, live.client(live.admin) as admin:
+        assert publish(admin, make_package("long-lived")).status_code == 201
+        client = Client(live, tmp_path / "client")
+
+        def version(role: str) -> int:
+            client.index("long-lived")
+            return json.loads((tmp_path / "client" / f"{role}.json").read_bytes())["signed"]["version"]
+
+        before = version("publisher-1")
+        for _ in range(300):
+            if version("publisher-1") > before:
+                break
+            threading.Event().wait(0.1)
+        assert version("publisher-1") > before
+
+
+def test_a_publisher_with_much_gets_several_roles(tmp_path, make_package, monkeypatch):
+    """Metadata of a publisher stays small: its next ids go to another part, and clients find all of them."""
+    monkeypatch.setattr(trust, "MAX_PART", 2)
+    folder = live_registry.make(tmp_path / "r")
+    admin = live_registry.token(folder, "admin", "admin")
+    db = database.connect(folder)
+    signer = trust.Trust(Keyring(folder), Settings())
+    caller = Caller("", 1, "admin", ("admin",))
+    ids = [f"part-{number}" for number in range(5)]
+    for plugin in ids:
+        data = make_package(plugin)
+        candidate = publishing.Candidate(read_package(data), b'{"format":"python"}', "", None, ())
+        with database.transaction(db):
+            publishing.publish(db, signer, Settings(), caller, candidate)
+        blob = folder / "blobs" / hashlib.sha256(data).hexdigest()[:2] / hashlib.sha256(data).hexdigest()
+        blob.parent.mkdir(exist_ok=True)
+        blob.write_bytes(data)
+    roles = [row["role"] for row in db.execute("SELECT role FROM plugins ORDER BY id")]
+    db.close()
+
+    assert roles == ["publisher-1", "publisher-1", "publisher-1-2", "publisher-1-2", "publisher-1-3"]
+    with live_registry.serving(folder, admin=admin) as live:
+        client = Client(live, tmp_path / "client")
+        for plugin in ids:
+            assert client.package(plugin, "1.0.0")[1]["id"] == plugin
+
+
+def test_metadata_signed_by_others_is_refused(registry, make_package, tmp_path):
+    """What the registry serves stands on its keys: a byte changed makes the real client refuse it."""
+    with registry.client() as client:
+        data = client.get(f"{registry.url}/tuf/metadata/timestamp.json").content
+        root = Metadata.from_bytes(client.get(f"{registry.url}/tuf/metadata/1.root.json").content)
+    spoiled = Metadata.from_bytes(data.replace(b'"version":', b'"version":1', 1))
+    root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+    with pytest.raises(RepositoryError):
+        root.signed.verify_delegate("timestamp", spoiled.signed_bytes, spoiled.signatures)
+
+
+_TEXT = strategies.text(strategies.characters(exclude_categories=("Cs", "Cc")))
+
+
+@given(
+    strategies.recursive(
+        strategies.none() | strategies.booleans() | strategies.integers(-(1 << 53), 1 << 53) | _TEXT,
+        lambda inner: strategies.lists(inner) | strategies.dictionaries(_TEXT, inner),
+    )
+)
+def test_our_canonical_json_is_that_of_the_specification(value):
+    """The fast encoder writes what securesystemslib's does."""
+    assert canonical(value) == encode_canonical(value).encode()
+
+
+@given(strategies.text(strategies.characters(min_codepoint=0, max_codepoint=31), min_size=1))
+def test_control_characters_are_never_signed(text):
+    """Where the two encoders would differ, nothing is signed."""
+    with pytest.raises(ValueError, match="control character"):
+        canonical({"text": text})
+
+
+def test_settings_are_read_strictly(tmp_path):
+    """A wrong key of registry.json is an error that names it, and a folder without one is no registry."""
+    folder = live_registry.make(tmp_path / "r", maxPackages=1)
+    refused = frys("registry", "serve", folder, "--port", "0")
+    assert (refused.returncode, b"maxPackages" in refused.stderr) == (2, True)
+    nothing = frys("registry", "token", "list", tmp_path)
+    assert (nothing.returncode, b"frys registry init" in nothing.stderr) == (2, True)
+    again = frys("registry", "init", folder)
+    assert (again.returncode, b"not empty" in again.stderr) == (2, True)
+    assert msgspec.json.decode((folder / "registry.json").read_bytes())["title"] == "Frys plugins"
