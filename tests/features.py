@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from auditing import is_on
+from browser import CHROMIUM
 from ordinary import plain
 from uml import UmlError, run_in_uml
 
@@ -205,6 +206,12 @@ def pip() -> Reason:
         return _run([*command, "tomlkit"])
 
 
+def chromium() -> Reason:
+    """Chromium opens a page without a window."""
+    with tempfile.TemporaryDirectory(prefix="frys-chromium-", ignore_cleanup_errors=True) as profile:
+        return _run([*CHROMIUM, f"--user-data-dir={profile}", "--dump-dom", "about:blank"])
+
+
 PROBES: dict[str, Callable[[], Reason]] = {
     probe.__name__: functools.cache(probe)
     for probe in (
@@ -226,6 +233,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         audit,
         npm,
         pip,
+        chromium,
     )
 }
 

@@ -44,7 +44,7 @@ def test_a_broken_download_goes_on_where_it_ended(registry, make_package):
 
 
 def test_downloads_are_counted_once_each(registry, make_package):
-    """Whole downloads count, by whichever way; neither the rest of a broken one nor asking for a size does."""
+    """Whole downloads count, by whichever way; the rest of a broken one and HEAD do not."""
     with registry.client(registry.admin) as client:
         assert publish(client, make_package("counted")).status_code == 201
         path = "/plugins/counted/versions/1.0.0/download"

@@ -159,7 +159,7 @@ def test_yanking_moves_the_latest_and_takes_nothing_away(registry, make_package)
 
 
 def test_what_is_no_package_is_refused_with_a_reason(registry, make_package):
-    """Other bytes, altered packages, wrong forms and envelopes of other packages are refused with a sentence."""
+    """Other bytes, altered packages, wrong forms and envelopes of other packages are refused."""
     data = make_package("altered")
     spoiled = data.replace(b"2 * number", b"3 * number")
     envelope = (

@@ -63,7 +63,7 @@ class Client:
 
 
 def test_what_is_published_is_trusted_at_once(registry, make_package, tmp_path):
-    """A client that trusts the root finds a new version, its package, its facts, and later that it is yanked."""
+    """A client that trusts the root finds a new version, its package and facts, and that it is yanked."""
     client = Client(registry, tmp_path / "client")
     needs = [{"pluginId": "base", "versionRange": "^1.0", "optional": True}]
     first, second = make_package("trusted"), make_package("trusted", "1.1.0", dependencies=needs)
@@ -117,7 +117,7 @@ def test_all_online_keys_are_replaced_while_it_runs(registry, make_package, tmp_
 
 
 def test_offline_keys_are_replaced_by_their_threshold(tmp_path, make_package):
-    """One of two offline keys is replaced: old and new holders sign with encrypted keys, and clients follow."""
+    """One of two offline keys is replaced: old and new holders sign, and clients follow."""
     folder, keys, password = tmp_path / "r", tmp_path / "r-keys", tmp_path / "password"
     password.write_text("correct horse\n")
     words = ["--root-keys", keys, "--keys", "2", "--threshold", "2", "--password-file", password]
