@@ -112,17 +112,14 @@ def remove_owner(db: sqlite3.Connection, trust: Trust, caller: Caller, plugin: s
     log.append(db, "owner-removed", plugin, {"owner": name, "by": caller.publisher})
     role = find_plugin(db, plugin)["role"]
     if role == f"publisher-{number}" or role.startswith(f"publisher-{number}-"):
-        _move(db, trust, plugin, role)
+        _move(db, trust, plugin)
     return True
 
 
-def _move(db: sqlite3.Connection, trust: Trust, plugin: str, role: str) -> None:
+def _move(db: sqlite3.Connection, trust: Trust, plugin: str) -> None:
     """Give a plugin into the TUF role of an owner who is left."""
     heir = db.execute("SELECT min(publisher) FROM owners WHERE plugin = ?", (plugin,)).fetchone()[0]
-    new = trust.role_for_new_plugin(db, heir)
-    db.execute("UPDATE plugins SET role = ? WHERE id = ?", (new, plugin))
-    trust.write_publisher(db, role)
-    trust.write_bin(db, find_plugin(db, plugin)["bin"])
+    trust.move(db, plugin, trust.role_for_new_plugin(db, heir))
     _tell(db, trust, plugin)
 
 

@@ -114,6 +114,7 @@ def publish(
     add_version(db, trust, settings, caller, candidate)
     package = candidate.package
     plugin, version = package.metadata.id, package.metadata.version
+    trust.make_room(db, plugin)
     role = db.execute("SELECT role FROM plugins WHERE id = ?", (plugin,)).fetchone()["role"]
     trust.write_index(db, plugin)
     trust.write_publisher(db, role)

@@ -70,17 +70,28 @@ class Trust:
     def role_for_new_plugin(self, db: sqlite3.Connection, publisher: int) -> str:
         """The role that gets the plugins that a publisher adds now."""
         first = f"publisher-{publisher}"
-        rows = db.execute(
-            "SELECT role, count(*) AS count FROM plugins JOIN versions ON plugin = id"
-            " WHERE role = ?1 OR role GLOB ?1 || '-*' GROUP BY role",
-            (first,),
+        rows = db.execute(  # "." comes right after "-", so this is the first part and all others
+            "SELECT DISTINCT role FROM plugins WHERE role >= ?1 AND role < ?1 || '.'", (first,)
         ).fetchall()
         if not rows:
             return first
         part = max(int(row["role"].removeprefix(first)[1:] or 1) for row in rows)
         name = first if part == 1 else f"{first}-{part}"
-        held = next(row["count"] for row in rows if row["role"] == name)
-        return name if held < MAX_PART else f"{first}-{part + 1}"
+        return name if _count_versions(db, name) < MAX_PART else f"{first}-{part + 1}"
+
+    def make_room(self, db: sqlite3.Connection, plugin: str) -> None:
+        """Give a plugin into another part when those in its part have grown too much together."""
+        role = db.execute("SELECT role FROM plugins WHERE id = ?", (plugin,)).fetchone()["role"]
+        alone = db.execute("SELECT count(*) FROM plugins WHERE role = ?", (role,)).fetchone()[0] == 1
+        if not alone and _count_versions(db, role) > 2 * MAX_PART:
+            self.move(db, plugin, self.role_for_new_plugin(db, int(role.split("-")[1])))
+
+    def move(self, db: sqlite3.Connection, plugin: str, role: str) -> None:
+        """Give a plugin into another role; writing that one has to follow."""
+        row = db.execute("SELECT role, bin FROM plugins WHERE id = ?", (plugin,)).fetchone()
+        db.execute("UPDATE plugins SET role = ? WHERE id = ?", (role, plugin))
+        self.write_publisher(db, row["role"])
+        self.write_bin(db, row["bin"])
 
     def write_bin(self, db: sqlite3.Connection, name: str) -> None:
         """Say again which role has which ids of a bin."""
@@ -256,6 +267,11 @@ def version_of(row: sqlite3.Row) -> Version:
         yanked=row["yanked"] is not None,
         yanked_reason=row["yanked"] or "",
     )
+
+
+def _count_versions(db: sqlite3.Connection, role: str) -> int:
+    found = db.execute("SELECT count(*) FROM plugins JOIN versions ON plugin = id WHERE role = ?", (role,))
+    return int(found.fetchone()[0])
 
 
 def _target(size: int, digest: str, more: Document) -> Document:

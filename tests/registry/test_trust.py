@@ -168,7 +168,7 @@ def test_metadata_is_signed_again_before_it_expires(tmp_path, make_package):
 
 
 def test_a_publisher_with_much_gets_several_roles(tmp_path, make_package, monkeypatch):
-    """Metadata of a publisher stays small: its next ids go to another part, and clients find all of them."""
+    """Metadata of a publisher stays small: ids go to further parts, and clients find all of them."""
     monkeypatch.setattr(trust, "MAX_PART", 2)
     folder = live_registry.make(tmp_path / "r")
     admin = live_registry.token(folder, "admin", "admin")
@@ -176,20 +176,23 @@ def test_a_publisher_with_much_gets_several_roles(tmp_path, make_package, monkey
     signer = trust.Trust(Keyring(folder), Settings())
     caller = Caller("", 1, "admin", ("admin",))
     ids = [f"part-{number}" for number in range(5)]
-    for plugin in ids:
-        data = make_package(plugin)
+    for plugin, version in [*((one, "1.0.0") for one in ids), *(("part-0", f"1.0.{n}") for n in range(1, 4))]:
+        data = make_package(plugin, version)
         candidate = publishing.Candidate(read_package(data), b'{"format":"python"}', "", None, ())
         with database.transaction(db):
             publishing.publish(db, signer, Settings(), caller, candidate)
         blob = folder / "blobs" / hashlib.sha256(data).hexdigest()[:2] / hashlib.sha256(data).hexdigest()
         blob.parent.mkdir(exist_ok=True)
         blob.write_bytes(data)
-    roles = [row["role"] for row in db.execute("SELECT role FROM plugins ORDER BY id")]
+    parts = [
+        row["role"].removeprefix("publisher-1") for row in db.execute("SELECT role FROM plugins ORDER BY id")
+    ]
     db.close()
 
-    assert roles == ["publisher-1", "publisher-1", "publisher-1-2", "publisher-1-2", "publisher-1-3"]
+    assert parts == ["-3", "", "-2", "-2", "-3"]
     with live_registry.serving(folder, admin=admin) as live:
         client = Client(live, tmp_path / "client")
+        assert len(client.index("part-0")) == 4
         for plugin in ids:
             assert client.package(plugin, "1.0.0")[1]["id"] == plugin
 
