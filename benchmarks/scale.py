@@ -18,6 +18,7 @@ class Scale:
         instances: Idle instances of each format.
         crowd: Live plugins at once.
         idle_seconds: How long the crowd is watched doing nothing.
+        plugins: Plugins in the registry that is searched.
     """
 
     rounds: int
@@ -29,6 +30,7 @@ class Scale:
     instances: int
     crowd: int
     idle_seconds: float
+    plugins: int
 
 
 FULL: Final = Scale(
@@ -41,7 +43,17 @@ FULL: Final = Scale(
     instances=20,
     crowd=500,
     idle_seconds=5.0,
+    plugins=100_000,
 )
 QUICK: Final = Scale(
-    rounds=5, loads=2, calls=50, large_calls=5, pairs=5, processes=2, instances=4, crowd=40, idle_seconds=1.0
+    rounds=5,
+    loads=2,
+    calls=50,
+    large_calls=5,
+    pairs=5,
+    processes=2,
+    instances=4,
+    crowd=40,
+    idle_seconds=1.0,
+    plugins=2000,
 )

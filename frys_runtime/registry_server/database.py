@@ -119,7 +119,11 @@ CREATE VIRTUAL TABLE words USING fts5(
 );
 CREATE VIRTUAL TABLE popular USING fts5( -- the same of those with the most downloads, made anew now and then
     id, name, description, author, capabilities, readme, facets,
-    tokenize = 'porter unicode61 remove_diacritics 2', prefix = '2 3'
+    content = '', tokenize = 'porter unicode61 remove_diacritics 2', prefix = '2 3'
+);
+CREATE VIRTUAL TABLE titles USING fts5( -- the same without the long texts
+    id, name, facets,
+    content = '', tokenize = 'porter unicode61 remove_diacritics 2', prefix = '2 3'
 );
 CREATE VIRTUAL TABLE parts USING fts5(id, name, tokenize = 'trigram');
 CREATE TABLE spelling (

@@ -38,7 +38,9 @@ _MAX_WORDS: Final = 8
 _FACET_VALUES: Final = 20
 # Of the columns of the table `words`: a word in an id says more than one in a README.
 _WEIGHTS: Final = "12.0, 8.0, 4.0, 2.0, 4.0, 1.0, 0.0"
+_TITLE_WEIGHTS: Final = "12.0, 8.0, 0.0"
 _COLUMNS: Final = "id, name, description, author, capabilities, readme, facets"
+_OF_HITS: Final = "place, id, downloads, updated, capabilities, permissions, license, format, deprecated"
 _SPELLED: Final = re.compile(r"[^\W_]{4,24}")
 
 
@@ -67,6 +69,11 @@ def index_plugin(db: sqlite3.Connection, plugin: str, readme: str) -> None:
     """Make a plugin's newest release findable, at the last place."""
     row = db.execute("SELECT * FROM plugins WHERE id = ?", (plugin,)).fetchone()
     place = (db.execute("SELECT max(place) FROM plugins").fetchone()[0] or 0) + 1
+    db.execute(
+        "INSERT INTO titles (titles, rowid, id, name, facets)"
+        " SELECT 'delete', rowid, id, name, facets FROM words WHERE rowid = ?",
+        (row["place"],),
+    )
     for table in ("words", "parts"):
         db.execute(f"DELETE FROM {table} WHERE rowid = ?", (row["place"],))  # noqa: S608 - two names
     db.execute("UPDATE plugins SET place = ? WHERE id = ?", (place, plugin))
@@ -77,6 +84,11 @@ def index_plugin(db: sqlite3.Connection, plugin: str, readme: str) -> None:
             *(place, plugin, row["name"], row["description"], row["author"], _split(" ".join(values))),
             *(readme[:README_INDEXED], " ".join(_facet_words(row))),
         ),
+    )
+    db.execute(
+        "INSERT INTO titles (rowid, id, name, facets) SELECT rowid, id, name, facets"
+        " FROM words WHERE rowid = ?",
+        (place,),
     )
     db.execute("INSERT INTO parts (rowid, id, name) VALUES (?, ?, ?)", (place, plugin, row["name"]))
     text = " ".join((plugin, row["name"], row["description"], _split(" ".join(values)))).casefold()
@@ -117,7 +129,7 @@ def _damaged(word: str) -> set[str]:
 
 def refresh_popular(db: sqlite3.Connection) -> None:
     """Make the table of the plugins with the most downloads anew."""
-    db.execute("DELETE FROM popular")
+    db.execute("INSERT INTO popular (popular) VALUES ('delete-all')")
     db.execute(
         f"INSERT INTO popular (rowid, {_COLUMNS}) SELECT words.rowid, "  # noqa: S608 - our columns
         + ", ".join(f"words.{column.strip()}" for column in _COLUMNS.split(","))
@@ -194,7 +206,8 @@ def _find(db: sqlite3.Connection, query: Query) -> _Found:
         if better == words or not (total := _count(db, whole)):
             return _find_parts(db, words, query)
     hits = _hits(db, whole, total, named=bool(words))
-    return _Found(_order(hits, query), total, corrected, _count_facets(hits, exact=len(hits) == total))
+    facets = _count_facets((hit.row for hit in hits), exact=len(hits) == total)
+    return _Found(_order(hits, query), total, corrected, facets)
 
 
 def _expression(words: Sequence[str], narrowed: Sequence[str], *, prefix: bool = False) -> str:
@@ -210,41 +223,56 @@ def _count(db: sqlite3.Connection, expression: str) -> int:
     return int(found.fetchone()[0])
 
 
-def _hits(db: sqlite3.Connection, expression: str, total: int, *, named: bool) -> list[sqlite3.Row]:
+class _Hit(NamedTuple):
+    """A plugin that was found, and how well its words fit: the smaller, the better."""
+
+    row: sqlite3.Row
+    score: float
+
+
+def _hits(db: sqlite3.Connection, expression: str, total: int, *, named: bool) -> list[_Hit]:
+    scores: dict[int, float] = {}
     if total <= RANKED:
-        return _ranked(db, "words", expression)
-    sets = [_ranked(db, "popular", expression), _ranked(db, "words", expression)]
-    if named:
-        sets.append(_ranked(db, "words", f"{{id name facets}} : ({expression})"))
-    return list({row["place"]: row for hits in sets for row in hits}.values())
+        scores.update(_scored(db, "words", _WEIGHTS, expression))
+    else:
+        newest = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?"
+        scores.update((row[0], 0.0) for row in db.execute(newest, (expression, RANKED)))
+        scores.update(_scored(db, "popular", _WEIGHTS, expression, POPULAR))
+        if named:
+            for place, score in _scored(db, "titles", _TITLE_WEIGHTS, expression, 2 * RANKED):
+                scores[place] = scores.get(place, 0.0) + score
+    return [_Hit(row, scores[row["place"]]) for row in _rows(db, list(scores), _OF_HITS)]
 
 
-def _ranked(db: sqlite3.Connection, table: str, expression: str) -> list[sqlite3.Row]:
-    """Hits with their score, those released last first."""
-    return db.execute(
-        "SELECT place, id, downloads, updated, capabilities, permissions, license, format, deprecated, score"  # noqa: S608
-        f" FROM (SELECT rowid AS found, bm25({table}, {_WEIGHTS}) AS score FROM {table} WHERE {table} MATCH ?"
-        f" ORDER BY rowid DESC LIMIT {RANKED}) CROSS JOIN plugins ON place = found",
-        (expression,),
-    ).fetchall()
+def _scored(
+    db: sqlite3.Connection, table: str, weights: str, expression: str, most: int = RANKED
+) -> list[tuple[int, float]]:
+    """The best of the newest hits of a table, with their scores."""
+    found = db.execute(
+        f"SELECT * FROM (SELECT rowid, bm25({table}, {weights}) AS score FROM {table} WHERE {table} MATCH ?"  # noqa: S608
+        " ORDER BY rowid DESC LIMIT ?) ORDER BY score LIMIT ?",
+        (expression, most, RANKED),
+    )
+    return [(row[0], row[1]) for row in found]
 
 
-def _order(hits: Iterable[sqlite3.Row], query: Query) -> list[int]:
+def _order(hits: Iterable[_Hit], query: Query) -> list[int]:
     named = "".join(re.findall(r"[^\W_]+", query.text.casefold()))
 
-    def relevance(row: sqlite3.Row) -> tuple[float, str]:
+    def relevance(hit: _Hit) -> tuple[float, str]:
         # bm25() is the smaller the better. Downloads break ties of words; an id that was typed comes first.
-        score = row["score"] - 0.3 * log1p(row["downloads"]) + (5 if row["deprecated"] else 0)
+        row = hit.row
+        score = hit.score - 0.3 * log1p(row["downloads"]) + (5 if row["deprecated"] else 0)
         typed = "".join(re.findall(r"[^\W_]+", row["id"].casefold())) == named
         return (score - (1000 if typed and named else 0), row["id"])
 
     keys = {
         "relevance": relevance,
-        "downloads": lambda row: (-row["downloads"], row["id"]),
-        "updated": lambda row: (-row["updated"], row["id"]),
-        "name": lambda row: (0.0, row["id"]),
+        "downloads": lambda hit: (-hit.row["downloads"], hit.row["id"]),
+        "updated": lambda hit: (-hit.row["updated"], hit.row["id"]),
+        "name": lambda hit: (0.0, hit.row["id"]),
     }
-    return [row["place"] for row in sorted(hits, key=keys[query.sort])]
+    return [hit.row["place"] for hit in sorted(hits, key=keys[query.sort])]
 
 
 def _find_parts(db: sqlite3.Connection, words: Sequence[str], query: Query) -> _Found:
@@ -252,14 +280,17 @@ def _find_parts(db: sqlite3.Connection, words: Sequence[str], query: Query) -> _
     if min(map(len, words)) < 3:  # a trigram has three letters
         return _Found([], 0, "", _count_facets([], exact=True))
     found = db.execute(
-        "SELECT place, id, downloads, updated, capabilities, permissions, license, format, deprecated,"
-        " 0.0 AS score FROM (SELECT rowid AS found FROM parts WHERE parts MATCH ? ORDER BY rowid DESC"
-        " LIMIT ?) CROSS JOIN plugins ON place = found",
+        "SELECT rowid FROM parts WHERE parts MATCH ? ORDER BY rowid DESC LIMIT ?",
         (" AND ".join(f'"{word}"' for word in words), RANKED),
     ).fetchall()
     wanted = {(kind, value) for kind, values in query.filters.items() for value in values}
-    hits = [row for row in found if wanted <= {(kind, value) for kind, of in _facets_of(row) for value in of}]
-    return _Found(_order(hits, query), len(hits), "", _count_facets(hits, exact=len(found) < RANKED))
+    hits = [
+        _Hit(row, 0.0)
+        for row in _rows(db, [one[0] for one in found], _OF_HITS)
+        if wanted <= {(kind, value) for kind, of in _facets_of(row) for value in of}
+    ]
+    facets = _count_facets((hit.row for hit in hits), exact=len(found) < RANKED)
+    return _Found(_order(hits, query), len(hits), "", facets)
 
 
 def _corrected(db: sqlite3.Connection, word: str) -> str:
@@ -304,11 +335,11 @@ def _browse(db: sqlite3.Connection, query: Query, start: int) -> tuple[list[sqli
     return rows[: query.limit], len(rows) > query.limit
 
 
-def _rows(db: sqlite3.Connection, places: Sequence[int]) -> list[sqlite3.Row]:
+def _rows(db: sqlite3.Connection, places: Sequence[int], columns: str = "*") -> list[sqlite3.Row]:
     marks = ", ".join("?" * len(places))
-    rows = db.execute(f"SELECT * FROM plugins WHERE place IN ({marks})", list(places))  # noqa: S608 - marks
+    rows = db.execute(f"SELECT {columns} FROM plugins WHERE place IN ({marks})", list(places))  # noqa: S608 - ours
     at = {row["place"]: row for row in rows}
-    return [at[place] for place in places]
+    return [at[place] for place in places if place in at]  # those that are popular may have moved
 
 
 def _count_plugins(db: sqlite3.Connection) -> int:
@@ -323,21 +354,22 @@ def _facets_of_all(db: sqlite3.Connection) -> Facets:
 
 def _count_facets(rows: Iterable[sqlite3.Row], *, exact: bool) -> Facets:
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in FACETS}
-    for row in rows:
-        for kind, values in _facets_of(row):
-            counts[kind].update(values)
-    return Facets(
-        **{
-            kind: tuple(
-                FacetValue(value=value, count=number)
-                for value, number in sorted(count.items(), key=lambda item: (-item[1], item[0]))[
-                    :_FACET_VALUES
-                ]
-            )
-            for kind, count in counts.items()
-        },
-        exact=exact,
-    )
+    alike = Counter((row["capabilities"], row["permissions"], row["license"], row["format"]) for row in rows)
+    for (capabilities, permissions, spdx, kind), number in alike.items():
+        for values, of in (
+            (_decoded(capabilities), "capability"),
+            (_decoded(permissions), "permission"),
+            ((spdx,) if spdx else (), "license"),
+            ((kind,), "format"),
+        ):
+            for value in values:
+                counts[of][value] += number
+    return Facets(**{kind: _most(count) for kind, count in counts.items()}, exact=exact)
+
+
+def _most(count: Counter[str]) -> tuple[FacetValue, ...]:
+    ordered = sorted(count.items(), key=lambda item: (-item[1], item[0]))[:_FACET_VALUES]
+    return tuple(FacetValue(value=value, count=number) for value, number in ordered)
 
 
 def _encode_cursor(start: int) -> str:
