@@ -63,13 +63,16 @@ class Registry:
         """Change the database.
 
         Raises:
-            Refusal: The disk is full; nothing was changed.
+            Refusal: The disk is full, or another process holds the database; nothing was changed.
         """
         try:
             return await self.database.write(work)
         except (sqlite3.Error, OSError) as error:
             if is_full(error):
                 raise full() from None
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY:
+                busy = "the registry is being changed by its administrator, and nothing was done; try again"
+                raise Refusal(503, busy, {"retry-after": "30"}) from None
             raise
 
     def blob(self, digest: str) -> Path:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from html import escape
+from html import escape as escape_html
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Final
@@ -43,6 +43,16 @@ _ICON: Final = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
     "%3Cpath fill='%23176b87' d='M2 5l6-3 6 3v6l-6 3-6-3z'/%3E%3C/svg%3E"
 )
+
+# Characters that turn the direction of writing around, with which a name can pass for another one.
+_TURNING: Final = dict.fromkeys(
+    [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
+)
+
+
+def escape(text: str) -> str:
+    """A stranger's text, as a part of a page."""
+    return escape_html(text.translate(_TURNING))
 
 
 def routes() -> list[Route]:

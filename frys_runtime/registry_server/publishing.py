@@ -228,7 +228,7 @@ def _facts(candidate: Candidate, now: float) -> Facts:
         version=metadata.version,
         format=metadata.format,
         dependencies=tuple(
-            Needs(id=one.plugin_id, range=one.version_range, optional=one.optional)
+            Needs(id=one.plugin_id, range=" ".join(one.version_range.split()), optional=one.optional)
             for one in metadata.dependencies
         ),
         permissions=tuple(sorted(metadata.permissions)),

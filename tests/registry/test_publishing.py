@@ -180,6 +180,24 @@ def test_what_is_no_package_is_refused_with_a_reason(registry, make_package):
     assert not list((registry.folder / "incoming").iterdir())
 
 
+def test_odd_words_of_a_plugin_harm_nobody(registry, make_package):
+    """Control characters, turned writing and line ends in a plugin.json are kept, searched and shown as text."""
+    odd = 'a\x00b\x1b[31m\u202e"<'
+    needs = [{"pluginId": "other", "versionRange": "^1.0\n||\t^2"}]
+    with registry.client(registry.admin) as client:
+        data = make_package("oddity", name=odd, description=odd, capabilities=[odd], dependencies=needs)
+        assert publish(client, data).status_code == 201
+        assert client.get("/plugins/oddity").json()["name"] == odd
+        assert (
+            client.get("/plugins/oddity/versions/latest").json()["dependencies"][0]["range"] == "^1.0 || ^2"
+        )
+        assert client.get("/search", params={"capability": odd}).json()["total"] == 1
+        assert client.get("/search", params={"q": f"oddity {odd}"}).status_code == 200
+        page = client.get(f"{registry.url}/plugins/oddity")
+        assert page.status_code == 200
+        assert "\u202e" not in page.text
+
+
 def test_killed_in_the_middle_leaves_no_half_version(tmp_path, make_package):
     """After kill -9 while packages are published, each version is wholly there or not at all."""
     folder = live_registry.make(tmp_path / "r", writesBurst=10000)
