@@ -181,7 +181,7 @@ def test_what_is_no_package_is_refused_with_a_reason(registry, make_package):
 
 
 def test_odd_words_of_a_plugin_harm_nobody(registry, make_package):
-    """Control characters, turned writing and line ends in a plugin.json are kept, searched and shown as text."""
+    """Control characters, turned writing and line ends in a plugin.json are kept, found and shown as text."""
     odd = 'a\x00b\x1b[31m\u202e"<'
     needs = [{"pluginId": "other", "versionRange": "^1.0\n||\t^2"}]
     with registry.client(registry.admin) as client:
