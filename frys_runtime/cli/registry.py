@@ -1,15 +1,13 @@
 """`frys registry`: make, serve and administer a registry of plugins."""
 
-import importlib.util
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ConfigError
 from .exits import UsageError
-from .registry_keys import keys, root
+from .registry_keys import check_installed, keys, password_of, root
 from .terminal import print_json, printable, stdout, table
 
 if TYPE_CHECKING:
@@ -33,8 +31,6 @@ _Password = Annotated[
         metavar="FILE", help="Its first line encrypts the offline keys; else FRYS_ROOT_PASSWORD does."
     ),
 ]
-
-_NEEDS = ("starlette", "uvicorn", "tuf", "prometheus_client", "python_multipart")
 
 
 @group.command()
@@ -61,11 +57,10 @@ def init(
 
     Exit codes: 0 made, 2 the folder is in use or a number makes no sense.
     """
-    _check_installed()
+    check_installed()
     from ..metadata import convert
     from ..registry_server.root import create_registry
     from ..registry_server.settings import Settings
-    from .registry_keys import password_of
 
     settings = convert({"title": title, "url": url}, Settings, "the options", "")
     offline = root_keys or folder.with_name(f"{folder.name}-root-keys")
@@ -113,7 +108,7 @@ def serve(
 
     Exit codes: 0 ended by a signal, 2 no registry, or the address is taken.
     """
-    _check_installed()
+    check_installed()
     from ..registry_server.serve import serve as run
 
     def ready(url: str) -> None:
@@ -197,19 +192,9 @@ def revoke_token(
 
 
 def _open(folder: Path) -> Any:
-    _check_installed()
+    check_installed()
     from ..registry_server import database
     from ..registry_server.settings import read_settings
 
     read_settings(folder)
     return database.connect(folder)
-
-
-def _check_installed() -> None:
-    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            "frys registry",
-            f"needs {', '.join(missing)}, which is not installed; "
-            'pip install "frys-runtime[registry-server]" installs it',
-        )

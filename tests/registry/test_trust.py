@@ -89,13 +89,17 @@ def test_what_is_published_is_trusted_at_once(registry, make_package, tmp_path):
 
 
 def test_all_online_keys_are_replaced_while_it_runs(registry, make_package, tmp_path):
-    """All online keys are rotated by the offline key; clients follow, and the old keys are gone."""
+    """All online keys are revoked or rotated by the offline key; clients follow, the old keys are gone."""
     client = Client(registry, tmp_path / "client")
     with registry.client(registry.admin) as admin:
         assert publish(admin, make_package("rotated")).status_code == 201
         assert list(client.index("rotated")) == ["1.0.0"]
         before = {path.name for path in (registry.folder / "keys").iterdir()}
-        for role in ("snapshot", "timestamp", "publishers"):
+        listed = json.loads(frys("registry", "keys", "list", registry.folder, "--json").stdout)["roles"]
+        stolen = {one["role"]: one["keys"][0] for one in listed}
+        assert frys("registry", "keys", "revoke", registry.folder, "0" * 64).returncode == 2
+        assert frys("registry", "keys", "revoke", registry.folder, stolen["timestamp"]).returncode == 0
+        for role in ("snapshot", "publishers"):
             assert frys("registry", "keys", "rotate", registry.folder, role).returncode == 0
         drafts = sorted((registry.folder / "drafts").iterdir())
         assert [draft.name for draft in drafts] == ["root.json", "targets.json"]
