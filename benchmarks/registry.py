@@ -132,7 +132,7 @@ def _fill(folder: Path, vocabulary: _Vocabulary, count: int) -> float:
             owner = f"publisher-{number // _OF_ONE_PUBLISHER}"
             caller = tokens.Caller("", tokens.find_or_add_publisher(db, owner), owner, ("admin",))
             package = Package(parse_metadata(about, "plugin.json"), (), f"{number:064x}", 1000)
-            candidate = publishing.Candidate(package, about, " ".join(words[20:]), None, ())
+            candidate = publishing.Candidate(package, about, " ".join(words[20:]), {}, ())
             publishing.add_version(db, signer, settings, caller, candidate)
             downloads = int(vocabulary.random.paretovariate(0.5)) % 10**7
             db.execute("UPDATE plugins SET downloads = ? WHERE id = ?", (downloads, plugin))

@@ -115,9 +115,19 @@ async def download(call: Call) -> Response:
 async def get_signature(call: Call) -> Response:
     """Download the signature envelope of a package."""
     row = await call.registry.read(lambda db: catalog.find_version(db, call.path["id"], call.path["version"]))
-    if row["signature"] is None:
-        raise Refusal(404, f"{row['plugin']} {row['version']} was published without a signature")
-    return answer(call.request, row["signature"], "application/json", cache=FRESH)
+    return _beside(call, row, "signature")
+
+
+async def get_bundle(call: Call) -> Response:
+    """Download the Sigstore bundle of a package."""
+    row = await call.registry.read(lambda db: catalog.find_version(db, call.path["id"], call.path["version"]))
+    return _beside(call, row, "bundle")
+
+
+def _beside(call: Call, row: sqlite3.Row, kind: str) -> Response:
+    if row[kind] is None:
+        raise Refusal(404, f"{row['plugin']} {row['version']} was published without a {kind}")
+    return answer(call.request, row[kind], "application/json", cache=FRESH)
 
 
 async def publish(call: Call) -> Published:
@@ -263,6 +273,7 @@ OPERATIONS: Final = (
     Operation("GET", _VERSION, get_version, VersionDetail),
     Operation("GET", f"{_VERSION}/download", download, "application/vnd.frys.package"),
     Operation("GET", f"{_VERSION}/signature", get_signature, "application/json"),
+    Operation("GET", f"{_VERSION}/bundle", get_bundle, "application/json"),
     Operation("PUT", f"{_VERSION}/yank", yank, Done, wish=Yank, scope="yank:ID"),
     Operation("DELETE", f"{_VERSION}/yank", unyank, Done, scope="yank:ID"),
     Operation("PUT", "/plugins/{id}/deprecation", deprecate, Done, wish=Deprecate, scope="yank:ID"),

@@ -284,7 +284,7 @@ def _readme(text: str) -> str:
 def _facts(about: PluginDetail, version: VersionDetail) -> str:
     signed = (
         "".join(f'<code title="{one}">{one[:16]}…</code> ' for one in version.signers) or "yes"
-        if version.signature
+        if version.signature or version.bundle
         else "no"
     )
     facts: Mapping[str, str] = {

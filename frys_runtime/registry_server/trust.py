@@ -22,7 +22,7 @@ from ..ranges import Version as SemVer
 from . import log
 from .keys import Document, Keyring
 from .settings import Settings
-from .types import Deprecation, Facts, Index, Version
+from .types import BESIDE, Deprecation, Facts, Index, Version
 
 SPEC: Final = "1.0.31"
 MAX_PART: Final = 400
@@ -48,6 +48,11 @@ def package_path(plugin: str, version: str) -> str:
 def index_path(plugin: str) -> str:
     """The TUF target that lists a plugin's versions."""
     return f"{bin_of(plugin)}/{plugin}/index.json"
+
+
+def document_path(plugin: str, version: str, kind: str) -> str:
+    """The TUF target of a document: the list of versions, or what lies beside a package."""
+    return index_path(plugin) if kind == "index" else package_path(plugin, version) + BESIDE[kind].suffix
 
 
 def iso(when: float) -> str:
@@ -118,11 +123,13 @@ class Trust:
             path = package_path(row["id"], row["version"])
             targets[path] = _target(row["size"], row["sha256"], {"custom": {"frys": facts}})
         for row in db.execute(
-            "SELECT plugin, sha256, length(data) AS size FROM documents JOIN plugins ON plugin = id"
-            " WHERE role = ? AND kind = 'index' AND superseded IS NULL",
+            "SELECT plugin, version, kind, sha256, length(data) AS size"
+            " FROM documents JOIN plugins ON plugin = id"
+            " WHERE role = ? AND kind IN ('index', 'signature', 'bundle') AND superseded IS NULL",
             (role,),
         ):
-            targets[index_path(row["plugin"])] = _target(row["size"], row["sha256"], {})
+            path = document_path(row["plugin"], row["version"], row["kind"])
+            targets[path] = _target(row["size"], row["sha256"], {})
         self._write(db, role, publisher_key(db)[0], targets=targets)
 
     def write_index(self, db: sqlite3.Connection, plugin: str) -> None:

@@ -9,6 +9,7 @@ import live_registry
 import msgspec
 import pytest
 from command import frys
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, strategies
 from live_registry import Live, publish
 from securesystemslib.formats import encode_canonical
@@ -21,6 +22,7 @@ from frys_runtime.registry_server import database, publishing, trust
 from frys_runtime.registry_server.keys import Keyring, canonical
 from frys_runtime.registry_server.settings import Settings
 from frys_runtime.registry_server.tokens import Caller
+from frys_runtime.signing import sign
 
 
 class Client:
@@ -86,6 +88,21 @@ def test_what_is_published_is_trusted_at_once(registry, make_package, tmp_path):
     assert api["versions"] == list(listed.values())
     snapshot = json.loads((tmp_path / "client" / "snapshot.json").read_bytes())["signed"]
     assert snapshot["x-frys-log"] == {"seq": len(log), "hash": json.loads(log[-1])["hash"]}
+
+
+def test_what_vouches_for_a_package_is_a_target_beside_it(registry, make_package, tmp_path):
+    """A client gets the signature envelope and the Sigstore bundle from the same verified metadata."""
+    data = make_package("vouched")
+    beside = {
+        "signature": sign(read_package(data), Ed25519PrivateKey.generate()),
+        "bundle": b'{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json"}',
+    }
+    with registry.client(registry.admin) as admin:
+        assert publish(admin, data, **beside).status_code == 201
+    updater = Client(registry, tmp_path / "client").look()
+    for suffix, kind in ((".sig", "signature"), (".sigstore.json", "bundle")):
+        target = updater.get_targetinfo(trust.package_path("vouched", "1.0.0") + suffix)
+        assert Path(updater.download_target(target)).read_bytes() == beside[kind]
 
 
 def test_all_online_keys_are_replaced_while_it_runs(registry, make_package, tmp_path):
@@ -182,7 +199,7 @@ def test_a_publisher_with_much_gets_several_roles(tmp_path, make_package, monkey
     ids = [f"part-{number}" for number in range(5)]
     for plugin, version in [*((one, "1.0.0") for one in ids), *(("part-0", f"1.0.{n}") for n in range(1, 4))]:
         data = make_package(plugin, version)
-        candidate = publishing.Candidate(read_package(data), b'{"format":"python"}', "", None, ())
+        candidate = publishing.Candidate(read_package(data), b'{"format":"python"}', "", {}, ())
         with database.transaction(db):
             publishing.publish(db, signer, Settings(), caller, candidate)
         blob = folder / "blobs" / hashlib.sha256(data).hexdigest()[:2] / hashlib.sha256(data).hexdigest()
