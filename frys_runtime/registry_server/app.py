@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -95,7 +96,10 @@ def build(registry: Registry) -> ASGIApp:
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
-            await _flush(registry)
+            try:
+                await _flush(registry)
+            except Refusal as error:
+                _log.error("the last downloads were not counted: %s", error)
 
     app = Starlette(
         routes=[
@@ -134,9 +138,9 @@ async def _refuse(request: Request, error: Exception) -> Response:
 def _told(path: str, accept: str, error: Refusal) -> Response:
     """A refusal in the language of whoever asked."""
     if path.startswith("/v2/"):
-        return oci.error(error.status, error.detail)
+        return oci.error(error)
     if "text/html" in accept and not path.startswith(("/api/", "/tuf/")):
-        return pages.error(error.status, error.detail)
+        return pages.error(error)
     return problem(error.status, error.detail, error.headers)
 
 
@@ -178,7 +182,7 @@ async def _measure_expiry(registry: Registry, meters: _Meters) -> None:
 
 async def _work(registry: Registry, meters: _Meters) -> None:
     """Count downloads, sign what would expire, and keep the most downloaded findable."""
-    popular = 0.0
+    popular = -math.inf
     while True:
         try:
             await _flush(registry)

@@ -93,11 +93,11 @@ def routes() -> list[Route]:
     ]
 
 
-def error(status: int, detail: str) -> Response:
-    """An error as section "Error Codes" of the specification has it."""
-    code = {404: "NAME_UNKNOWN", 405: "UNSUPPORTED", 429: "TOOMANYREQUESTS"}.get(status, "DENIED")
-    body = msgspec.json.encode({"errors": [{"code": code, "message": detail}]})
-    return Response(body, status, _VERSION, media_type="application/json")
+def error(refusal: Refusal) -> Response:
+    """A refusal as section "Error Codes" of the specification has it."""
+    code = {404: "NAME_UNKNOWN", 405: "UNSUPPORTED", 429: "TOOMANYREQUESTS"}.get(refusal.status, "DENIED")
+    body = msgspec.json.encode({"errors": [{"code": code, "message": refusal.detail}]})
+    return Response(body, refusal.status, {**_VERSION, **refusal.headers}, media_type="application/json")
 
 
 async def _base(request: Request) -> Response:

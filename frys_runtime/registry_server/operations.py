@@ -62,7 +62,7 @@ class Gate:
             Refusal: None, or one that is good for nothing.
         """
         address = request.client.host if request.client else ""
-        if wait := self._failures.is_empty(address):
+        if wait := self._failures.wait(address):
             raise too_many(wait, "too many wrong tokens came from this address")
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":

@@ -315,14 +315,13 @@ def _versions(about: PluginDetail, shown: VersionDetail, versions: Index) -> str
     return f'<nav aria-labelledby="versions"><h2 id="versions">Versions</h2><ul>{lines}</ul></nav>'
 
 
-def error(status: int, detail: str) -> Response:
-    """An error as a page."""
-    title = HTTPStatus(status).phrase
-    said = escape(detail[:1].upper() + detail[1:])
+def error(refusal: Refusal) -> Response:
+    """A refusal as a page."""
+    title = HTTPStatus(refusal.status).phrase
+    said = escape(refusal.detail[:1].upper() + refusal.detail[1:])
     body = f'<h1>{escape(title)}</h1><p>{said}.</p><p><a href="/">All plugins</a></p>'
-    return Response(
-        _frame(title, body, "Frys plugins", ""), status, {"cache-control": NEVER}, media_type=_HTML
-    )
+    page, headers = _frame(title, body, "Frys plugins", ""), {"cache-control": NEVER, **refusal.headers}
+    return Response(page, refusal.status, headers, media_type=_HTML)
 
 
 def _page(request: Request, title: str, body: str, registry: str, query: str = "") -> Response:
