@@ -213,8 +213,9 @@ async def _plugin(request: Request) -> Response:
 
 
 def _plugin_page(about: PluginDetail, version: VersionDetail, versions: Index, url: str) -> str:
-    oci = f"{url.partition('://')[2]}/{about.oci}:{version.version.replace('+', '_')}"
-    install = f"frys install {about.id}@{version.version}"
+    wanted = about.latest if version.yanked and not about.latest.yanked else version
+    oci = f"{url.partition('://')[2]}/{about.oci}:{wanted.version.replace('+', '_')}"
+    install = f"frys install {about.id}@{wanted.version}"
     return f"""<article class="plugin">
 <h1>{escape(about.name)} <span class="version">{escape(version.version)}</span></h1>
 <p class="id">{escape(about.id)}</p>

@@ -88,7 +88,7 @@ def test_facets_count_and_narrow(filled):
 
 
 def test_of_many_hits_the_used_the_named_and_the_new_are_ranked(tmp_path, monkeypatch):
-    """With more hits than are ranked, those much used, named after the word or new are, and all are counted."""
+    """Of too many hits, those much used, named after the word or new are ranked, and all are counted."""
     monkeypatch.setattr(search, "RANKED", 3)
     monkeypatch.setattr(search, "POPULAR", 2)
     folder = live_registry.make(tmp_path / "r")
