@@ -117,6 +117,28 @@ def serve(
     run(folder, host, port, proxies=proxy, ready=ready)
 
 
+@group.command()
+def export(
+    folder: _Folder,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Gets metadata/ and targets/.")],
+) -> None:
+    """Write the registry as plain files, or bring such a copy up to date: a mirror, or for a disk to carry.
+
+    Clients verify a copy as they verify the server. They believe it as long as its timestamp lives
+    (timestampLifetime in registry.json), so export again before that.
+
+    Exit codes: 0 written; 2 no registry, or a file cannot be written.
+    """
+    check_installed()
+    from ..registry_server.mirror import export as write
+
+    try:
+        count = write(folder, target)
+    except OSError as error:
+        raise UsageError(f"{error.filename or target} cannot be written or read: {error.strerror}") from None
+    stdout().print(printable(f"{target}: {count} new files"), markup=False, soft_wrap=True)
+
+
 @token.command("create")
 def create_token(
     folder: _Folder,

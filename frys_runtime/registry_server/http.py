@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, Response
 
 from .database import Database
 from .keys import Keyring
-from .settings import Settings
+from .settings import Settings, blob_path
 from .tokens import Caller
 from .trust import Trust
 from .types import Problem
@@ -77,7 +77,7 @@ class Registry:
 
     def blob(self, digest: str) -> Path:
         """Where a package lies."""
-        return self.folder / "blobs" / digest[:2] / digest
+        return blob_path(self.folder, digest)
 
     def url(self, request: Request) -> str:
         """How the registry is reached, without a slash at the end."""

@@ -1,6 +1,8 @@
 """The TUF repository, as python-tuf's own client sees it, and the keys behind it."""
 
+import functools
 import hashlib
+import http.server
 import json
 import threading
 from pathlib import Path
@@ -31,19 +33,19 @@ class Client:
     def __init__(self, live: Live, folder: Path) -> None:
         self._folder = folder
         (folder / "targets").mkdir(parents=True)
-        self.move(live)
+        self.move(f"{live.url}/tuf")
         with live.client() as client:
             self._root = client.get(f"{live.url}/tuf/metadata/1.root.json").content
 
-    def move(self, live: Live) -> None:
-        """The registry has another address now."""
-        self._url = live.url
+    def move(self, url: str) -> None:
+        """The repository is somewhere else now."""
+        self._url = url
 
     def look(self) -> Updater:
         """What is there now, verified."""
         updater = Updater(
-            str(self._folder), f"{self._url}/tuf/metadata/", str(self._folder / "targets"),
-            f"{self._url}/tuf/targets/", bootstrap=self._root,
+            str(self._folder), f"{self._url}/metadata/", str(self._folder / "targets"),
+            f"{self._url}/targets/", bootstrap=self._root,
         )  # fmt: skip
         updater.refresh()
         return updater
@@ -86,6 +88,8 @@ def test_what_is_published_is_trusted_at_once(registry, make_package, tmp_path):
     assert facts["dependencies"] == [{"id": "base", "range": "^1.0", "optional": True}]
     assert {key: value for key, value in listed["1.1.0"].items() if key in facts} == facts
     assert api["versions"] == list(listed.values())
+    (tmp_path / "log").write_text("\n".join([*log, ""]))
+    assert b"WHOLE" in frys("audit", "verify", tmp_path / "log").stdout
     snapshot = json.loads((tmp_path / "client" / "snapshot.json").read_bytes())["signed"]
     assert snapshot["x-frys-log"] == {"seq": len(log), "hash": json.loads(log[-1])["hash"]}
 
@@ -103,6 +107,34 @@ def test_what_vouches_for_a_package_is_a_target_beside_it(registry, make_package
     for suffix, kind in ((".sig", "signature"), (".sigstore.json", "bundle")):
         target = updater.get_targetinfo(trust.package_path("vouched", "1.0.0") + suffix)
         assert Path(updater.download_target(target)).read_bytes() == beside[kind]
+
+
+def test_a_copy_as_plain_files_is_trusted_as_the_server_is(registry, make_package, tmp_path):
+    """An exported copy serves a client over plain HTTP, and exporting again brings it up to date."""
+    copy, handler = tmp_path / "copy", functools.partial(_Quiet, directory=str(tmp_path / "copy"))
+    with registry.client(registry.admin) as admin:
+        assert publish(admin, make_package("mirrored")).status_code == 201
+        assert frys("registry", "export", registry.folder, copy).returncode == 0
+        client = Client(registry, tmp_path / "client")
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            client.move(f"http://127.0.0.1:{server.server_port}")
+            assert list(client.index("mirrored")) == ["1.0.0"]
+            data = make_package("mirrored", "1.1.0")
+            assert publish(admin, data).status_code == 201
+            assert list(client.index("mirrored")) == ["1.0.0"]
+            done = frys("registry", "export", registry.folder, copy)
+            assert done.returncode == 0
+            assert list(client.index("mirrored")) == ["1.1.0", "1.0.0"]
+            assert client.package("mirrored", "1.1.0")[0] == data
+            server.shutdown()
+    # The package, the list of versions, the publisher's role, the snapshot, and the timestamp.
+    assert b": 5 new files" in done.stdout
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_) -> None:
+        """Say nothing."""
 
 
 def test_all_online_keys_are_replaced_while_it_runs(registry, make_package, tmp_path):
