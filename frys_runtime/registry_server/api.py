@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ..errors import ConfigError
 from . import catalog, changes, log, search, tokens, trust
-from .http import FRESH, Call, Refusal, answer, in_thread, package
+from .http import FRESH, Call, Refusal, answer, in_thread, package, refuse_withdrawn
 from .operations import Operation
 from .publishing import examine, publish as publish_version, store
 from .types import (
@@ -109,6 +109,7 @@ async def get_version(call: Call) -> VersionDetail:
 async def download(call: Call) -> Response:
     """Download a package; ranges are understood."""
     row = await call.registry.read(lambda db: catalog.find_version(db, call.path["id"], call.path["version"]))
+    refuse_withdrawn(row)
     return package(call.request, call.registry, row["sha256"], row["plugin"], row["version"])
 
 
@@ -166,6 +167,25 @@ async def _yank(call: Call, reason: str | None) -> Done:
     return Done(
         changed=await call.registry.write(
             lambda db: changes.yank(db, trusted, call.caller, path["id"], path["version"], reason)
+        )
+    )
+
+
+async def withdraw(call: Call) -> Done:
+    """Take a version away from everybody."""
+    return await _withdraw(call, call.wish.reason)
+
+
+async def restore(call: Call) -> Done:
+    """Give a withdrawn version back; it stays yanked."""
+    return await _withdraw(call, None)
+
+
+async def _withdraw(call: Call, reason: str | None) -> Done:
+    path, trusted = call.path, call.registry.trust
+    return Done(
+        changed=await call.registry.write(
+            lambda db: changes.withdraw(db, trusted, call.caller, path["id"], path["version"], reason)
         )
     )
 
@@ -276,6 +296,8 @@ OPERATIONS: Final = (
     Operation("GET", f"{_VERSION}/bundle", get_bundle, "application/json"),
     Operation("PUT", f"{_VERSION}/yank", yank, Done, wish=Yank, scope="yank:ID"),
     Operation("DELETE", f"{_VERSION}/yank", unyank, Done, scope="yank:ID"),
+    Operation("PUT", f"{_VERSION}/withdrawal", withdraw, Done, wish=Yank, scope="admin"),
+    Operation("DELETE", f"{_VERSION}/withdrawal", restore, Done, scope="admin"),
     Operation("PUT", "/plugins/{id}/deprecation", deprecate, Done, wish=Deprecate, scope="yank:ID"),
     Operation("DELETE", "/plugins/{id}/deprecation", undeprecate, Done, scope="yank:ID"),
     Operation("GET", "/plugins/{id}/owners", list_owners, Owners),

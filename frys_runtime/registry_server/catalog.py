@@ -105,6 +105,7 @@ def version_detail(row: sqlite3.Row) -> VersionDetail:
         downloads=row["downloads"],
         signature=row["signature"] is not None,
         bundle=row["bundle"] is not None,
+        withdrawn=row["withdrawn"] is not None,
     )
 
 

@@ -74,6 +74,7 @@ CREATE TABLE versions (
     publisher INTEGER NOT NULL REFERENCES publishers,
     published REAL NOT NULL,
     yanked TEXT,                        -- why; NULL when it is not
+    withdrawn TEXT,                     -- why nobody gets it any more; NULL when everybody does
     downloads INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (plugin, version),
     UNIQUE (plugin, core)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .http import FOREVER, Refusal, Registry, answer, package
+from .http import FOREVER, Refusal, Registry, answer, package, refuse_withdrawn
 from .trust import document_path
 
 _TIMESTAMP: Final = "timestamp.json"
@@ -62,11 +62,14 @@ async def _get_target(request: Request) -> Response:
             if document_path(plugin, row["version"], row["kind"]).rpartition("/")[2] == match[2]:
                 return bytes(row["data"])
         row = db.execute(
-            "SELECT version FROM versions WHERE plugin = ?1 AND sha256 = ?2"
+            "SELECT plugin, version, withdrawn FROM versions WHERE plugin = ?1 AND sha256 = ?2"
             " AND ?3 = plugin || '-' || version || '.frys'",
             (plugin, match[1], match[2]),
         ).fetchone()
-        return row and str(row["version"])
+        if row is None:
+            return None
+        refuse_withdrawn(row)
+        return str(row["version"])
 
     found = await registry.read(find)
     if found is None or match is None:

@@ -200,6 +200,20 @@ def package(
     )
 
 
+def refuse_withdrawn(row: sqlite3.Row) -> None:
+    """Refuse to give out a version that was withdrawn.
+
+    Raises:
+        Refusal: It was.
+    """
+    if row["withdrawn"] is not None:
+        why = f": {row['withdrawn']}" if row["withdrawn"] else ""
+        raise Refusal(
+            410,
+            f"{row['plugin']} {row['version']} was withdrawn by the registry{why}; choose another version",
+        )
+
+
 async def in_thread[T](work: Callable[[], T]) -> T:
     """Do what blocks without holding up others.
 

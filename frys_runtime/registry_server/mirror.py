@@ -50,7 +50,7 @@ def export(folder: Path, target: Path) -> int:
 
 
 def _targets(db: sqlite3.Connection, folder: Path) -> Iterator[tuple[str, Iterator[bytes]]]:
-    for row in db.execute("SELECT plugin, version, sha256 FROM versions"):
+    for row in db.execute("SELECT plugin, version, sha256 FROM versions WHERE withdrawn IS NULL"):
         path = package_path(row["plugin"], row["version"])
         yield _hashed(path, row["sha256"]), _read(blob_path(folder, row["sha256"]))
     for row in db.execute(

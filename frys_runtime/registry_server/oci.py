@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..package import Package
-from .http import FOREVER, FRESH, Refusal, Registry, answer, package as package_answer
+from .http import FOREVER, FRESH, Refusal, Registry, answer, package as package_answer, refuse_withdrawn
 from .trust import iso, put_document
 from .types import BESIDE
 
@@ -147,9 +147,10 @@ async def _get_blob(request: Request) -> Response:
             return b"{}"
         bare = digest.removeprefix("sha256:")
         row = db.execute(
-            "SELECT version FROM versions WHERE plugin = ? AND sha256 = ?", (plugin, bare)
+            "SELECT plugin, version, withdrawn FROM versions WHERE plugin = ? AND sha256 = ?", (plugin, bare)
         ).fetchone()
         if row is not None:
+            refuse_withdrawn(row)
             return plugin, row["version"]
         row = db.execute(
             "SELECT data FROM documents WHERE plugin = ? AND sha256 = ? AND kind IN ('signature', 'bundle')",

@@ -116,7 +116,7 @@ class Trust:
         targets: Document = {}
         for row in db.execute(
             "SELECT facts, sha256, size, yanked, id, versions.version"
-            " FROM versions JOIN plugins ON plugin = id WHERE role = ?",
+            " FROM versions JOIN plugins ON plugin = id WHERE role = ? AND withdrawn IS NULL",
             (role,),
         ):
             facts = {**msgspec.json.decode(row["facts"]), "yanked": row["yanked"] is not None}

@@ -204,6 +204,7 @@ class VersionDetail(Version, frozen=True):
         publisher: Who published it.
         signature: Whether a signature envelope came with it.
         bundle: Whether a bundle of Sigstore came with it.
+        withdrawn: Whether an administrator has taken it away; it cannot be fetched then.
     """
 
     metadata: dict[str, Any]
@@ -213,6 +214,7 @@ class VersionDetail(Version, frozen=True):
     downloads: int
     signature: bool
     bundle: bool
+    withdrawn: bool
 
 
 class Published(Body, frozen=True):

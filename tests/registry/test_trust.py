@@ -109,6 +109,32 @@ def test_what_vouches_for_a_package_is_a_target_beside_it(registry, make_package
         assert Path(updater.download_target(target)).read_bytes() == beside[kind]
 
 
+def test_a_withdrawn_version_is_gone_for_everybody(registry, make_package, tmp_path):
+    """An administrator takes a version away from TUF, API and OCI; owners cannot, nor give it back."""
+    client = Client(registry, tmp_path / "client")
+    acme = registry.token("acme", "publish:*", "yank:*")
+    path = "/plugins/harmful/versions/1.1.0"
+    with registry.client(acme) as owner, registry.client(registry.admin) as admin:
+        for version in ("1.0.0", "1.1.0"):
+            assert publish(owner, make_package("harmful", version)).status_code == 201
+        digest = admin.get(path).json()["sha256"]
+        target = f"{registry.url}/tuf/targets/{trust.bin_of('harmful')}/harmful/{digest}.harmful-1.1.0.frys"
+        blob = f"{registry.url}/v2/harmful/blobs/sha256:{digest}"
+        assert [admin.get(one).status_code for one in (f"{path}/download", target, blob)] == [200, 200, 200]
+        assert owner.put(f"{path}/withdrawal", json={"reason": "steals keys"}).status_code == 403
+        assert admin.put(f"{path}/withdrawal", json={"reason": "steals keys"}).json() == {"changed": True}
+
+        assert [admin.get(one).status_code for one in (f"{path}/download", target, blob)] == [410, 410, 410]
+        assert client.index("harmful")["1.1.0"]["yankedReason"] == "steals keys"
+        assert client.look().get_targetinfo(trust.package_path("harmful", "1.1.0")) is None
+        assert owner.delete(f"{path}/yank").status_code == 409
+        assert publish(owner, make_package("harmful", "1.1.0+again")).status_code == 409
+        assert admin.get("/plugins/harmful").json()["latest"]["version"] == "1.0.0"
+        assert admin.delete(f"{path}/withdrawal").json() == {"changed": True}
+        assert admin.get(f"{path}/download").status_code == 200
+        assert client.index("harmful")["1.1.0"]["yanked"] is True
+
+
 def test_a_copy_as_plain_files_is_trusted_as_the_server_is(registry, make_package, tmp_path):
     """An exported copy serves a client over plain HTTP, and exporting again brings it up to date."""
     copy, handler = tmp_path / "copy", functools.partial(_Quiet, directory=str(tmp_path / "copy"))
