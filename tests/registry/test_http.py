@@ -122,7 +122,7 @@ def strict(tmp_path_factory):
     folder = live_registry.make(
         tmp_path_factory.mktemp("strict") / "r",
         readsPerSecond=5, readsBurst=60, writesPerMinute=1, writesBurst=6, maxPackage=20000,
-        maxConnectionsPerAddress=30, headerTimeout=0.3, transferTimeout=0.5,
+        maxConnectionsPerAddress=30, headerTimeout=1, transferTimeout=1,
     )  # fmt: skip
     with live_registry.serving(folder) as live:
         yield live

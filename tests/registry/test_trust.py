@@ -229,7 +229,7 @@ def test_offline_keys_are_replaced_by_their_threshold(tmp_path, make_package):
 
 def test_metadata_is_signed_again_before_it_expires(tmp_path, make_package):
     """Without anybody publishing, timestamp, snapshot and publishers' metadata are renewed in time."""
-    folder = live_registry.make(tmp_path / "r", timestampLifetime=20, snapshotLifetime=30, roleLifetime=6)
+    folder = live_registry.make(tmp_path / "r", timestampLifetime=20, snapshotLifetime=30, roleLifetime=9)
     with live_registry.serving(folder) as live, live.client(live.admin) as admin:
         assert publish(admin, make_package("long-lived")).status_code == 201
         client = Client(live, tmp_path / "client")
