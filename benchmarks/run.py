@@ -20,6 +20,7 @@ from . import (
     memory,
     messages,
     plot,
+    registry,
     reload,
     report,
     restart,
@@ -43,6 +44,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "density": density.run,
     "reload": reload.run,
     "jail": jail.run,
+    "registry": registry.run,
 }
 
 

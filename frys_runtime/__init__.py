@@ -9,7 +9,7 @@
 Imports only go down these layers (``make check`` holds it):
 
     cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
-    manager                                               the one front door
+    manager, registry_server                              the one front door; where plugins come from
     plugin, builder                                       a loaded plugin as an object; settings one by one
     canary                                                new versions on trial
     reload, watching, marketplace                         replacing a plugin; seeing it saved; installing one

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from auditing import is_on
+from browser import CHROMIUM
 from ordinary import plain
 from uml import UmlError, run_in_uml
 
@@ -220,6 +221,12 @@ def pip() -> Reason:
         return _run([*command, "tomlkit"])
 
 
+def chromium() -> Reason:
+    """Chromium opens a page without a window."""
+    with tempfile.TemporaryDirectory(prefix="frys-chromium-", ignore_cleanup_errors=True) as profile:
+        return _run([*CHROMIUM, f"--user-data-dir={profile}", "--dump-dom", "about:blank"])
+
+
 def atheris() -> Reason:
     """The coverage-guided fuzzer is installed."""
     return _run([sys.executable, "-c", "import atheris"])
@@ -246,6 +253,7 @@ PROBES: dict[str, Callable[[], Reason]] = {
         audit,
         npm,
         pip,
+        chromium,
         atheris,
     )
 }

@@ -23,6 +23,7 @@ COMMANDS: Final = (
     "audit",
     "policy",
     "pack",
+    "registry",
     "keygen",
     "sign",
     "verify",
