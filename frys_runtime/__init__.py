@@ -10,7 +10,7 @@ Imports only go down these layers (``make check`` holds it):
 
     cli, daemon, cluster, testing                         what a person or a machine starts
     manager                                               the one front door
-    sandbox, reload, marketplace                          one live plugin; replacing one; installing one
+    sandbox, reload, marketplace, bus                     one live plugin; replacing, installing one; others
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
@@ -35,6 +35,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "audit": ("AuditLog",),
+    "bus.config": ("BusConfig",),
     "communicator": ("ChannelStats", "CommunicatorStats", "PluginCommunicator", "caller"),
     "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
     "errors": (
@@ -70,6 +71,7 @@ __all__ = ["__version__", *_MODULE]  # noqa: PLE0604 - one list; tests/house com
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import: type checkers know the name
 if TYPE_CHECKING:
     from .audit import AuditLog as AuditLog
+    from .bus.config import BusConfig as BusConfig
     from .communicator import (
         ChannelStats as ChannelStats,
         CommunicatorStats as CommunicatorStats,

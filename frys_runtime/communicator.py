@@ -74,6 +74,34 @@ class Peer(Protocol):
         """Have its process answer."""
 
 
+class Remote(Peer, Protocol):
+    """A plugin that another supervisor runs.
+
+    Attributes:
+        address: Its id and the supervisor's name, ``PLUGIN@NAME``.
+        interface: What it offers.
+    """
+
+    address: str
+    interface: Interface
+
+
+class Elsewhere(Protocol):
+    """The other supervisors, once there is a message bus."""
+
+    def find(self, plugin_id: str, *, as_host: bool) -> Remote | None:
+        """A plugin that one of them runs, for calls of this host program or of a plugin."""
+
+    def publish(self, event: PluginMessage.Event) -> int:
+        """Tell those who want it of an event; how many plugins and streams will get it."""
+
+    def changed(self) -> None:
+        """Other plugins are here now, or other events are wanted."""
+
+    def chase(self, path: list[str]) -> None:
+        """Have followed whom the last of a line waits for; it is an address."""
+
+
 @dataclass(slots=True)
 class ChannelStats:
     """Calls from one sender to one function.
@@ -119,6 +147,10 @@ class _Subscriber:
         self._handlers, self._counts = handlers, counts
         self._waiting: deque[PluginMessage.Event] = deque()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def wanted(self) -> list[str]:
+        return list(self._handlers) if self.connected else []
 
     def wants(self, event_type: str) -> bool:
         return self.connected and event_type in self._handlers
@@ -227,6 +259,9 @@ class PluginCommunicator:
         self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
         self._host_functions: dict[str, HostFunction] = {}
         self._waits_for: dict[str, str] = {}
+        self._waiting: dict[str, asyncio.Task[Any] | None] = {}
+        self._circles: dict[str, list[str]] = {}
+        self.elsewhere: Elsewhere | None = None
         self._told: dict[str, set[str]] = {}
         self._counts = _Counts()
 
@@ -253,9 +288,7 @@ class PluginCommunicator:
             PluginError: Whatever the call ended with.
             TypeError: The message is of another kind.
         """
-        peer = self._peers.get(target)
-        if peer is None:
-            raise PluginNotFound(target)
+        peer = self._peers.get(target) or self.find(target)
         match message:
             case PluginMessage.FunctionCall(function, args):
                 value = await self._deliver("", peer, function, list(args), timeout_ms)
@@ -275,6 +308,17 @@ class PluginCommunicator:
             f"message must be a FunctionCall, an Event or a Heartbeat, not {type(message).__name__}"
         )
 
+    def find(self, target: str) -> Remote:
+        """A plugin that another supervisor of the bus runs, to be called by this host program.
+
+        Raises:
+            PluginNotFound: None does.
+        """
+        remote = self.elsewhere.find(target, as_host=True) if self.elsewhere is not None else None
+        if remote is None:
+            raise PluginNotFound(target)
+        return remote
+
     async def broadcast(self, event: PluginMessage.Event) -> int:
         """Publish an event of the host program; how many plugins and streams will get it."""
         check_value(event.data, "data")
@@ -289,6 +333,7 @@ class PluginCommunicator:
         """
         stream: EventStream[PluginMessage.Event] = EventStream(size)
         self._streams[stream] = event_type
+        self._changed()
         return stream
 
     def offer(self, function: HostFunction) -> None:
@@ -340,6 +385,7 @@ class PluginCommunicator:
                 handlers[name] = handler
         if handlers:
             self._subscribers[peer.plugin_id] = _Subscriber(peer, handlers, self._counts)
+        self._changed()
         return unheard
 
     def remove(self, plugin_id: str) -> None:
@@ -349,6 +395,7 @@ class PluginCommunicator:
         self._told.pop(plugin_id, None)
         if subscriber := self._subscribers.pop(plugin_id, None):
             subscriber.close()
+        self._changed()
 
     async def call(
         self, source: Peer, target: str, function: str, args: list[MessageValue], timeout_ms: int
@@ -359,49 +406,144 @@ class PluginCommunicator:
             Refused: It may not, the types do not fit, it would wait for itself, or the call failed.
         """
         line = (*_line.get(), source.plugin_id)
-        self._refuse_circle(line, target)
-        peer, declared = self._authorised(source, target, function)
+        peer, address, declared = self._authorised(source, target, function)
+        self._refuse_circle(line, address)
         try:
             check_arguments(declared.params, args, f"{target}.{function}")
         except TypeError as error:
             raise Refused("invalid", str(error)) from None
         _line.set(line)
-        self._waits_for[source.plugin_id] = target
+        self._waits_for[source.plugin_id] = address
+        self._waiting[source.plugin_id] = task = asyncio.current_task()
         try:
             value = await self._deliver(source.plugin_id, peer, function, args, timeout_ms)
             check(declared.returns, value, f"the result of {target}.{function}")
         except PluginNotFound:
             raise Refused("missing", f"{target} was unloaded") from None
-        except (PluginError, TypeError, ValueError) as error:
+        except (PluginError, Refused, TypeError, ValueError) as error:
             raise _as_refusal(target, function, error) from None
+        except asyncio.CancelledError:
+            path = self._circles.pop(source.plugin_id, None)
+            if path is None or task is None:
+                raise
+            task.uncancel()
+            raise _circle(path) from None
         finally:
             self._waits_for.pop(source.plugin_id, None)
+            self._waiting.pop(source.plugin_id, None)
         return value
 
-    def _authorised(self, source: Peer, target: str, function: str) -> tuple[Peer, Function]:
+    def _authorised(self, source: Peer, target: str, function: str) -> tuple[Peer, str, Function]:
         if not source.messages.may_call(target, function):
             what = f"called {target[:128]}.{function[:128]}"
             raise self.refuse(source, f"messages.call: {{{target[:128]}: [{function[:128]}]}}", what)
-        peer, offered = self._peers.get(target), self._interfaces.get(target)
+        peer, offered, address = self._peers.get(target), self._interfaces.get(target), target
+        if self.elsewhere is not None and peer is None:
+            remote = self.elsewhere.find(target, as_host=False)
+            if remote is not None:
+                peer, offered, address = remote, remote.interface, remote.address
         if peer is None or offered is None:
             raise Refused("missing", f"no plugin {target!r} is loaded")
-        declared = offered.functions.get(function)
-        if declared is None:
-            raise Refused(
-                "missing",
-                f"{target} does not offer {function!r} to other plugins (`exports` of its plugin.json)",
-            )
-        return peer, declared
+        return peer, address, _offered(offered, target, function)
 
     def _refuse_circle(self, line: tuple[str, ...], target: str) -> None:
         if len(line) > MAX_DEPTH:
             raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {' > '.join(line)}")
-        waits: list[str] = [line[-1], target]
-        while waits[-1] != line[-1] and waits[-1] in self._waits_for:
-            waits.append(self._waits_for[waits[-1]])
+        waits = self._follow([line[-1], target])
         if waits[-1] == line[-1] or target in line:
-            waits = waits if waits[-1] == line[-1] else [*line, target]
-            raise Refused("cycle", f"it would wait for itself: {' > '.join(waits)}")
+            raise _circle(waits if waits[-1] == line[-1] else [*line, target])
+        if self.elsewhere is not None and len(waits) > 2 and "@" in waits[-1]:
+            self.elsewhere.chase(waits)
+
+    def _follow(self, waits: list[str]) -> list[str]:
+        while waits[-1] not in waits[:-1] and waits[-1] in self._waits_for:
+            waits.append(self._waits_for[waits[-1]])
+        return waits
+
+    # What comes from other supervisors.
+
+    @property
+    def peers(self) -> Mapping[str, Peer]:
+        """Every plugin that is here, by id."""
+        return self._peers
+
+    @property
+    def wanted(self) -> dict[str, int]:
+        """Types of events, or patterns of them, each with how many plugins and streams here want it."""
+        wanted: dict[str, int] = {}
+        for subscriber in self._subscribers.values():
+            for name in subscriber.wanted:
+                wanted[name] = wanted.get(name, 0) + 1
+        for pattern in self._streams.values():
+            wanted[pattern] = wanted.get(pattern, 0) + 1
+        return wanted
+
+    async def call_from_elsewhere(
+        self,
+        source: str,
+        line: tuple[str, ...],
+        target: str,
+        function: str,
+        args: list[MessageValue],
+        timeout_ms: int | None,
+    ) -> MessageValue:
+        """Another supervisor has authorised a call of a plugin that is here; what can be checked here, is.
+
+        Args:
+            source: The address of the plugin that calls; empty for a host program.
+            line: Who waits for the answer, one for the next; its last is the source, if there is one.
+            target: The plugin.
+            function: Its function.
+            args: What it is called with.
+            timeout_ms: How long the caller waits.
+
+        Raises:
+            Refused: The plugin does not offer that, or would wait for itself.
+            PluginError: Whatever the call ended with.
+        """
+        peer, offered = self._peers.get(target), self._interfaces.get(target)
+        if peer is None or offered is None:
+            raise PluginNotFound(target)
+        if source:
+            self._refuse_circle(line, target)
+            declared = _offered(offered, target, function)
+            try:
+                check_arguments(declared.params, args, f"{target}.{function}")
+            except TypeError as error:
+                raise Refused("invalid", str(error)) from None
+        elif target in line:
+            raise CommunicationError(
+                target, "it waits for the very function of the host program that calls it"
+            )
+        _line.set(line)
+        return await self._deliver(source, peer, function, args, timeout_ms)
+
+    def event_from_elsewhere(self, event: PluginMessage.Event) -> int:
+        """Give an event of another supervisor to those who want it, a copy of its publisher among them."""
+        receivers = self._give(event, but="")
+        self._counts.delivered += receivers
+        return receivers
+
+    def follow_from_elsewhere(self, path: list[str]) -> list[str]:
+        """Whom the last of a line waits for, and so on; if that is the line's first, here, its call ends.
+
+        Args:
+            path: Plugins that wait, one for the next.
+
+        Returns:
+            The line as far as it is known here.
+        """
+        path = self._follow(path)
+        first = path[0]
+        task = self._waiting.get(first)
+        if path[-1] == first and task is not None and self._waits_for.get(first) == path[1]:
+            self._circles[first] = path
+            task.cancel()
+        return path
+
+    def _changed(self) -> None:
+        if self.elsewhere is not None:
+            self.elsewhere.changed()
 
     async def _deliver(
         self, source: str, peer: Peer, function: str, args: list[MessageValue], timeout_ms: int | None
@@ -439,16 +581,22 @@ class PluginCommunicator:
         return self._publish(PluginMessage.Event(event_type, data, source.plugin_id))
 
     def _publish(self, event: PluginMessage.Event) -> int:
+        receivers = self._give(event, but=event.source)
+        if self.elsewhere is not None:
+            receivers += self.elsewhere.publish(event)
+        self._counts.published += 1
+        self._counts.delivered += receivers
+        return receivers
+
+    def _give(self, event: PluginMessage.Event, but: str) -> int:
         receivers = 0
         for stream, pattern in tuple(self._streams.items()):
             if matches(pattern, event.event_type):
                 stream.put(event)
                 receivers += 1
         for plugin_id, subscriber in self._subscribers.items():
-            if plugin_id != event.source and subscriber.wants(event.event_type):
+            if plugin_id != but and subscriber.wants(event.event_type):
                 receivers += subscriber.put(event)
-        self._counts.published += 1
-        self._counts.delivered += receivers
         return receivers
 
     async def call_host(self, source: Peer, name: str, args: list[MessageValue]) -> MessageValue:
@@ -484,6 +632,19 @@ class PluginCommunicator:
             stream.close()
 
 
+def _offered(interface: Interface, target: str, function: str) -> Function:
+    declared = interface.functions.get(function)
+    if declared is None:
+        raise Refused(
+            "missing", f"{target} does not offer {function!r} to other plugins (`exports` of its plugin.json)"
+        )
+    return declared
+
+
+def _circle(path: list[str]) -> Refused:
+    return Refused("cycle", f"it would wait for itself: {' > '.join(path)}")
+
+
 def _handler(event_type: str, functions: Mapping[str, str]) -> str:
     """The function of a plugin that handles an event: ``on_NAME``, or ``on_event``; empty for none."""
     own = "on_" + "".join(letter if letter.isalnum() else "_" for letter in event_type)
@@ -493,6 +654,8 @@ def _handler(event_type: str, functions: Mapping[str, str]) -> str:
 def _as_refusal(target: str, function: str, error: Exception) -> Refused:
     """What a caller is told of a call that failed: enough to go on, nothing about the jail of another."""
     match error:
+        case Refused():
+            return error
         case ExecutionFailed():
             return Refused("failed", f"{target}.{function} failed: {error.reason[:_MAX_TEXT]}")
         case Timeout():

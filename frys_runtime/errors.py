@@ -27,7 +27,14 @@ from typing import ClassVar, override
 
 
 class PluginError(Exception):
-    """The root of every error of Frys."""
+    """The root of every error of Frys.
+
+    Attributes:
+        retryable: The same may succeed a moment later, and nothing else is wrong. Whether the work was done
+            nobody knows, so whoever tries again must know that twice does no harm.
+    """
+
+    retryable: bool = False
 
     PluginNotFound: ClassVar[type["PluginNotFound"]]
     AlreadyLoaded: ClassVar[type["AlreadyLoaded"]]
@@ -241,8 +248,8 @@ class SandboxError(PluginError):
 class CommunicationError(PluginError):
     """A message could not be delivered."""
 
-    def __init__(self, target: str, reason: str) -> None:
-        self.target, self.reason = target, reason
+    def __init__(self, target: str, reason: str, *, retryable: bool = False) -> None:
+        self.target, self.reason, self.retryable = target, reason, retryable
         super().__init__(f"no message could be delivered to {target}: {reason}")
 
 

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from msgspec.structs import asdict
 
 from .audit import AuditLog
+from .bus.config import BusConfig
 from .communicator import HostFunction, PluginCommunicator, line_of_calls
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
@@ -35,6 +36,9 @@ from .metadata import Metadata
 from .nursery import Nursery
 from .sandbox import PluginSandbox, PluginState
 from .services import Shared
+
+if TYPE_CHECKING:
+    from .bus.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,8 @@ class PluginManager:
         audit_required: No plugin is loaded unless its record is on the disk before its code runs.
         state_dir: A folder for what plugins keep in their key-value stores, and for the compiled forms of
             their code; without one they last as long as the manager. Made when it is not there.
+        bus: Take part in the message bus (docs/bus.md): ``True`` for the user's own folder, or a folder, or
+            settings. Plugins then reach those of other supervisors, as far as their policies grant it.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -188,6 +194,7 @@ class PluginManager:
         audit: str | os.PathLike[str] | AuditLog | None = None,
         audit_required: bool = False,
         state_dir: str | os.PathLike[str] | None = None,
+        bus: bool | str | os.PathLike[str] | BusConfig = False,
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -219,6 +226,8 @@ class PluginManager:
         self._audit_file = audit
         self._audit_required = audit_required
         self._audit: AuditLog | None = None
+        self._bus_config = _bus_config(bus)
+        self._bus: Supervisor | None = None
 
     @staticmethod
     def builder() -> "PluginManagerBuilder":
@@ -227,6 +236,8 @@ class PluginManager:
 
     async def __aenter__(self) -> Self:
         self._open()
+        if self._bus is not None:
+            await self._bus.joined()
         return self
 
     async def __aexit__(
@@ -240,6 +251,7 @@ class PluginManager:
         if self._nursery is None:
             self._shared = Shared(self._communicator, self._open_store, CompiledCode(self._state("compiled")))
             _raise_descriptor_limit()
+            self._open_bus()
             self._open_audit()
             if self._isolation.cgroups.controllers:
                 try:
@@ -248,9 +260,18 @@ class PluginManager:
                 except CgroupError as error:
                     if self._audit is not None:
                         self._audit.close()
+                    if self._bus is not None:
+                        self._bus.abort()
                     raise InitializationFailed("the manager", str(error)) from error
             self._nursery = Nursery(self._tree, self._spares)
         return self._nursery
+
+    def _open_bus(self) -> None:
+        if self._bus_config is not None:
+            from .bus.questions import questions  # these need ZeroMQ, which costs 7 MB and two threads
+            from .bus.supervisor import Supervisor
+
+            self._bus = Supervisor(self._bus_config, self._communicator, questions(self))
 
     def _open_audit(self) -> None:
         named = self._audit_file
@@ -264,6 +285,11 @@ class PluginManager:
             loop.call_soon_threadsafe(lambda: self._events.publish("audit_failed", "", reason=reason))
 
         log.on_failure = failed
+
+    @property
+    def bus(self) -> "Supervisor | None":
+        """The message bus, if the manager takes part in one."""
+        return self._bus
 
     @property
     def communicator(self) -> PluginCommunicator:
@@ -436,7 +462,6 @@ class PluginManager:
         sandbox = self._sandboxes.get(plugin_id)
         if sandbox is None:
             self._check_open()
-            raise PluginNotFound(plugin_id)
         if timeout_ms is not None and (type(timeout_ms) is not int or timeout_ms <= 0):
             raise ValueError(
                 f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
@@ -445,6 +470,8 @@ class PluginManager:
             raise CommunicationError(
                 plugin_id, "it waits for the very function of the host program that calls it"
             )
+        if sandbox is None:  # another supervisor's, or nobody's
+            return await self._communicator.find(plugin_id).call(function, args, timeout_ms)
         return await sandbox.call(function, args, timeout_ms)
 
     def _check_open(self) -> None:
@@ -535,6 +562,8 @@ class PluginManager:
         if self._closed:
             return
         self._closed = True
+        if self._bus is not None:
+            await self._bus.close()
         sandboxes = list(self._sandboxes.values())
         self._sandboxes.clear()
         await asyncio.gather(*(self._retire(sandbox) for sandbox in sandboxes))
@@ -551,6 +580,17 @@ class PluginManager:
         if self._audit is not None:
             await asyncio.to_thread(self._audit.close)
         self._events.close()
+
+
+def _bus_config(bus: bool | str | os.PathLike[str] | BusConfig) -> BusConfig | None:
+    match bus:
+        case False:
+            return None
+        case True:
+            return BusConfig()
+        case BusConfig():
+            return bus
+    return BusConfig(folder=bus)
 
 
 def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
@@ -609,6 +649,10 @@ class PluginManagerBuilder:
     def with_state_dir(self, folder: str | os.PathLike[str]) -> Self:
         """A folder for what plugins keep in their key-value stores, and for compiled code."""
         return self._with(state_dir=folder)
+
+    def with_bus(self, bus: bool | str | os.PathLike[str] | BusConfig = True) -> Self:
+        """Take part in the message bus: in the user's own folder, or a folder, or with settings."""
+        return self._with(bus=bus)
 
     def resource_limits(self, limits: SandboxConfig) -> Self:
         """Limits and grants of the host program, over the policy's."""

@@ -1,0 +1,321 @@
+"""What a manager takes part with: its plugins can be called from elsewhere, and call what is elsewhere.
+
+Authorisation and types are decided where the caller is: its own supervisor knows its policy, and knows what
+the other plugin offers from what that one's supervisor has told. What can be checked again there, is.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..communicator import PluginCommunicator, Remote, line_of_calls
+from ..messages import MessageValue, PluginMessage, Refused, check_value
+from ..policy_grants import MessageGrant, matches
+from . import frames
+from .config import BusConfig, default_folder
+from .node import Known, Node, Peer
+from .rendezvous import Registration, Rendezvous
+
+logger = logging.getLogger("frys.bus")
+
+_JOIN_SECONDS: Final = 2.0
+"""How long a supervisor that starts waits for those that are there; who answers later is met later."""
+_FIRST_RETRY, _LONGEST_RETRY = 0.5, 30.0
+_MAX_LINE: Final = 64
+
+type Question = Callable[[Peer, list[Any]], Awaitable[MessageValue]]
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorInfo:
+    """Another supervisor, as :attr:`Supervisor.others` names it.
+
+    Attributes:
+        name: What it calls itself.
+        pid: Its process.
+        plugins: The ids of its plugins.
+        dropped: Events for which it was too slow.
+    """
+
+    name: str
+    pid: int
+    plugins: tuple[str, ...]
+    dropped: int
+
+
+class Supervisor:
+    """One manager on the bus; made by it.
+
+    Args:
+        config: Where to meet.
+        communicator: Whose plugins and events take part.
+        questions: What visitors may ask, by name.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        InitializationFailed: The folder or an address cannot be had.
+    """
+
+    def __init__(
+        self, config: BusConfig, communicator: PluginCommunicator, questions: Mapping[str, Question]
+    ) -> None:
+        self._config, self._communicator, self._questions = config, communicator, questions
+        self._place = Rendezvous(os.fspath(config.folder) if config.folder else default_folder())
+        secret = config.read_secret_key()
+        self._registration: Registration = self._place.register()
+        self.name = self._registration.name
+        self._told = frames.About("supervisor")
+        self._news: asyncio.Handle | None = None
+        self._retries: dict[str, asyncio.TimerHandle] = {}
+        self._turns = itertools.count()
+        self._closed = False
+        self._node = Node(self.name, self, secret, config.allow)
+        try:
+            self._node.hub.listen(self._registration.address, tcp=config.listen)
+            self._registration.show({"version": frames.VERSION, "pid": os.getpid()})
+        except BaseException:
+            self._node.hub.abort()
+            self._registration.close()
+            raise
+        communicator.elsewhere = self
+        self._told = self.about()
+        # After it can be found, so that of two who start at once one sees the other.
+        self._met = [self._dial(entry.address) for entry in self._place.others() if entry.name != self.name]
+        self._met += [self._dial(address, key) for address, key in config.connect.items()]
+
+    async def joined(self) -> None:
+        """Wait until those who are there know of this one, and it knows of them."""
+        met, self._met = self._met, []
+        if met:
+            await asyncio.wait(met, timeout=_JOIN_SECONDS)
+
+    def _dial(
+        self, address: str, key: str | None = None, pause: float = _FIRST_RETRY
+    ) -> asyncio.Future[Peer | None]:
+        met = self._node.dial(address, key)
+        if key is not None:  # of another machine: it may not be up yet
+
+            def look(future: asyncio.Future[Peer | None]) -> None:
+                if not future.cancelled() and future.result() is None:
+                    self._dial_later(address, key, pause)
+
+            met.add_done_callback(look)
+        return met
+
+    def _dial_later(self, address: str, key: str | None, pause: float) -> None:
+        if self._closed or address in self._retries:
+            return
+
+        def again() -> None:
+            del self._retries[address]
+            if key is not None or self._place.lives(os.path.basename(address).removesuffix(".sock")):
+                self._dial(address, key, min(2 * pause, _LONGEST_RETRY))
+
+        self._retries[address] = asyncio.get_running_loop().call_later(pause, again)
+
+    @property
+    def folder(self) -> str:
+        """Where supervisors meet."""
+        return self._place.folder
+
+    @property
+    def others(self) -> list[SupervisorInfo]:
+        """The other supervisors."""
+        return [
+            SupervisorInfo(peer.name, peer.pid, tuple(peer.plugins), peer.dropped)
+            for peer in self._node.peers.values()
+            if peer.program == "supervisor"
+        ]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was turned away: connections ``refused``, messages ``malformed``."""
+        malformed = sum(self._node.malformed_messages.values())
+        return {"refused": self._node.hub.refused, "malformed": malformed}
+
+    # What the communicator asks for.
+
+    def find(self, plugin_id: str, *, as_host: bool) -> Remote | None:
+        """A plugin of another supervisor: of several, the one that has the fewest calls of ours to answer.
+
+        Where they are equal, each gets its turn.
+        """
+        peers = [peer for peer in self._node.peers.values() if plugin_id in peer.plugins]
+        if not peers:
+            return None
+        first = next(self._turns) % len(peers)
+        peer = min(peers[first:] + peers[:first], key=lambda peer: len(peer.pending))
+        return _Remote(self, peer, plugin_id, peer.plugins[plugin_id], as_host=as_host)
+
+    def publish(self, event: PluginMessage.Event) -> int:
+        """Tell each supervisor that wants it of an event, once; how many plugins and streams will get it."""
+        receivers, data = 0, b""
+        for peer in tuple(self._node.peers.values()):
+            wanting = sum(
+                count for pattern, count in peer.events.items() if matches(pattern, event.event_type)
+            )
+            if not wanting:
+                continue
+            data = data or frames.encode(frames.Event(event.event_type, event.data, event.source))
+            if peer.send(data):
+                receivers += wanting
+            else:
+                peer.dropped += 1
+                if peer.dropped & (peer.dropped - 1) == 0:
+                    logger.warning("%s is too slow for events (%d dropped so far)", peer, peer.dropped)
+        return receivers
+
+    async def request(
+        self,
+        peer: Peer,
+        target: str,
+        make: Callable[[int], frames.Call | frames.Ask],
+        timeout_ms: int | None = None,
+    ) -> MessageValue:
+        """Ask another supervisor; see :meth:`frys_runtime.bus.node.Node.request`."""
+        return await self._node.request(peer, target, make, timeout_ms)
+
+    def changed(self) -> None:
+        """Tell the others of plugins and wanted events, once for all changes of this turn of the loop."""
+        if self._news is None and not self._closed:
+            self._news = asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._news = None
+        before, now = self._told, self.about()
+        self._told = now
+        plugins: dict[str, frames.Plugin | None] = dict.fromkeys(before.plugins.keys() - now.plugins.keys())
+        plugins |= {
+            name: plugin for name, plugin in now.plugins.items() if before.plugins.get(name) != plugin
+        }
+        events = now.events if now.events != before.events else None
+        if plugins or events is not None:
+            self._node.tell(frames.News(plugins, events))
+
+    def chase(self, path: list[str] | frames.Chase) -> None:
+        """Have followed, or follow, who waits for whom, from the last of a line."""
+        if isinstance(path, frames.Chase):
+            if not 2 <= len(path.path) <= _MAX_LINE:
+                return
+            path = self._communicator.follow_from_elsewhere([self._here(one) for one in path.path])
+        peer = self._node.peers.get(path[-1].partition("@")[2])
+        if peer is not None and path[-1] not in path[1:-1]:
+            peer.send(frames.encode(frames.Chase([self.everywhere(one) for one in path])))
+
+    def everywhere(self, plugin: str) -> str:
+        """A plugin's address, as every supervisor writes it."""
+        return plugin if "@" in plugin else f"{plugin}@{self.name}"
+
+    def _here(self, address: str) -> str:
+        """The same, as it is written here."""
+        return address.removesuffix(f"@{self.name}")
+
+    # What the others ask for.
+
+    def about(self) -> frames.About:
+        """What is told of this supervisor."""
+        plugins = {
+            name: frames.Plugin(
+                version=peer.metadata.version,
+                format=peer.metadata.format,
+                functions=tuple(peer.functions),
+                exports=peer.metadata.exports,
+                types=peer.metadata.types,
+                publishes=peer.metadata.events.publishes,
+            )
+            for name, peer in self._communicator.peers.items()
+        }
+        return frames.About("supervisor", os.getpid(), plugins, self._communicator.wanted)
+
+    async def call(self, _peer: Peer, call: frames.Call) -> MessageValue:
+        """A plugin here is called."""
+        line = tuple(self._here(address) for address in call.line)
+        if call.source and (not line or line[-1] != self._here(call.source)):
+            raise Refused("invalid", "the line of calls does not end with who calls")
+        return await self._communicator.call_from_elsewhere(
+            self._here(call.source), line, call.target, call.function, call.args, call.left_ms or None
+        )
+
+    async def publish_for(self, _peer: Peer, event: frames.Publish) -> MessageValue:
+        """A visitor publishes an event as this host program does."""
+        return await self._communicator.broadcast(PluginMessage.Event(event.event_type, event.data))
+
+    async def ask(self, peer: Peer, question: frames.Ask) -> MessageValue:
+        """This supervisor itself is asked."""
+        answer = self._questions.get(question.question)
+        if answer is None:
+            known = ", ".join(self._questions)
+            raise Refused("missing", f"{question.question[:40]!r} is no question; there are {known}")
+        return await answer(peer, question.args)
+
+    def event(self, _peer: Peer, event: frames.Event) -> None:
+        """An event that somebody here wants."""
+        self._communicator.event_from_elsewhere(
+            PluginMessage.Event(event.event_type, event.data, event.source)
+        )
+
+    def left(self, peer: Peer) -> None:
+        """A participant is gone; a supervisor that still holds its lock may come back."""
+        address = f"ipc://{self.folder}/{peer.name}.sock"
+        if peer.program == "supervisor" and not self._closed and self._place.lives(peer.name):
+            self._dial_later(address, None, _FIRST_RETRY)
+
+    async def close(self) -> None:
+        """Leave."""
+        self._stop()
+        await self._node.close()
+        self._registration.close()
+
+    def abort(self) -> None:
+        """Leave without a word."""
+        self._stop()
+        self._node.hub.abort()
+        self._registration.close()
+
+    def _stop(self) -> None:
+        self._closed = True
+        self._communicator.elsewhere = None
+        for retry in self._retries.values():
+            retry.cancel()
+        if self._news is not None:
+            self._news.cancel()
+
+
+class _Remote:
+    """A plugin of another supervisor, for one call."""
+
+    def __init__(
+        self, supervisor: Supervisor, peer: Peer, plugin_id: str, known: Known, *, as_host: bool
+    ) -> None:
+        self.plugin_id = plugin_id
+        self.address = f"{plugin_id}@{peer.name}"
+        self.metadata, self.interface, self.functions = known.metadata, known.interface, known.functions
+        self._supervisor, self._peer, self._as_host = supervisor, peer, as_host
+
+    @property
+    def messages(self) -> MessageGrant:
+        return MessageGrant()  # its own supervisor decides about what it does
+
+    async def call(
+        self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
+    ) -> MessageValue:
+        values = list(args)
+        check_value(values, "args")
+        line = [self._supervisor.everywhere(plugin) for plugin in line_of_calls()]
+        source = "" if self._as_host or not line else line[-1]
+
+        def make(number: int) -> frames.Call:
+            left = timeout_ms or 0
+            return frames.Call(number, self.plugin_id, function, values, left, source, line)
+
+        return await self._supervisor.request(self._peer, self.plugin_id, make, timeout_ms)
+
+    async def ping(self) -> None:
+        def make(number: int) -> frames.Ask:
+            return frames.Ask(number, "ping", [self.plugin_id])
+
+        await self._supervisor.request(self._peer, self.plugin_id, make)
