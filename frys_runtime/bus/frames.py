@@ -185,7 +185,9 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag=11):
     """The sender leaves."""
 
 
-type Message = Hello | Welcome | News | Call | Result | Failure | Cancel | Event | Publish | Ask | Chase | Bye
+type Request = Call | Publish | Ask
+"""What is answered by a RESULT or a FAILURE."""
+type Message = Hello | Welcome | News | Request | Result | Failure | Cancel | Event | Chase | Bye
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(

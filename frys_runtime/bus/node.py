@@ -8,7 +8,7 @@ ends.
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -88,14 +88,8 @@ class Program(Protocol):
     def about(self) -> frames.About:
         """What it tells of itself."""
 
-    async def call(self, peer: Peer, call: frames.Call) -> MessageValue:
-        """A plugin of it is called."""
-
-    async def publish_for(self, peer: Peer, event: frames.Publish) -> MessageValue:
-        """An event is to be published by it."""
-
-    async def ask(self, peer: Peer, question: frames.Ask) -> MessageValue:
-        """It is asked itself."""
+    async def serve(self, peer: Peer, request: frames.Request) -> MessageValue:
+        """A plugin of it is called, an event is to be published, or it is asked itself."""
 
     def event(self, peer: Peer, event: frames.Event) -> None:
         """An event that it wants."""
@@ -264,7 +258,7 @@ class Node:
         self,
         peer: Peer,
         target: str,
-        make: Callable[[int], frames.Call | frames.Publish | frames.Ask],
+        make: Callable[[int], frames.Request],
         timeout_ms: int | None = None,
     ) -> MessageValue:
         """Send a request and wait for its answer; who gives up waiting, cancels it.
@@ -312,12 +306,8 @@ class Node:
             case frames.Failure(number):
                 if pending := peer.pending.get(number):
                     _end(pending.answer, to_error(message, pending.target))
-            case frames.Call():
-                self._serve(peer, link, message.number, lambda: self._program.call(peer, message))
-            case frames.Publish():
-                self._serve(peer, link, message.number, lambda: self._program.publish_for(peer, message))
-            case frames.Ask():
-                self._serve(peer, link, message.number, lambda: self._program.ask(peer, message))
+            case frames.Call() | frames.Publish() | frames.Ask():
+                self._serve(peer, link, message)
             case frames.Cancel(number):
                 if task := peer.serving.get(number):
                     task.cancel()
@@ -330,9 +320,8 @@ class Node:
             case frames.Bye():
                 self._lose(peer)
 
-    def _serve(
-        self, peer: Peer, link: Link, number: int, work: Callable[[], Awaitable[MessageValue]]
-    ) -> None:
+    def _serve(self, peer: Peer, link: Link, request: frames.Request) -> None:
+        number = request.number
         if number in peer.serving:
             self.malformed(link, "a number that is in use")
             return
@@ -341,14 +330,15 @@ class Node:
             link.send(frames.encode(to_failure(number, busy)))
             return
         # Eager: what can be answered at once needs no turn of the event loop.
-        task = asyncio.Task(self._work(link, number, work), loop=self._loop, eager_start=True)
+        task = asyncio.Task(self._work(peer, link, request), loop=self._loop, eager_start=True)
         if not task.done():
             peer.serving[number] = task
             task.add_done_callback(lambda _task: peer.serving.pop(number, None))
 
-    async def _work(self, link: Link, number: int, work: Callable[[], Awaitable[MessageValue]]) -> None:
+    async def _work(self, peer: Peer, link: Link, request: frames.Request) -> None:
+        number = request.number
         try:
-            data = frames.encode(frames.Result(number, await work()))
+            data = frames.encode(frames.Result(number, await self._program.serve(peer, request)))
         except Exception as error:
             failure = to_failure(number, error)
             if failure.kind == "internal":

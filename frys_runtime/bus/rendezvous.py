@@ -40,24 +40,28 @@ class Rendezvous:
     """One folder.
 
     Args:
-        folder: Its path; made when it is not there.
+        folder: Its path.
+        make: Make it when it is not there; otherwise nobody is there.
 
     Raises:
         ConfigError: Others may enter it, or it is somebody else's, or its path is too long.
         InitializationFailed: It cannot be made.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, make: bool = True) -> None:
         self.folder = os.path.abspath(folder)
         longest = len(os.fsencode(self._path("0" * 2 * _NAME_BYTES, _SOCKET)))
         if longest > _LONGEST:
             reason = f"{self.folder} is too long by {longest - _LONGEST} bytes for the path of a socket"
             raise ConfigError("bus: folder", reason)
         try:
-            os.makedirs(os.path.dirname(self.folder), exist_ok=True)
-            with suppress(FileExistsError):
-                os.mkdir(self.folder, 0o700)
+            if make:
+                os.makedirs(os.path.dirname(self.folder), exist_ok=True)
+                with suppress(FileExistsError):
+                    os.mkdir(self.folder, 0o700)
             facts = os.lstat(self.folder)
+        except FileNotFoundError:
+            return
         except OSError as error:
             reason = f"{self.folder}: {error.strerror}; name another folder"
             raise InitializationFailed("the message bus", reason) from None
@@ -73,7 +77,11 @@ class Rendezvous:
     def others(self) -> list[Entry]:
         """The supervisors that live; what dead ones left is removed."""
         found = []
-        for file in sorted(os.listdir(self.folder)):
+        try:
+            files = sorted(os.listdir(self.folder))
+        except FileNotFoundError:
+            return []
+        for file in files:
             name, kind = os.path.splitext(file)
             if kind not in (_CARD, _NEW):
                 continue

@@ -8,9 +8,9 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from ..communicator import PluginCommunicator, Remote, line_of_calls
 from ..messages import MessageValue, PluginMessage, Refused, check_value
@@ -18,6 +18,7 @@ from ..policy_grants import MessageGrant, matches
 from . import frames
 from .config import BusConfig, default_folder
 from .node import Known, Node, Peer
+from .questions import Question
 from .rendezvous import Registration, Rendezvous
 
 logger = logging.getLogger("frys.bus")
@@ -26,8 +27,6 @@ _JOIN_SECONDS: Final = 2.0
 """How long a supervisor that starts waits for those that are there; who answers later is met later."""
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 30.0
 _MAX_LINE: Final = 64
-
-type Question = Callable[[Peer, list[Any]], Awaitable[MessageValue]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +172,7 @@ class Supervisor:
         self,
         peer: Peer,
         target: str,
-        make: Callable[[int], frames.Call | frames.Ask],
+        make: Callable[[int], frames.Request],
         timeout_ms: int | None = None,
     ) -> MessageValue:
         """Ask another supervisor; see :meth:`frys_runtime.bus.node.Node.request`."""
@@ -231,26 +230,27 @@ class Supervisor:
         }
         return frames.About("supervisor", os.getpid(), plugins, self._communicator.wanted)
 
-    async def call(self, _peer: Peer, call: frames.Call) -> MessageValue:
-        """A plugin here is called."""
+    async def serve(self, peer: Peer, request: frames.Request) -> MessageValue:
+        """What another supervisor or a visitor asks for."""
+        match request:
+            case frames.Call():
+                return await self._call(request)
+            case frames.Publish(_, event_type, data):
+                return await self._communicator.broadcast(PluginMessage.Event(event_type, data))
+            case frames.Ask(_, question, args):
+                answer = self._questions.get(question)
+                if answer is None:
+                    known = ", ".join(self._questions)
+                    raise Refused("missing", f"{question[:40]!r} is no question; there are {known}")
+                return await answer(peer, args)
+
+    async def _call(self, call: frames.Call) -> MessageValue:
         line = tuple(self._here(address) for address in call.line)
         if call.source and (not line or line[-1] != self._here(call.source)):
             raise Refused("invalid", "the line of calls does not end with who calls")
         return await self._communicator.call_from_elsewhere(
             self._here(call.source), line, call.target, call.function, call.args, call.left_ms or None
         )
-
-    async def publish_for(self, _peer: Peer, event: frames.Publish) -> MessageValue:
-        """A visitor publishes an event as this host program does."""
-        return await self._communicator.broadcast(PluginMessage.Event(event.event_type, event.data))
-
-    async def ask(self, peer: Peer, question: frames.Ask) -> MessageValue:
-        """This supervisor itself is asked."""
-        answer = self._questions.get(question.question)
-        if answer is None:
-            known = ", ".join(self._questions)
-            raise Refused("missing", f"{question.question[:40]!r} is no question; there are {known}")
-        return await answer(peer, question.args)
 
     def event(self, _peer: Peer, event: frames.Event) -> None:
         """An event that somebody here wants."""
