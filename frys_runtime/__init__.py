@@ -8,22 +8,23 @@
 
 Imports only go down these layers (``make check`` holds it):
 
-    cli, daemon, cluster, testing                         what a person or a machine starts
+    cli, daemon, cluster, testing, metrics                what a person or a machine starts
     manager                                               the one front door
     sandbox, reload, marketplace, bus                     one live plugin; replacing, installing one; others
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
-    keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
+    keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
-    extism_manifest                                       manifests of Extism's, as metadata and modules
+    extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
+    shapes, channels                                      values without their contents; counts of messages
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
-    linux, config, messages, events                       system calls; settings; values that travel; news
+    linux, config, messages, events, ranges, trace        system calls; settings; values; news; traces
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.
@@ -36,7 +37,8 @@ __version__ = "0.1.0"
 _HOME = {
     "audit": ("AuditLog",),
     "bus.config": ("BusConfig",),
-    "communicator": ("ChannelStats", "CommunicatorStats", "PluginCommunicator", "caller"),
+    "channels": ("ChannelStats", "CommunicatorStats"),
+    "communicator": ("PluginCommunicator", "caller"),
     "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
     "errors": (
         "AlreadyLoaded",
@@ -63,6 +65,7 @@ _HOME = {
     "manager": ("ManagerStats", "Plugin", "PluginInfo", "PluginManager", "PluginManagerBuilder"),
     "messages": ("MessageValue", "PluginMessage", "Refused"),
     "sandbox": ("PluginSandbox", "PluginState"),
+    "traffic": ("TrafficRecord",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -72,12 +75,8 @@ TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import: type checkers 
 if TYPE_CHECKING:
     from .audit import AuditLog as AuditLog
     from .bus.config import BusConfig as BusConfig
-    from .communicator import (
-        ChannelStats as ChannelStats,
-        CommunicatorStats as CommunicatorStats,
-        PluginCommunicator as PluginCommunicator,
-        caller as caller,
-    )
+    from .channels import ChannelStats as ChannelStats, CommunicatorStats as CommunicatorStats
+    from .communicator import PluginCommunicator as PluginCommunicator, caller as caller
     from .config import (
         IsolationLevel as IsolationLevel,
         ResourceUsage as ResourceUsage,
@@ -118,6 +117,7 @@ if TYPE_CHECKING:
         Refused as Refused,
     )
     from .sandbox import PluginSandbox as PluginSandbox, PluginState as PluginState
+    from .traffic import TrafficRecord as TrafficRecord
 
 
 def __getattr__(name: str) -> object:

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from inspect import isawaitable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
+from .channels import CommunicatorStats
 from .errors import (
     CommunicationError,
     ExecutionFailed,
@@ -25,10 +26,12 @@ from .errors import (
     Timeout,
 )
 from .events import Events, EventStream
-from .interfaces import Function, Interface, Types, check, check_arguments
+from .interfaces import Function, Interface, Type, Types, check, check_arguments
 from .messages import MessageValue, PluginMessage, Refused, check_value
 from .metadata import Metadata, Overflow, interface
 from .policy_grants import MessageGrant, matches
+from .trace import TraceContext, current
+from .traffic import Traffic, TrafficRecord, size
 
 MAX_DEPTH: Final = 16
 """Plugins that may wait for one another in one line of calls."""
@@ -103,49 +106,30 @@ class Elsewhere(Protocol):
 
 
 @dataclass(slots=True)
-class ChannelStats:
-    """Calls from one sender to one function.
-
-    Attributes:
-        calls: That were delivered.
-        errors: Of these, those that gave no value.
-        seconds: The time that all of them took together.
-    """
-
-    calls: int = 0
-    errors: int = 0
-    seconds: float = 0.0
+class _Counts:
+    published: int = 0
+    delivered: int = 0
+    dropped: int = 0
+    failed: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class CommunicatorStats:
-    """Counts over the manager's life.
+class _Queued(NamedTuple):
+    """An event that waits for a plugin, since when, and the trace in which it was published."""
 
-    Attributes:
-        channels: By sender (empty for the host program), receiver and function.
-        published: Events that were published.
-        delivered: Events that were given to plugins and streams, one for each receiver.
-        dropped: Events that were lost because a plugin was too slow for them.
-        failed: Events whose handler failed.
-        refused: Questions that no policy grants, by plugin.
-    """
-
-    channels: Mapping[tuple[str, str, str], ChannelStats]
-    published: int
-    delivered: int
-    dropped: int
-    failed: int
-    refused: Mapping[str, int]
+    event: PluginMessage.Event
+    since: float
+    trace: TraceContext | None
 
 
 class _Subscriber:
     """The events that wait for one plugin, and the task that brings them, one at a time."""
 
-    def __init__(self, peer: Peer, handlers: Mapping[str, str], counts: "_Counts") -> None:
+    def __init__(self, peer: Peer, handlers: Mapping[str, str], counts: _Counts, traffic: Traffic) -> None:
         self.peer = peer
         self.connected = True
-        self._handlers, self._counts = handlers, counts
-        self._waiting: deque[PluginMessage.Event] = deque()
+        self._handlers, self._counts, self._traffic = handlers, counts, traffic
+        self._waiting: deque[_Queued] = deque()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -158,29 +142,37 @@ class _Subscriber:
     def put(self, event: PluginMessage.Event) -> bool:
         """Queue an event; whether it was taken."""
         if len(self._waiting) >= _MAX_QUEUE:
-            self._counts.dropped += 1
             match self.peer.metadata.events.overflow:
                 case Overflow.DROP_NEWEST:
+                    self._drop(event)
                     return False
                 case Overflow.DISCONNECT:
-                    self._counts.dropped += len(self._waiting)
+                    self._drop(event)
+                    while self._waiting:
+                        self._drop(self._waiting.popleft().event)
                     self.connected = False
-                    self._waiting.clear()
                     return False
-            self._waiting.popleft()
-        self._waiting.append(event)
+            self._drop(self._waiting.popleft().event)
+        self._waiting.append(_Queued(event, time.perf_counter(), current.get()))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._bring())
         return True
 
+    def _drop(self, event: PluginMessage.Event) -> None:
+        self._counts.dropped += 1
+        self._traffic.dropped((event.source, self.peer.plugin_id, event.event_type), event.data)
+
     async def _bring(self) -> None:
         _line.set(())  # whoever published does not wait for this
         while self._waiting:
-            event = self._waiting.popleft()
+            event, since, trace = self._waiting.popleft()
             handler = self._handlers[event.event_type]
             args = (event.event_type, event.data) if handler == "on_event" else (event.data,)
+            channel = event.source, self.peer.plugin_id, event.event_type
+            current.set(trace)
             try:
-                await self.peer.call(handler, args)
+                with self._traffic.passage("event", channel, (event.data,), began=since):
+                    await self.peer.call(handler, args)
             except (PluginError, TypeError, ValueError):
                 self._counts.failed += 1  # the plugin's own events tell the rest
 
@@ -189,16 +181,6 @@ class _Subscriber:
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
-
-
-@dataclass(slots=True)
-class _Counts:
-    published: int = 0
-    delivered: int = 0
-    dropped: int = 0
-    failed: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
-    channels: dict[tuple[str, str, str], ChannelStats] = field(default_factory=dict)
 
 
 class HostFunction:
@@ -225,6 +207,7 @@ class HostFunction:
         self.name, self._function = name, function
         self._params = None if params is None else tuple(types.parse(text, "params") for text in params)
         self._returns = types.parse(returns, "returns")
+        self.declared = Function(self._params or (), self._returns)
 
     async def __call__(self, args: list[MessageValue]) -> MessageValue:
         """Call it.
@@ -264,6 +247,7 @@ class PluginCommunicator:
         self.elsewhere: Elsewhere | None = None
         self._told: dict[str, set[str]] = {}
         self._counts = _Counts()
+        self._traffic = Traffic(self._peers.__contains__)
 
     # The host program's part.
 
@@ -291,7 +275,7 @@ class PluginCommunicator:
         peer = self._peers.get(target) or self.find(target)
         match message:
             case PluginMessage.FunctionCall(function, args):
-                value = await self._deliver("", peer, function, list(args), timeout_ms)
+                value = await self.deliver("", peer, function, args, timeout_ms)
                 return PluginMessage.FunctionResponse(value)
             case PluginMessage.Event():
                 check_value(message.data, "data")
@@ -353,15 +337,29 @@ class PluginCommunicator:
 
     def stats(self) -> CommunicatorStats:
         """Counts over the manager's life."""
-        counts = self._counts
+        counts, traffic = self._counts, self._traffic
+        other = traffic.calls.other()
+        other.merge(traffic.events.other())
         return CommunicatorStats(
-            channels=dict(counts.channels),
+            channels=traffic.calls.snapshot(),
+            events=traffic.events.snapshot(),
+            other=other,
             published=counts.published,
             delivered=counts.delivered,
             dropped=counts.dropped,
             failed=counts.failed,
             refused=dict(counts.refused),
         )
+
+    def traffic(self, *, size: int = 1000) -> EventStream[TrafficRecord]:
+        """Every message from now on, without its contents: ``async for record in communicator.traffic()``.
+
+        While nobody listens, no record is made.
+
+        Args:
+            size: Records that may wait; who is slower loses the oldest and sees how many in ``dropped``.
+        """
+        return self._traffic.listen(size)
 
     # The plugins' part.
 
@@ -384,7 +382,7 @@ class PluginCommunicator:
             else:
                 handlers[name] = handler
         if handlers:
-            self._subscribers[peer.plugin_id] = _Subscriber(peer, handlers, self._counts)
+            self._subscribers[peer.plugin_id] = _Subscriber(peer, handlers, self._counts, self._traffic)
         self._changed()
         return unheard
 
@@ -393,6 +391,8 @@ class PluginCommunicator:
         self._peers.pop(plugin_id, None)
         self._interfaces.pop(plugin_id, None)
         self._told.pop(plugin_id, None)
+        self._traffic.calls.left()
+        self._traffic.events.left()
         if subscriber := self._subscribers.pop(plugin_id, None):
             subscriber.close()
         self._changed()
@@ -406,18 +406,20 @@ class PluginCommunicator:
             Refused: It may not, the types do not fit, it would wait for itself, or the call failed.
         """
         line = (*_line.get(), source.plugin_id)
-        peer, address, declared = self._authorised(source, target, function)
-        self._refuse_circle(line, address)
         try:
-            check_arguments(declared.params, args, f"{target}.{function}")
-        except TypeError as error:
-            raise Refused("invalid", str(error)) from None
+            peer, address, declared = self._authorised(source, target, function)
+            self._refuse_circle(line, address)
+            _refuse_mismatch(declared.params, args, f"{target}.{function}")
+        except Refused as refusal:
+            known = target in self._interfaces and function in self._interfaces[target].functions
+            channel = source.plugin_id, target, function
+            self._traffic.refused("call", channel, known, args, refusal.reason)
+            raise
         _line.set(line)
         self._waits_for[source.plugin_id] = address
         self._waiting[source.plugin_id] = task = asyncio.current_task()
         try:
-            value = await self._deliver(source.plugin_id, peer, function, args, timeout_ms)
-            check(declared.returns, value, f"the result of {target}.{function}")
+            return await self.deliver(source.plugin_id, peer, function, args, timeout_ms, declared)
         except PluginNotFound:
             raise Refused("missing", f"{target} was unloaded") from None
         except (PluginError, Refused, TypeError, ValueError) as error:
@@ -431,7 +433,6 @@ class PluginCommunicator:
         finally:
             self._waits_for.pop(source.plugin_id, None)
             self._waiting.pop(source.plugin_id, None)
-        return value
 
     def _authorised(self, source: Peer, target: str, function: str) -> tuple[Peer, str, Function]:
         if not source.messages.may_call(target, function):
@@ -507,16 +508,13 @@ class PluginCommunicator:
         if source:
             self._refuse_circle(line, target)
             declared = _offered(offered, target, function)
-            try:
-                check_arguments(declared.params, args, f"{target}.{function}")
-            except TypeError as error:
-                raise Refused("invalid", str(error)) from None
+            _refuse_mismatch(declared.params, args, f"{target}.{function}")
         elif target in line:
             raise CommunicationError(
                 target, "it waits for the very function of the host program that calls it"
             )
         _line.set(line)
-        return await self._deliver(source, peer, function, args, timeout_ms)
+        return await self.deliver(source, peer, function, args, timeout_ms)
 
     def event_from_elsewhere(self, event: PluginMessage.Event) -> int:
         """Give an event of another supervisor to those who want it, a copy of its publisher among them."""
@@ -545,20 +543,35 @@ class PluginCommunicator:
         if self.elsewhere is not None:
             self.elsewhere.changed()
 
-    async def _deliver(
-        self, source: str, peer: Peer, function: str, args: list[MessageValue], timeout_ms: int | None
+    async def deliver(
+        self,
+        sender: str,
+        peer: Peer,
+        function: str,
+        args: Sequence[MessageValue],
+        timeout_ms: int | None = None,
+        declared: Function | None = None,
     ) -> MessageValue:
-        key = source, peer.plugin_id, function if function in peer.functions else ""
-        channel = self._counts.channels.setdefault(key, ChannelStats())
-        channel.calls += 1
-        began = time.perf_counter()
-        try:
-            return await peer.call(function, tuple(args), timeout_ms)
-        except BaseException:
-            channel.errors += 1
-            raise
-        finally:
-            channel.seconds += time.perf_counter() - began
+        """Call a plugin's function, and count that.
+
+        Args:
+            sender: The plugin that calls; empty for the host program.
+            peer: The plugin that is called.
+            function: Its function.
+            args: Plain values.
+            timeout_ms: A tighter deadline than the policy's.
+            declared: The types of a function that is offered to plugins; the result is checked.
+
+        Raises:
+            PluginError, TypeError, ValueError: Whatever the call ended with.
+        """
+        channel = sender, peer.plugin_id, function if function in peer.functions else ""
+        with self._traffic.passage("call", channel, args, declared) as passage:
+            value = await peer.call(function, tuple(args), timeout_ms)
+            if declared is not None:
+                check(declared.returns, value, f"the result of {peer.plugin_id}.{function}")
+            passage.value = value
+        return value
 
     def publish(self, source: Peer, event_type: str, data: MessageValue) -> int:
         """A plugin publishes an event; how many plugins and streams will get it.
@@ -566,10 +579,21 @@ class PluginCommunicator:
         Raises:
             Refused: It may not, or the event is not declared, or its data has another type.
         """
+        declared = self._interfaces[source.plugin_id].events if source.plugin_id in self._interfaces else {}
+        try:
+            self._refuse_event(source, event_type, data, declared)
+        except Refused as refusal:
+            channel = source.plugin_id, "", event_type
+            self._traffic.refused("event", channel, event_type in declared, (data,), refusal.reason)
+            raise
+        return self._publish(PluginMessage.Event(event_type, data, source.plugin_id))
+
+    def _refuse_event(
+        self, source: Peer, event_type: str, data: MessageValue, declared: Mapping[str, Type]
+    ) -> None:
         if not source.messages.may_publish(event_type):
             what = f"published {event_type[:128]!r}"
             raise self.refuse(source, f"messages.publish: [{event_type[:128]}]", what)
-        declared = self._interfaces[source.plugin_id].events if source.plugin_id in self._interfaces else {}
         if event_type not in declared:
             raise Refused(
                 "missing", f"{event_type[:40]!r} is none of the events that its plugin.json publishes"
@@ -578,7 +602,6 @@ class PluginCommunicator:
             check(declared[event_type], data, "data")
         except TypeError as error:
             raise Refused("invalid", str(error)) from None
-        return self._publish(PluginMessage.Event(event_type, data, source.plugin_id))
 
     def _publish(self, event: PluginMessage.Event) -> int:
         receivers = self._give(event, but=event.source)
@@ -592,7 +615,8 @@ class PluginCommunicator:
         receivers = 0
         for stream, pattern in tuple(self._streams.items()):
             if matches(pattern, event.event_type):
-                stream.put(event)
+                with self._traffic.passage("event", (event.source, "", event.event_type), (event.data,)):
+                    stream.put(event)
                 receivers += 1
         for plugin_id, subscriber in self._subscribers.items():
             if plugin_id != but and subscriber.wants(event.event_type):
@@ -606,10 +630,16 @@ class PluginCommunicator:
             Refused: There is none of that name, the types do not fit, or it failed.
         """
         function = self._host_functions.get(name)
+        channel = source.plugin_id, "", name
         if function is None:
+            self._traffic.refused("host", channel, False, args, "missing")
             raise Refused("missing", f"the host program offers no function {name[:40]!r}")
         _line.set((*_line.get(), source.plugin_id))
-        return await function(args)
+        with self._traffic.passage("host", channel, args, function.declared) as passage:
+            passage.bytes_out = size(args)
+            value = passage.value = await function(args)
+            passage.bytes_in = size(value)
+        return value
 
     def refuse(self, source: Peer, reason: str, what: str) -> Refused:
         """Count and tell that a plugin asked for what its policy does not grant.
@@ -630,6 +660,14 @@ class PluginCommunicator:
             self.remove(plugin_id)
         for stream in tuple(self._streams):
             stream.close()
+        self._traffic.close()
+
+
+def _refuse_mismatch(params: Sequence[Type], args: list[MessageValue], what: str) -> None:
+    try:
+        check_arguments(params, args, what)
+    except TypeError as error:
+        raise Refused("invalid", str(error)) from None
 
 
 def _offered(interface: Interface, target: str, function: str) -> Function:

@@ -129,11 +129,17 @@ class InitializationFailed(PluginError):
 
 
 class Incompatible(PluginError):
-    """Two versions or interfaces do not fit together."""
+    """Two versions or interfaces do not fit together.
+
+    Attributes:
+        plugin_id: Who needs the other.
+        required: What it needs: ``tax ^1.2``, with the version that says so.
+        found: What is there: ``tax 2.0.0``.
+    """
 
     def __init__(self, plugin_id: str, required: str, found: str) -> None:
         self.plugin_id, self.required, self.found = plugin_id, required, found
-        super().__init__(f"{plugin_id} needs {required}, but {found} is there")
+        super().__init__(f"{plugin_id} needs {required}, but {found} is there; load versions that fit")
 
 
 class DependencyError(PluginError):

@@ -51,6 +51,7 @@ class Lane:
         on_question: Called with a plugin's ASK frame; whoever takes it calls :meth:`answer` later.
         bytes_in: Bytes that came.
         bytes_out: Bytes that were to be sent.
+        answer_bytes: Bytes of the answer to the latest exchange; 0 until it is there.
     """
 
     def __init__(self, ours: socket.socket, on_end: Callable[[Exception], None]) -> None:
@@ -66,7 +67,7 @@ class Lane:
         self._ended: Exception | None = None
         self._asked = False
         self.on_question: Callable[[list[Any]], None] | None = None
-        self.bytes_in = self.bytes_out = 0
+        self.bytes_in = self.bytes_out = self.answer_bytes = 0
         self._first = self.expect(0)
         self._loop.add_reader(ours.fileno(), self._readable)
 
@@ -92,6 +93,7 @@ class Lane:
             waiter.set_exception(self._ended)
             return waiter
         self._reader.limit = limit
+        self.answer_bytes = 0
         self._waiter = waiter
         return waiter
 
@@ -197,6 +199,7 @@ class Lane:
         except ProtocolError as error:
             self._end(error)
             return
+        self.answer_bytes = self._reader.size
         waiter, self._waiter = self._waiter, None
         if not waiter.done():
             waiter.set_result(frame)

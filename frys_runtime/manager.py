@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace as with_changes
 
 from .audit import AuditLog
 from .bus.config import BusConfig
 from .communicator import HostFunction, PluginCommunicator, line_of_calls
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
+from .dependencies import check as check_dependencies
 from .errors import (
     AlreadyLoaded,
     CommunicationError,
@@ -400,6 +401,7 @@ class PluginManager:
             raise
         live: PluginSandbox | None = None
         try:
+            self._must_fit(name, bundle.metadata)
             wishes = [wish for wish in (self._limits, sandbox) if wish is not None]
             confinement = self._isolation.confine(
                 bundle.metadata, isolation, wishes, plugin_id=name, path=os.fspath(path)
@@ -409,6 +411,7 @@ class PluginManager:
             live = PluginSandbox(name, bundle, confinement, nursery, self._events, shared=self._shared)
             await live.start()
             self._check_open()
+            self._must_fit(name, bundle.metadata)  # what was loaded meanwhile, too
             self._sandboxes[name] = live
             unheard = self._communicator.add(live)
             facts = {"pid": live.pid, "ms": live.load_ms, "layers": live.layers, "unheard_events": unheard}
@@ -431,6 +434,10 @@ class PluginManager:
             return
         if not await asyncio.to_thread(self._audit.flush):
             raise LoadFailed(path, f"{self._audit.failure}, and audit_required allows no load without it")
+
+    def _must_fit(self, name: str, metadata: Metadata) -> None:
+        loaded = {plugin_id: sandbox.metadata for plugin_id, sandbox in self._sandboxes.items()}
+        check_dependencies(with_changes(metadata, id=name), loaded)
 
     def _reserve(self, name: str) -> None:
         if name in self._sandboxes or name in self._loading:
@@ -470,9 +477,8 @@ class PluginManager:
             raise CommunicationError(
                 plugin_id, "it waits for the very function of the host program that calls it"
             )
-        if sandbox is None:  # another supervisor's, or nobody's
-            return await self._communicator.find(plugin_id).call(function, args, timeout_ms)
-        return await sandbox.call(function, args, timeout_ms)
+        peer = sandbox if sandbox is not None else self._communicator.find(plugin_id)
+        return await self._communicator.deliver("", peer, function, args, timeout_ms)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -532,13 +538,17 @@ class PluginManager:
             for sandbox in self._sandboxes.values()
         ]
 
-    def resource_usage(self, plugin_id: str) -> ResourceUsage:
+    def resource_usage(self, plugin_id: str, *, private: bool = True) -> ResourceUsage:
         """What a plugin uses now, read from the kernel.
+
+        Args:
+            plugin_id: From :meth:`load_plugin`.
+            private: Also ``memory_private``, for which the kernel holds the plugin's memory map for a moment.
 
         Raises:
             PluginNotFound: No plugin of that id is loaded.
         """
-        return self._sandbox(plugin_id).usage()
+        return self._sandbox(plugin_id).usage(private=private)
 
     def stats(self) -> ManagerStats:
         """Counts over this manager's life."""

@@ -18,6 +18,7 @@ from .config import Permission
 from .errors import ConfigError
 from .interfaces import Function, Interface, Types
 from .messages import check_value, pack_config
+from .ranges import MAX_RANGE, MAX_VERSION, VERSION_RULE, Range, Version
 
 MAX_BYTES: Final = 1 << 20
 """The longest ``plugin.json``."""
@@ -26,13 +27,6 @@ _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 ID_RULE: Final = (
     "must be 1 to 128 letters, digits, dots, dashes or underscores, the first a letter or a digit"
 )
-# https://semver.org/#is-there-a-suggested-regular-expression-regex-to-check-a-semver-string
-_SEMVER = (
-    r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
-    r"(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?"
-    r"(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?\Z"
-)
-_SEMVER_RULE = 'must be a semantic version like "1.0.0" (https://semver.org)'
 
 type _Word = Annotated[str, Meta(min_length=1, max_length=128)]
 type _Text = Annotated[str, Meta(max_length=4096)]
@@ -72,11 +66,24 @@ class ResourceLimits(_Document, frozen=True):
 
 
 class Dependency(_Document, frozen=True):
-    """Another plugin that this one needs."""
+    """Another plugin that this one needs.
+
+    Attributes:
+        plugin_id: Its id.
+        version_range: The versions that fit, as :mod:`frys_runtime.ranges` reads them.
+        optional: The plugin is loaded without it, too; when it is there, its version must fit.
+    """
 
     plugin_id: Annotated[str, Meta(pattern=_ID)]
-    version_range: _Word = "*"
+    version_range: Annotated[str, Meta(max_length=MAX_RANGE)] = "*"
     optional: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a range that is none."""
+        try:
+            Range.parse(self.version_range)
+        except ValueError as error:
+            raise ValueError(f"versionRange: {error}") from None
 
 
 class Export(_Document, frozen=True):
@@ -137,7 +144,7 @@ class Metadata(_Document, frozen=True):
     """
 
     id: Annotated[str, Meta(pattern=_ID)]
-    version: Annotated[str, Meta(pattern=_SEMVER, max_length=128)]
+    version: Annotated[str, Meta(max_length=MAX_VERSION)]
     format: Format
     entry: Annotated[str, Meta(max_length=1024)] = ""
     name: Annotated[str, Meta(max_length=256)] = ""
@@ -154,6 +161,13 @@ class Metadata(_Document, frozen=True):
     types: dict[str, Any] = {}
     config: dict[str, Any] = {}
     options: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        """Refuse a version that is none."""
+        try:
+            Version.parse(self.version)
+        except ValueError:
+            raise ValueError(f"version: {VERSION_RULE}") from None
 
     @staticmethod
     def for_file(stem: str, kind: Format, entry: str = "") -> "Metadata":
@@ -383,7 +397,9 @@ def _explain(message: str) -> tuple[str, str]:
     if wrong := re.match(r"^Expected `(.*)`, got `(.*)`$", what):
         return path, f"must be of type {_in_json(wrong[1])}, not {_in_json(wrong[2])}"
     if "matching regex" in what:
-        return path, _SEMVER_RULE if path.endswith("version") else ID_RULE
+        return path, ID_RULE
+    if refused := re.match(r"^(version|versionRange): (.*)$", what, re.DOTALL):
+        return f"{path}.{refused[1]}".lstrip("."), refused[2]
     if value := re.match(r"^Invalid enum value (.*)$", what):
         return path, f"is {value[1]}; it must be one of {', '.join(Permission)}"
     bounded = re.match(r"^Expected `(\w+)` (.*)$", what)

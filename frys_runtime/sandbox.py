@@ -39,6 +39,7 @@ from .policy_grants import MessageGrant
 from .policy_terms import OnViolation
 from .printout import Printout
 from .services import Services, Shared
+from .traffic import under_way
 from .violations import Violations
 
 logger = logging.getLogger("frys.plugin")
@@ -195,7 +196,12 @@ class PluginSandbox:
         self._sequence += 1
         limit = self.confinement.limits.output
         frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, args])
-        return await self._exchange(child, frame, function, timeout_ms)
+        try:
+            return await self._exchange(child, frame, function, timeout_ms)
+        finally:
+            if (passage := under_way.get()) is not None:
+                passage.bytes_out += sum(map(len, frame))
+                passage.bytes_in += child.lane.answer_bytes
 
     async def ping(self) -> None:
         """Have the plugin's process answer; a dead one is replaced.

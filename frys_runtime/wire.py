@@ -71,10 +71,11 @@ class Reader:
 
     Attributes:
         limit: Bytes that the next frame's value may have.
+        size: Bytes of the latest frame, its length included.
     """
 
     def __init__(self) -> None:
-        self.limit = 0
+        self.limit = self.size = 0
         self._chunk = memoryview(bytearray(_CHUNK))
         self._buffer = self._chunk
         self._filled = 0
@@ -103,6 +104,7 @@ class Reader:
                 self._grow(end)
             return None
         frame = decode(self._buffer[4:end])
+        self.size = end
         self._buffer, self._filled = self._chunk, 0
         return frame
 

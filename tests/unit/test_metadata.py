@@ -141,6 +141,17 @@ def test_formats_are_the_policies_formats():
         ({"resourceLimits": {"maxMemory": 0}}, "resourceLimits.maxMemory", ">= 1"),
         ({"resourceLimits": {"maxMemory": True}}, "resourceLimits.maxMemory", "not boolean"),
         ({"resourceLimits": {"maxCpuTime": 1.5}}, "resourceLimits.maxCpuTime", "not number"),
+        ({"version": "1٢.0.0"}, "version", "semantic version"),
+        (
+            {"dependencies": [{"pluginId": "a", "versionRange": "newest"}]},
+            "dependencies[0].versionRange",
+            "none of the forms",
+        ),
+        (
+            {"dependencies": [{"pluginId": "a", "versionRange": ">=2 <1"}]},
+            "dependencies[0].versionRange",
+            "exclude each other",
+        ),
         ({"dependencies": [{"versionRange": "*"}]}, "dependencies[0].pluginId", "missing"),
         ({"dependencies": [{"pluginId": "a b"}]}, "dependencies[0].pluginId", "letters"),
         ({"dependencies": {"other": "1"}}, "dependencies", "array, not object"),

@@ -1,0 +1,263 @@
+"""Every message counted, and shown to whoever listens: from whom to whom, how large, how long, how it ended.
+
+A :class:`Passage` is one message on its way. The communicator opens it, and the sandbox of the receiver adds
+the bytes. What listeners see has shapes, never contents, and is made only when somebody listens.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Literal, Self
+from weakref import ref
+
+import msgspec
+
+from . import trace
+from .channels import Channel, Channels, ChannelStats
+from .errors import PluginError
+from .events import EventStream
+from .interfaces import Function, Type
+from .messages import MessageValue, Refused
+from .shapes import printable, shape
+
+_MAX_NAME: Final = 128
+_MAX_ARGUMENTS: Final = 16
+_ANY: Final = Type("any", "any")
+
+type Kind = Literal["call", "host", "event"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficRecord:
+    """One message, as a listener sees it.
+
+    Attributes:
+        time: When it ended, in seconds since 1970.
+        kind: ``call`` of a plugin's function, ``host`` for one of the host program's, or ``event``.
+        sender: A plugin; empty for the host program.
+        receiver: A plugin; empty for the host program. Of a refused message, what the sender wrote.
+        name: The function, or the type of event; of a refused message, what the sender wrote.
+        arguments: The shape of each argument, or of the event's data.
+        result: The shape of what came back; empty when nothing did.
+        bytes_out: Bytes that went to the receiver.
+        bytes_in: Bytes that came back.
+        seconds: How long it took, waiting included.
+        error: Empty, or how it failed: an error's class, a refusal's reason, ``dropped``, ``cancelled``.
+        trace_id: The trace that it belongs to: 32 hexadecimal digits, or empty.
+    """
+
+    time: float
+    kind: Kind
+    sender: str
+    receiver: str
+    name: str
+    arguments: tuple[str, ...]
+    result: str
+    bytes_out: int
+    bytes_in: int
+    seconds: float
+    error: str
+    trace_id: str
+
+
+def error_kind(error: BaseException) -> str:
+    """One word for how something failed, out of a small set, whatever a plugin says."""
+    match error:
+        case Refused():
+            return error.reason
+        case PluginError() | TypeError() | ValueError():
+            return type(error).__name__
+        case asyncio.CancelledError():
+            return "cancelled"
+    return "failed"
+
+
+class Passage:
+    """One message on its way: a context manager around its delivery.
+
+    Attributes:
+        value: What came back, set by who delivers it.
+        bytes_out: Bytes that went to the receiver.
+        bytes_in: Bytes that came back.
+    """
+
+    __slots__ = (
+        *("_args", "_began", "_channel", "_declared", "_kind", "_passage_token", "_trace_token", "_traffic"),
+        *("bytes_in", "bytes_out", "value"),
+    )
+
+    def __init__(
+        self,
+        traffic: "Traffic",
+        kind: Kind,
+        channel: Channel,
+        args: Sequence[MessageValue],
+        declared: Function | None,
+        began: float,
+    ) -> None:
+        self._traffic, self._kind, self._channel, self._args = traffic, kind, channel, args
+        self._declared, self._began = declared, began
+        self._trace_token: Token[trace.TraceContext | None] | None = None
+        self.value: MessageValue = None
+        self.bytes_out = self.bytes_in = 0
+
+    def __enter__(self) -> Self:
+        self._passage_token = under_way.set(self)
+        if self._traffic.listeners and trace.current.get() is None:
+            self._trace_token = trace.current.set(trace.root())
+        return self
+
+    def __exit__(
+        self, _class: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        seconds, traffic = time.perf_counter() - self._began, self._traffic
+        counts = traffic.counts(self._kind, self._channel)
+        counts.calls += 1
+        counts.seconds += seconds
+        counts.latency.add(seconds)
+        counts.bytes_out += self.bytes_out
+        counts.bytes_in += self.bytes_in
+        kind = ""
+        if error is not None:
+            kind = error_kind(error)
+            counts.errors_by_kind[kind] = counts.errors_by_kind.get(kind, 0) + 1
+        if traffic.listeners:
+            result = _returned(self.value, self._declared) if error is None else ""
+            sizes = self.bytes_out, self.bytes_in
+            traffic.tell(self._kind, self._channel, self._args, self._declared, kind, result, sizes, seconds)
+        self._args, self.value = (), None  # a task that was begun meanwhile keeps its context, and so this
+        if self._trace_token is not None:
+            trace.current.reset(self._trace_token)
+        under_way.reset(self._passage_token)
+
+
+under_way: Final[ContextVar[Passage | None]] = ContextVar("frys_passage", default=None)
+"""The message that is being delivered now."""
+
+
+class Traffic:
+    """All messages of one manager.
+
+    Args:
+        is_loaded: Whether a plugin is.
+
+    Attributes:
+        calls: Counts of calls, of plugins and of the host program's functions.
+        events: Counts of events.
+        listeners: Who listens; each goes when its reader forgets it.
+    """
+
+    def __init__(self, is_loaded: Callable[[str], bool]) -> None:
+        self.calls = Channels(is_loaded)
+        self.events = Channels(is_loaded)
+        self.listeners: set[ref[EventStream[TrafficRecord]]] = set()
+
+    def listen(self, size: int) -> EventStream[TrafficRecord]:
+        """What passes from now on; forgotten when its reader forgets it."""
+        stream: EventStream[TrafficRecord] = EventStream(size)
+        self.listeners.add(ref(stream, self.listeners.discard))
+        return stream
+
+    def counts(self, kind: Kind, channel: Channel) -> ChannelStats:
+        """Where a channel is counted."""
+        return (self.events if kind == "event" else self.calls).at(channel)
+
+    def passage(
+        self,
+        kind: Kind,
+        channel: Channel,
+        args: Sequence[MessageValue],
+        declared: Function | None = None,
+        began: float = 0.0,
+    ) -> Passage:
+        """A message that is about to be delivered.
+
+        Args:
+            kind: What it is.
+            channel: Who sends what to whom.
+            args: What travels.
+            declared: Its types.
+            began: When it was sent, by ``time.perf_counter``; now by default.
+        """
+        if len(channel[2]) > _MAX_NAME:
+            channel = channel[0], channel[1], channel[2][:_MAX_NAME]
+        return Passage(self, kind, channel, args, declared, began or time.perf_counter())
+
+    def refused(
+        self, kind: Kind, channel: Channel, known: bool, args: Sequence[MessageValue], reason: str
+    ) -> None:
+        """A message was turned away.
+
+        Args:
+            kind: What it is.
+            channel: Who wanted to send what to whom, in the words of a plugin.
+            known: Whether there is such a receiver and name; what is made up is not counted by channel.
+            args: What was to travel.
+            reason: Why.
+        """
+        if known:
+            self.counts(kind, channel).refused += 1
+        if self.listeners:
+            self.tell(kind, channel, args, None, reason)
+
+    def dropped(self, channel: Channel, data: MessageValue) -> None:
+        """An event was lost because its receiver is too slow."""
+        self.counts("event", channel).dropped += 1
+        if self.listeners:
+            self.tell("event", channel, (data,), None, "dropped")
+
+    def tell(
+        self,
+        kind: Kind,
+        channel: Channel,
+        args: Sequence[MessageValue],
+        declared: Function | None,
+        error: str,
+        result: str = "",
+        sizes: tuple[int, int] = (0, 0),
+        seconds: float = 0.0,
+    ) -> None:
+        """Show a message to all who listen."""
+        types = declared.params if declared is not None else ()
+        shown = args[:_MAX_ARGUMENTS]
+        shapes = [shape(value, types[at] if at < len(types) else _ANY) for at, value in enumerate(shown)]
+        if len(args) > len(shown):
+            shapes.append("...")
+        context = trace.current.get()
+        record = TrafficRecord(
+            time.time(),
+            kind,
+            channel[0],
+            printable(channel[1]),
+            printable(channel[2]),
+            tuple(shapes),
+            result,
+            *sizes,
+            seconds,
+            error,
+            context.trace_id if context is not None else "",
+        )
+        for listener in tuple(self.listeners):
+            if (stream := listener()) is not None:
+                stream.put(record)
+
+    def close(self) -> None:
+        """End every stream."""
+        for listener in tuple(self.listeners):
+            if (stream := listener()) is not None:
+                stream.close()
+
+
+def _returned(value: MessageValue, declared: Function | None) -> str:
+    return shape(value, declared.returns if declared is not None else _ANY)
+
+
+def size(value: object) -> int:
+    """Bytes of a value as MessagePack, for what does not go through a lane."""
+    return len(value) if type(value) is bytes else len(_encoder.encode(value))
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
