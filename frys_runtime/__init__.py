@@ -14,7 +14,7 @@ Imports only go down these layers (``make check`` holds it):
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
-    keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
+    keyvalue, compiled, http_broker, traffic, waits       stored values, compiled code; HTTP; messages
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
     shapes, channels                                      values without their contents; counts of messages
@@ -38,7 +38,7 @@ _HOME = {
     "audit": ("AuditLog",),
     "bus.config": ("BusConfig",),
     "channels": ("ChannelStats", "CommunicatorStats"),
-    "communicator": ("PluginCommunicator", "caller"),
+    "communicator": ("PluginCommunicator",),
     "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
     "errors": (
         "AlreadyLoaded",
@@ -64,6 +64,7 @@ _HOME = {
     "loader": ("PluginLoader",),
     "manager": ("ManagerStats", "Plugin", "PluginInfo", "PluginManager", "PluginManagerBuilder"),
     "messages": ("MessageValue", "PluginMessage", "Refused"),
+    "waits": ("caller",),
     "sandbox": ("PluginSandbox", "PluginState"),
     "traffic": ("TrafficRecord",),
 }
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
     from .audit import AuditLog as AuditLog
     from .bus.config import BusConfig as BusConfig
     from .channels import ChannelStats as ChannelStats, CommunicatorStats as CommunicatorStats
-    from .communicator import PluginCommunicator as PluginCommunicator, caller as caller
+    from .communicator import PluginCommunicator as PluginCommunicator
     from .config import (
         IsolationLevel as IsolationLevel,
         ResourceUsage as ResourceUsage,
@@ -118,6 +119,7 @@ if TYPE_CHECKING:
     )
     from .sandbox import PluginSandbox as PluginSandbox, PluginState as PluginState
     from .traffic import TrafficRecord as TrafficRecord
+    from .waits import caller as caller
 
 
 def __getattr__(name: str) -> object:

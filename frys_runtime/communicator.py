@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Any, Final, NamedTuple, Protocol
@@ -32,9 +31,8 @@ from .metadata import Metadata, Overflow, interface
 from .policy_grants import MessageGrant, matches
 from .trace import TraceContext, current
 from .traffic import Traffic, TrafficRecord, size
+from .waits import Waits, line
 
-MAX_DEPTH: Final = 16
-"""Plugins that may wait for one another in one line of calls."""
 _MAX_QUEUE: Final = 1000
 """Events that wait for one plugin."""
 _MAX_TEXT: Final = 2000
@@ -42,19 +40,6 @@ _SERVICES: Final = ("log", "config", "kv")
 """What policies grant by these names is no function of the host program's."""
 _TOLD: Final = 64
 """Different refusals of one plugin that are told one by one; all are counted."""
-
-_line: ContextVar[tuple[str, ...]] = ContextVar("frys_line_of_calls", default=())
-
-
-def line_of_calls() -> tuple[str, ...]:
-    """The plugins that wait, one for the next, for what is running now."""
-    return _line.get()
-
-
-def caller() -> str:
-    """The plugin whose call or question the running host function serves; empty outside of one."""
-    line = _line.get()
-    return line[-1] if line else ""
 
 
 class Peer(Protocol):
@@ -163,7 +148,7 @@ class _Subscriber:
         self._traffic.dropped((event.source, self.peer.plugin_id, event.event_type), event.data)
 
     async def _bring(self) -> None:
-        _line.set(())  # whoever published does not wait for this
+        line.set(())  # whoever published does not wait for this
         while self._waiting:
             event, since, trace = self._waiting.popleft()
             handler = self._handlers[event.event_type]
@@ -241,9 +226,7 @@ class PluginCommunicator:
         self._subscribers: dict[str, _Subscriber] = {}
         self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
         self._host_functions: dict[str, HostFunction] = {}
-        self._waits_for: dict[str, str] = {}
-        self._waiting: dict[str, asyncio.Task[Any] | None] = {}
-        self._circles: dict[str, list[str]] = {}
+        self._waits = Waits()
         self.elsewhere: Elsewhere | None = None
         self._told: dict[str, set[str]] = {}
         self._counts = _Counts()
@@ -405,34 +388,23 @@ class PluginCommunicator:
         Raises:
             Refused: It may not, the types do not fit, it would wait for itself, or the call failed.
         """
-        line = (*_line.get(), source.plugin_id)
+        callers = (*line.get(), source.plugin_id)
         try:
             peer, address, declared = self._authorised(source, target, function)
-            self._refuse_circle(line, address)
+            self._refuse_circle(callers, address)
             _refuse_mismatch(declared.params, args, f"{target}.{function}")
         except Refused as refusal:
             known = target in self._interfaces and function in self._interfaces[target].functions
             channel = source.plugin_id, target, function
             self._traffic.refused("call", channel, known, args, refusal.reason)
             raise
-        _line.set(line)
-        self._waits_for[source.plugin_id] = address
-        self._waiting[source.plugin_id] = task = asyncio.current_task()
-        try:
-            return await self.deliver(source.plugin_id, peer, function, args, timeout_ms, declared)
-        except PluginNotFound:
-            raise Refused("missing", f"{target} was unloaded") from None
-        except (PluginError, Refused, TypeError, ValueError) as error:
-            raise _as_refusal(target, function, error) from None
-        except asyncio.CancelledError:
-            path = self._circles.pop(source.plugin_id, None)
-            if path is None or task is None:
-                raise
-            task.uncancel()
-            raise _circle(path) from None
-        finally:
-            self._waits_for.pop(source.plugin_id, None)
-            self._waiting.pop(source.plugin_id, None)
+        with self._waits.waiting(callers, address):
+            try:
+                return await self.deliver(source.plugin_id, peer, function, args, timeout_ms, declared)
+            except PluginNotFound:
+                raise Refused("missing", f"{target} was unloaded") from None
+            except (PluginError, Refused, TypeError, ValueError) as error:
+                raise _as_refusal(target, function, error) from None
 
     def _authorised(self, source: Peer, target: str, function: str) -> tuple[Peer, str, Function]:
         if not source.messages.may_call(target, function):
@@ -447,19 +419,10 @@ class PluginCommunicator:
             raise Refused("missing", f"no plugin {target!r} is loaded")
         return peer, address, _offered(offered, target, function)
 
-    def _refuse_circle(self, line: tuple[str, ...], target: str) -> None:
-        if len(line) > MAX_DEPTH:
-            raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {' > '.join(line)}")
-        waits = self._follow([line[-1], target])
-        if waits[-1] == line[-1] or target in line:
-            raise _circle(waits if waits[-1] == line[-1] else [*line, target])
-        if self.elsewhere is not None and len(waits) > 2 and "@" in waits[-1]:
-            self.elsewhere.chase(waits)
-
-    def _follow(self, waits: list[str]) -> list[str]:
-        while waits[-1] not in waits[:-1] and waits[-1] in self._waits_for:
-            waits.append(self._waits_for[waits[-1]])
-        return waits
+    def _refuse_circle(self, callers: tuple[str, ...], address: str) -> None:
+        path = self._waits.refuse_circle(callers, address)
+        if self.elsewhere is not None and len(path) > 2 and "@" in path[-1]:
+            self.elsewhere.chase(path)
 
     # What comes from other supervisors.
 
@@ -482,7 +445,7 @@ class PluginCommunicator:
     async def call_from_elsewhere(
         self,
         source: str,
-        line: tuple[str, ...],
+        callers: tuple[str, ...],
         target: str,
         function: str,
         args: list[MessageValue],
@@ -492,7 +455,7 @@ class PluginCommunicator:
 
         Args:
             source: The address of the plugin that calls; empty for a host program.
-            line: Who waits for the answer, one for the next; its last is the source, if there is one.
+            callers: Who waits for the answer, one for the next; the last is the source, if there is one.
             target: The plugin.
             function: Its function.
             args: What it is called with.
@@ -506,14 +469,14 @@ class PluginCommunicator:
         if peer is None or offered is None:
             raise PluginNotFound(target)
         if source:
-            self._refuse_circle(line, target)
+            self._refuse_circle(callers, target)
             declared = _offered(offered, target, function)
             _refuse_mismatch(declared.params, args, f"{target}.{function}")
-        elif target in line:
+        elif target in callers:
             raise CommunicationError(
                 target, "it waits for the very function of the host program that calls it"
             )
-        _line.set(line)
+        line.set(callers)
         return await self.deliver(source, peer, function, args, timeout_ms)
 
     def event_from_elsewhere(self, event: PluginMessage.Event) -> int:
@@ -522,22 +485,9 @@ class PluginCommunicator:
         self._counts.delivered += receivers
         return receivers
 
-    def follow_from_elsewhere(self, path: list[str]) -> list[str]:
-        """Whom the last of a line waits for, and so on; if that is the line's first, here, its call ends.
-
-        Args:
-            path: Plugins that wait, one for the next.
-
-        Returns:
-            The line as far as it is known here.
-        """
-        path = self._follow(path)
-        first = path[0]
-        task = self._waiting.get(first)
-        if path[-1] == first and task is not None and self._waits_for.get(first) == path[1]:
-            self._circles[first] = path
-            task.cancel()
-        return path
+    def chase(self, path: list[str]) -> list[str]:
+        """Follow further who waits for whom; see :meth:`frys_runtime.waits.Waits.chase`."""
+        return self._waits.chase(path)
 
     def _changed(self) -> None:
         if self.elsewhere is not None:
@@ -634,7 +584,7 @@ class PluginCommunicator:
         if function is None:
             self._traffic.refused("host", channel, False, args, "missing")
             raise Refused("missing", f"the host program offers no function {name[:40]!r}")
-        _line.set((*_line.get(), source.plugin_id))
+        line.set((*line.get(), source.plugin_id))
         with self._traffic.passage("host", channel, args, function.declared) as passage:
             passage.bytes_out = size(args)
             value = passage.value = await function(args)
@@ -677,10 +627,6 @@ def _offered(interface: Interface, target: str, function: str) -> Function:
             "missing", f"{target} does not offer {function!r} to other plugins (`exports` of its plugin.json)"
         )
     return declared
-
-
-def _circle(path: list[str]) -> Refused:
-    return Refused("cycle", f"it would wait for itself: {' > '.join(path)}")
 
 
 def _handler(event_type: str, functions: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from msgspec.structs import asdict, replace as with_changes
 
 from .audit import AuditLog
 from .bus.config import BusConfig
-from .communicator import HostFunction, PluginCommunicator, line_of_calls
+from .communicator import HostFunction, PluginCommunicator
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .dependencies import check as check_dependencies
@@ -37,6 +37,7 @@ from .metadata import Metadata
 from .nursery import Nursery
 from .sandbox import PluginSandbox, PluginState
 from .services import Shared
+from .waits import line
 
 if TYPE_CHECKING:
     from .bus.supervisor import Supervisor
@@ -473,7 +474,7 @@ class PluginManager:
             raise ValueError(
                 f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
             )
-        if plugin_id in line_of_calls():
+        if plugin_id in line.get():
             raise CommunicationError(
                 plugin_id, "it waits for the very function of the host program that calls it"
             )

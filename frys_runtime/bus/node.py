@@ -16,6 +16,7 @@ from ..errors import CommunicationError, ConfigError, Timeout
 from ..interfaces import Interface
 from ..messages import MessageValue
 from ..metadata import Metadata
+from ..traffic import Passage, under_way
 from ..wire import ProtocolError
 from . import frames
 from .failures import to_error, to_failure
@@ -46,6 +47,7 @@ class _Pending(NamedTuple):
 
     answer: asyncio.Future[MessageValue]
     target: str
+    passage: Passage | None
 
 
 @dataclass(slots=True, eq=False)
@@ -162,7 +164,7 @@ class Node:
                 elif not met.done():
                     met.set_result(self._meet(link, message))
             case _ if (peer := self._peer_of.get(link)) is not None:
-                self._take(peer, link, message)
+                self._take(peer, link, message, len(data))
             case _:
                 self.malformed(link, "a message before HELLO")
 
@@ -277,7 +279,10 @@ class Node:
         number = next(self._numbers)
         data = frames.encode(make(number))
         answer: asyncio.Future[MessageValue] = self._loop.create_future()
-        peer.pending[number] = _Pending(answer, target)
+        passage = under_way.get()
+        if passage is not None:
+            passage.bytes_out += len(data)
+        peer.pending[number] = _Pending(answer, target, passage)
         timer = None
         try:
             if not peer.send(data):
@@ -297,11 +302,13 @@ class Node:
             if timer is not None:
                 timer.cancel()
 
-    def _take(self, peer: Peer, link: Link, message: frames.Message) -> None:
+    def _take(self, peer: Peer, link: Link, message: frames.Message, size: int) -> None:
         match message:
             case frames.Result(number, value):
                 # Whoever gave up meanwhile, is not there.
                 if (pending := peer.pending.get(number)) and not pending.answer.done():
+                    if pending.passage is not None:
+                        pending.passage.bytes_in += size
                     pending.answer.set_result(value)
             case frames.Failure(number):
                 if pending := peer.pending.get(number):

@@ -3,7 +3,9 @@
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from ..communicator import PluginCommunicator
 from ..config import ResourceUsage
@@ -65,11 +67,10 @@ def questions(manager: Manager) -> Mapping[str, Question]:
         return None
 
     async def watch(peer: Peer, args: list[Any]) -> MessageValue:
-        streams = {"events": _happenings}
-        what = args[0] if args else ""
-        if what not in streams:
-            raise Refused("missing", f"there is nothing to watch by the name {what!r}; there is events")
-        async for item in streams[what](manager):
+        what = str(args[0]) if args else ""
+        if what not in _STREAMS:
+            raise Refused("missing", f"{what[:40]!r} cannot be watched; there are {', '.join(_STREAMS)}")
+        async for item in _STREAMS[what](manager):
             if not peer.send(frames.encode(frames.Event(f"frys:{what}", item))):
                 peer.dropped += 1
         return None
@@ -101,3 +102,14 @@ async def _happenings(manager: Manager) -> AsyncIterator[MessageValue]:
             "time": event.time,
             "data": dict(event.data),
         }
+
+
+async def _traffic(manager: Manager) -> AsyncIterator[MessageValue]:
+    async for record in manager.communicator.traffic():
+        yield msgspec.to_builtins(record)
+
+
+_STREAMS: Final[dict[str, Callable[[Manager], AsyncIterator[MessageValue]]]] = {
+    "events": _happenings,
+    "traffic": _traffic,
+}

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ..communicator import PluginCommunicator, Remote, line_of_calls
+from .. import trace, waits
+from ..communicator import PluginCommunicator, Remote
 from ..messages import MessageValue, PluginMessage, Refused, check_value
 from ..policy_grants import MessageGrant, matches
 from . import frames
@@ -200,7 +201,7 @@ class Supervisor:
         if isinstance(path, frames.Chase):
             if not 2 <= len(path.path) <= _MAX_LINE:
                 return
-            path = self._communicator.follow_from_elsewhere([self._here(one) for one in path.path])
+            path = self._communicator.chase([self._here(one) for one in path.path])
         peer = self._node.peers.get(path[-1].partition("@")[2])
         if peer is not None and path[-1] not in path[1:-1]:
             peer.send(frames.encode(frames.Chase([self.everywhere(one) for one in path])))
@@ -248,6 +249,9 @@ class Supervisor:
         line = tuple(self._here(address) for address in call.line)
         if call.source and (not line or line[-1] != self._here(call.source)):
             raise Refused("invalid", "the line of calls does not end with who calls")
+        trace.current.set(
+            trace.parse(call.context.get("traceparent", ""), call.context.get("tracestate", ""))
+        )
         return await self._communicator.call_from_elsewhere(
             self._here(call.source), line, call.target, call.function, call.args, call.left_ms or None
         )
@@ -305,12 +309,12 @@ class _Remote:
     ) -> MessageValue:
         values = list(args)
         check_value(values, "args")
-        line = [self._supervisor.everywhere(plugin) for plugin in line_of_calls()]
+        line = [self._supervisor.everywhere(plugin) for plugin in waits.line.get()]
         source = "" if self._as_host or not line else line[-1]
 
         def make(number: int) -> frames.Call:
             left = timeout_ms or 0
-            return frames.Call(number, self.plugin_id, function, values, left, source, line)
+            return frames.Call(number, self.plugin_id, function, values, left, source, line, _context())
 
         return await self._supervisor.request(self._peer, self.plugin_id, make, timeout_ms)
 
@@ -319,3 +323,11 @@ class _Remote:
             return frames.Ask(number, "ping", [self.plugin_id])
 
         await self._supervisor.request(self._peer, self.plugin_id, make)
+
+
+def _context() -> dict[str, str]:
+    """Where the call belongs, in the words of W3C Trace Context."""
+    place = trace.current.get()
+    if place is None:
+        return {}
+    return {"traceparent": place.traceparent, "tracestate": place.tracestate}
