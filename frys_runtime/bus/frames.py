@@ -195,6 +195,14 @@ _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(
 )
 
 
+def news(before: About, now: About) -> News | None:
+    """What to tell who knows how it was; ``None`` for nothing."""
+    plugins: dict[str, Plugin | None] = dict.fromkeys(before.plugins.keys() - now.plugins.keys())
+    plugins |= {name: plugin for name, plugin in now.plugins.items() if before.plugins.get(name) != plugin}
+    events = now.events if now.events != before.events else None
+    return News(plugins, events) if plugins or events is not None else None
+
+
 def encode(message: Message) -> bytes:
     """A message as bytes.
 

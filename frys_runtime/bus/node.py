@@ -42,6 +42,13 @@ class Known:
     functions: dict[str, str]
 
 
+class _Dialled(NamedTuple):
+    """A connection whose other end has not answered yet, and what it was told."""
+
+    met: asyncio.Future["Peer | None"]
+    told: frames.About
+
+
 class _Pending(NamedTuple):
     """An answer that is awaited."""
 
@@ -127,7 +134,7 @@ class Node:
         self.malformed_messages: dict[str, int] = {}
         self._program = program
         self._peer_of: dict[Link, Peer] = {}
-        self._dialled: dict[Link, asyncio.Future[Peer | None]] = {}
+        self._dialled: dict[Link, _Dialled] = {}
         self._numbers = itertools.count(1)
         self._loop = asyncio.get_running_loop()
 
@@ -140,10 +147,9 @@ class Node:
             What becomes of it: who is there, or ``None`` when nobody is.
         """
         link = self.hub.dial(address, server_key)
-        met: asyncio.Future[Peer | None] = self._loop.create_future()
-        self._dialled[link] = met
-        link.send(frames.encode(frames.Hello(frames.VERSION, self.name, self._program.about())))
-        return met
+        dialled = self._dialled[link] = _Dialled(self._loop.create_future(), self._program.about())
+        link.send(frames.encode(frames.Hello(frames.VERSION, self.name, dialled.told)))
+        return dialled.met
 
     def receive(self, link: Link, data: memoryview) -> None:
         """A message came."""
@@ -158,15 +164,22 @@ class Node:
                     answer = frames.Welcome(frames.VERSION, self.name, self._program.about())
                     link.send(frames.encode(answer))
             case frames.Welcome():
-                met = self._dialled.pop(link, None)
-                if met is None:
-                    self.malformed(link, "a WELCOME that nobody waits for")
-                elif not met.done():
-                    met.set_result(self._meet(link, message))
+                self._welcomed(link, message)
             case _ if (peer := self._peer_of.get(link)) is not None:
                 self._take(peer, link, message, len(data))
             case _:
                 self.malformed(link, "a message before HELLO")
+
+    def _welcomed(self, link: Link, message: frames.Welcome) -> None:
+        dialled = self._dialled.pop(link, None)
+        if dialled is None:
+            self.malformed(link, "a WELCOME that nobody waits for")
+            return
+        peer = self._meet(link, message)
+        if peer is not None and (news := frames.news(dialled.told, self._program.about())) is not None:
+            link.send(frames.encode(news))  # what happened since HELLO
+        if not dialled.met.done():
+            dialled.met.set_result(peer)
 
     def _meet(self, link: Link, message: frames.Hello | frames.Welcome) -> Peer | None:
         name, about = message.name, message.about
@@ -221,9 +234,9 @@ class Node:
 
     def gone(self, link: Link) -> None:
         """A connection ended."""
-        met = self._dialled.pop(link, None)
-        if met is not None and not met.done():
-            met.set_result(None)
+        dialled = self._dialled.pop(link, None)
+        if dialled is not None and not dialled.met.done():
+            dialled.met.set_result(None)
         peer = self._peer_of.pop(link, None)
         if peer is None:
             return
@@ -361,8 +374,8 @@ class Node:
             for task in tuple(peer.serving.values()):
                 task.cancel()
             peer.send(goodbye)
-        for met in self._dialled.values():
-            met.cancel()
+        for dialled in self._dialled.values():
+            dialled.met.cancel()
         await self.hub.close()
         for peer in tuple(self.peers.values()):
             self._lose(peer)

@@ -85,23 +85,18 @@ class Rendezvous:
             name, kind = os.path.splitext(file)
             if kind not in (_CARD, _NEW):
                 continue
-            if self._lives(name, kind, sweep=True) and kind == _CARD:
+            if self._lives(name, kind) and kind == _CARD:
                 found.append(Entry(name, f"ipc://{self._path(name, _SOCKET)}"))
         return found
 
-    def lives(self, name: str) -> bool:
-        """Whether a supervisor still holds its lock."""
-        return self._lives(name, _CARD, sweep=False)
-
-    def _lives(self, name: str, kind: str, *, sweep: bool) -> bool:
+    def _lives(self, name: str, kind: str) -> bool:
         try:
             file = os.open(self._path(name, kind), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             return False  # it left a moment ago, or has its other name now
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if sweep:
-                self._remove(name, kind)
+            self._remove(name, kind)
         except BlockingIOError:
             return True
         finally:

@@ -112,7 +112,7 @@ class Supervisor:
 
         def again() -> None:
             del self._retries[address]
-            if key is not None or self._place.lives(os.path.basename(address).removesuffix(".sock")):
+            if key is not None or any(address == entry.address for entry in self._place.others()):
                 self._dial(address, key, min(2 * pause, _LONGEST_RETRY))
 
         self._retries[address] = asyncio.get_running_loop().call_later(pause, again)
@@ -186,15 +186,10 @@ class Supervisor:
 
     def _tell(self) -> None:
         self._news = None
-        before, now = self._told, self.about()
-        self._told = now
-        plugins: dict[str, frames.Plugin | None] = dict.fromkeys(before.plugins.keys() - now.plugins.keys())
-        plugins |= {
-            name: plugin for name, plugin in now.plugins.items() if before.plugins.get(name) != plugin
-        }
-        events = now.events if now.events != before.events else None
-        if plugins or events is not None:
-            self._node.tell(frames.News(plugins, events))
+        now = self.about()
+        news, self._told = frames.news(self._told, now), now
+        if news is not None:
+            self._node.tell(news)
 
     def chase(self, path: list[str] | frames.Chase) -> None:
         """Have followed, or follow, who waits for whom, from the last of a line."""
@@ -263,10 +258,11 @@ class Supervisor:
         )
 
     def left(self, peer: Peer) -> None:
-        """A participant is gone; a supervisor that still holds its lock may come back."""
-        address = f"ipc://{self.folder}/{peer.name}.sock"
-        if peer.program == "supervisor" and not self._closed and self._place.lives(peer.name):
-            self._dial_later(address, None, _FIRST_RETRY)
+        """A participant is gone; a supervisor that still holds its lock may come back, else it is swept."""
+        if peer.program == "supervisor" and not self._closed:
+            for entry in self._place.others():
+                if entry.name == peer.name:
+                    self._dial_later(entry.address, None, _FIRST_RETRY)
 
     async def close(self) -> None:
         """Leave."""
