@@ -36,7 +36,7 @@ class Server:
     def __init__(self, folder: Path, *plugins: str, options: tuple[str, ...] = ()) -> None:
         words = ["serve", "--json", "--bus", folder / "bus", "--policy", folder / "policy.yaml", *options]
         command = [*FRYS, *map(str, words), *plugins]
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - stop closes it
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log)
         assert self._process.stdout is not None
         self._line = self._process.stdout
@@ -60,16 +60,16 @@ class Server:
         return code
 
 
-@contextmanager
-def server(folder: Path, *plugins: str, options: tuple[str, ...] = ()) -> Iterator[Server]:
+@asynccontextmanager
+async def server(folder: Path, *plugins: str, options: tuple[str, ...] = ()) -> AsyncIterator[Server]:
     """`frys serve` with talkers under the given ids, or with ID=PLUGIN."""
     named = [plugin if "=" in plugin else f"{plugin}={TALKER}" for plugin in plugins]
     made = Server(folder, *named, options=options)
     try:
-        made.wait_ready()
+        await asyncio.to_thread(made.wait_ready)  # it waits for those who are there, this process too
         yield made
     finally:
-        code = made.stop()
+        code = await asyncio.to_thread(made.stop)
         assert code in (0, -signal.SIGKILL), code
 
 

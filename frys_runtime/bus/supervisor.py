@@ -31,19 +31,23 @@ _MAX_LINE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class SupervisorInfo:
-    """Another supervisor, as :attr:`Supervisor.others` names it.
+class PeerInfo:
+    """Another participant, as :attr:`Supervisor.others` names it.
 
     Attributes:
         name: What it calls itself.
+        program: ``supervisor``, or ``visitor``, which runs no plugins.
         pid: Its process.
         plugins: The ids of its plugins.
+        events: Types of events that it wants, with ``*`` and ``?``, and how many receive each.
         dropped: Events for which it was too slow.
     """
 
     name: str
+    program: str
     pid: int
     plugins: tuple[str, ...]
+    events: Mapping[str, int]
     dropped: int
 
 
@@ -123,12 +127,16 @@ class Supervisor:
         return self._place.folder
 
     @property
-    def others(self) -> list[SupervisorInfo]:
+    def others(self) -> list[PeerInfo]:
         """The other supervisors."""
+        return [info for info in self.everybody if info.program == "supervisor"]
+
+    @property
+    def everybody(self) -> list[PeerInfo]:
+        """The other supervisors, and visitors such as the ``frys`` command."""
         return [
-            SupervisorInfo(peer.name, peer.pid, tuple(peer.plugins), peer.dropped)
+            PeerInfo(peer.name, peer.program, peer.pid, tuple(peer.plugins), dict(peer.events), peer.dropped)
             for peer in self._node.peers.values()
-            if peer.program == "supervisor"
         ]
 
     @property

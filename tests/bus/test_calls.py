@@ -37,8 +37,8 @@ MANIFEST = """{"id": "slow", "version": "1.0.0", "format": "python", "entry": "s
 @live
 async def test_plugins_reach_each_other_across_processes_both_ways() -> None:
     """By id, found without configuration; results are as if they were here; then nothing is left."""
-    with meeting_place() as folder, server(folder, "b") as other:
-        async with managers(folder, "a") as (talk,):
+    with meeting_place() as folder:
+        async with server(folder, "b") as other, managers(folder, "a") as (talk,):
             await knows(talk.manager, "b")
             assert talk.manager.bus is not None
             (info,) = talk.manager.bus.others
@@ -121,7 +121,7 @@ async def test_a_supervisor_that_is_killed_is_noticed_by_those_who_wait_for_it()
     """At once, by an error that says that it may be tried again; the next one of that id is found."""
     with meeting_place() as folder:
         async with managers(folder, "a") as (talk,):
-            with server(folder, "b") as other:
+            async with server(folder, "b") as other:
                 await knows(talk.manager, "b")
                 by_host = asyncio.create_task(talk.manager.execute_plugin("b", "sleep", 60.0))
                 by_plugin = asyncio.create_task(talk.ask("call", "b", "sleep", [60.0]))
@@ -133,7 +133,7 @@ async def test_a_supervisor_that_is_killed_is_noticed_by_those_who_wait_for_it()
                 assert error.value.retryable
                 assert (await by_plugin)[0] == "unavailable"  # type: ignore[index]
                 assert (await talk.ask("call", "b", "twice", [1]))[0] == "missing"  # type: ignore[index]
-            with server(folder, "b"):
+            async with server(folder, "b"):
                 await knows(talk.manager, "b")
                 assert await talk.ask("call", "b", "twice", [1]) == 2
 
@@ -163,7 +163,7 @@ async def test_who_gives_up_or_dies_ends_what_it_started_elsewhere() -> None:
             waiting.cancel()
             await ended(pid)
             pid = other.manager.plugin("b").pid
-            with server(folder, "c") as third:
+            async with server(folder, "c") as third:
                 await knows(talk.manager, "c")
                 call = talk.manager.execute_plugin("c", "ask", "call", ["b", "sleep", [60.0]])
                 waiting = asyncio.create_task(call)
