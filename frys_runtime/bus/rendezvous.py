@@ -60,9 +60,9 @@ class Rendezvous:
                 with suppress(FileExistsError):
                     os.mkdir(self.folder, 0o700)
             facts = os.lstat(self.folder)
-        except FileNotFoundError:
-            return
         except OSError as error:
+            if not make and isinstance(error, FileNotFoundError):
+                return
             reason = f"{self.folder}: {error.strerror}; name another folder"
             raise InitializationFailed("the message bus", reason) from None
         if not stat.S_ISDIR(facts.st_mode):
