@@ -9,16 +9,14 @@ import typer
 
 from ..bus.visitor import Visitor
 from ..messages import PluginMessage
-from .options import AsJson, BusFolder
+from .options import AsJson, BusFolder, Count
 from .terminal import as_text, encode_bytes
 
 
 def command(
     pattern: Annotated[str, typer.Argument(help="Which events: a type, with * and ?.")] = "*",
     *,
-    count: Annotated[
-        int | None, typer.Option("--count", "-n", metavar="N", min=1, help="End after so many.")
-    ] = None,
+    count: Count = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C, as without it.")] = True,
     plugins: Annotated[
         bool, typer.Option("--plugins", help="What happens to plugins (loaded, violation, ...) instead.")
