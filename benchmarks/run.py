@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.console import Console
 
-from . import call, compute, density, extism, jail, load, machine, memory, messages, plot, report
+from . import bus, call, compute, density, extism, jail, load, machine, memory, messages, plot, report
 from .figures import Benchmark
 from .scale import FULL, QUICK, Scale
 from .stage import Stage
@@ -18,6 +18,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "load": load.run,
     "call": call.run,
     "messages": messages.run,
+    "bus": bus.run,
     "extism": extism.run,
     "compute": compute.run,
     "memory": memory.run,

@@ -1,8 +1,10 @@
 """What a visitor may ask a supervisor about its manager: how it is, and what happens there."""
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -55,7 +57,11 @@ def questions(manager: Manager) -> Mapping[str, Question]:
     began = time.monotonic()
 
     async def status(_peer: Peer, _args: list[Any]) -> MessageValue:
-        plugins: list[MessageValue] = [_facts(manager, plugin) for plugin in manager.list_plugins()]
+        plugins: list[MessageValue] = []
+        for plugin in manager.list_plugins():
+            with suppress(PluginNotFound):  # unloaded meanwhile
+                plugins.append(_facts(manager, plugin))
+            await asyncio.sleep(0)  # it reads the kernel's files, and calls go on between two plugins
         return {"pid": os.getpid(), "seconds": time.monotonic() - began, "plugins": plugins}
 
     async def ping(_peer: Peer, args: list[Any]) -> MessageValue:

@@ -54,7 +54,11 @@ class Host:
         socket_file = bus / f"{self._manager.bus.name}.sock"
         for path, mode in ((bus, 0o711), (socket_file, 0o777)):
             path.chmod(mode)  # permissions must not be what keeps a plugin out
-        self.facts = {"bus": str(socket_file)} | self._targets.facts | {"victim": str(self._victim.pid), "backwards": SECRET[::-1]}
+        self.facts = (
+            {"bus": str(socket_file)}
+            | self._targets.facts
+            | {"victim": str(self._victim.pid), "backwards": SECRET[::-1]}
+        )
         self._before = self._state()
 
     def __enter__(self) -> Self:
