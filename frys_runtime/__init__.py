@@ -8,16 +8,16 @@
 
 Imports only go down these layers (``make check`` holds it):
 
-    cli, daemon, cluster, testing, metrics                what a person or a machine starts
+    cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
     manager                                               the one front door
     sandbox, reload, marketplace, bus                     one live plugin; replacing, installing one; others
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
-    keyvalue, compiled, http_broker, traffic, waits       stored values, compiled code; HTTP; messages
+    keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
-    shapes, channels                                      values without their contents; counts of messages
+    shapes, channels, spans, wit, bindgen                 values as shown; counts; spans; types, written
     jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
@@ -38,7 +38,7 @@ _HOME = {
     "audit": ("AuditLog",),
     "bus.config": ("BusConfig",),
     "channels": ("ChannelStats", "CommunicatorStats"),
-    "communicator": ("PluginCommunicator",),
+    "communicator": ("PluginCommunicator", "caller"),
     "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
     "errors": (
         "AlreadyLoaded",
@@ -64,7 +64,6 @@ _HOME = {
     "loader": ("PluginLoader",),
     "manager": ("ManagerStats", "Plugin", "PluginInfo", "PluginManager", "PluginManagerBuilder"),
     "messages": ("MessageValue", "PluginMessage", "Refused"),
-    "waits": ("caller",),
     "sandbox": ("PluginSandbox", "PluginState"),
     "traffic": ("TrafficRecord",),
 }
@@ -77,7 +76,7 @@ if TYPE_CHECKING:
     from .audit import AuditLog as AuditLog
     from .bus.config import BusConfig as BusConfig
     from .channels import ChannelStats as ChannelStats, CommunicatorStats as CommunicatorStats
-    from .communicator import PluginCommunicator as PluginCommunicator
+    from .communicator import PluginCommunicator as PluginCommunicator, caller as caller
     from .config import (
         IsolationLevel as IsolationLevel,
         ResourceUsage as ResourceUsage,
@@ -119,7 +118,6 @@ if TYPE_CHECKING:
     )
     from .sandbox import PluginSandbox as PluginSandbox, PluginState as PluginState
     from .traffic import TrafficRecord as TrafficRecord
-    from .waits import caller as caller
 
 
 def __getattr__(name: str) -> object:

@@ -7,8 +7,10 @@ only along a line that ends: whoever would close a circle is refused.
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Any, Final, NamedTuple, Protocol
@@ -27,12 +29,15 @@ from .errors import (
 from .events import Events, EventStream
 from .interfaces import Function, Interface, Type, Types, check, check_arguments
 from .messages import MessageValue, PluginMessage, Refused, check_value
-from .metadata import Metadata, Overflow, interface
+from .metadata import Metadata, Overflow
 from .policy_grants import MessageGrant, matches
+from .spans import Spans
 from .trace import TraceContext, current
 from .traffic import Traffic, TrafficRecord, size
-from .waits import Waits, line
+from .wit import offered
 
+MAX_DEPTH: Final = 16
+"""Plugins that may wait for one another in one line of calls."""
 _MAX_QUEUE: Final = 1000
 """Events that wait for one plugin."""
 _MAX_TEXT: Final = 2000
@@ -40,6 +45,19 @@ _SERVICES: Final = ("log", "config", "kv")
 """What policies grant by these names is no function of the host program's."""
 _TOLD: Final = 64
 """Different refusals of one plugin that are told one by one; all are counted."""
+
+_line: ContextVar[tuple[str, ...]] = ContextVar("frys_line_of_calls", default=())
+
+
+def line_of_calls() -> tuple[str, ...]:
+    """The plugins that wait, one for the next, for what is running now."""
+    return _line.get()
+
+
+def caller() -> str:
+    """The plugin whose call or question the running host function serves; empty outside of one."""
+    line = _line.get()
+    return line[-1] if line else ""
 
 
 class Peer(Protocol):
@@ -66,11 +84,9 @@ class Remote(Peer, Protocol):
     """A plugin that another supervisor runs.
 
     Attributes:
-        address: Its id and the supervisor's name, ``PLUGIN@NAME``.
         interface: What it offers.
     """
 
-    address: str
     interface: Interface
 
 
@@ -80,14 +96,14 @@ class Elsewhere(Protocol):
     def find(self, plugin_id: str, *, as_host: bool) -> Remote | None:
         """A plugin that one of them runs, for calls of this host program or of a plugin."""
 
+    def waiting(self, line: tuple[str, ...], target: Peer) -> AbstractContextManager[None]:
+        """The last of a line of calls waits for a plugin; Refused if it waits for itself over others."""
+
     def publish(self, event: PluginMessage.Event) -> int:
         """Tell those who want it of an event; how many plugins and streams will get it."""
 
     def changed(self) -> None:
         """Other plugins are here now, or other events are wanted."""
-
-    def chase(self, path: list[str]) -> None:
-        """Have followed whom the last of a line waits for; it is an address."""
 
 
 @dataclass(slots=True)
@@ -140,7 +156,8 @@ class _Subscriber:
             self._drop(self._waiting.popleft().event)
         self._waiting.append(_Queued(event, time.perf_counter(), current.get()))
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._bring())
+            # Whoever published does not wait for this, so nothing of its context holds here.
+            self._task = asyncio.get_running_loop().create_task(self._bring(), context=Context())
         return True
 
     def _drop(self, event: PluginMessage.Event) -> None:
@@ -148,7 +165,6 @@ class _Subscriber:
         self._traffic.dropped((event.source, self.peer.plugin_id, event.event_type), event.data)
 
     async def _bring(self) -> None:
-        line.set(())  # whoever published does not wait for this
         while self._waiting:
             event, since, trace = self._waiting.popleft()
             handler = self._handlers[event.event_type]
@@ -217,20 +233,21 @@ class PluginCommunicator:
 
     Args:
         events: Where refusals are told.
+        spans: Who makes spans of OpenTelemetry, if anybody does.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, spans: Spans | None = None) -> None:
         self._events = events
         self._peers: dict[str, Peer] = {}
         self._interfaces: dict[str, Interface] = {}
         self._subscribers: dict[str, _Subscriber] = {}
         self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
         self._host_functions: dict[str, HostFunction] = {}
-        self._waits = Waits()
+        self._waits_for: dict[str, str] = {}
         self.elsewhere: Elsewhere | None = None
         self._told: dict[str, set[str]] = {}
         self._counts = _Counts()
-        self._traffic = Traffic(self._peers.__contains__)
+        self._traffic = Traffic(self._peers.__contains__, spans)
 
     # The host program's part.
 
@@ -353,7 +370,7 @@ class PluginCommunicator:
             The events that it wants and will not get, each with the reason.
         """
         self._peers[peer.plugin_id] = peer
-        self._interfaces[peer.plugin_id] = interface(peer.metadata, peer.plugin_id)
+        self._interfaces[peer.plugin_id] = offered(peer.metadata, peer.functions, peer.plugin_id)
         handlers: dict[str, str] = {}
         unheard: dict[str, str] = {}
         for name in peer.metadata.events.subscribes:
@@ -388,41 +405,56 @@ class PluginCommunicator:
         Raises:
             Refused: It may not, the types do not fit, it would wait for itself, or the call failed.
         """
-        callers = (*line.get(), source.plugin_id)
+        line = (*_line.get(), source.plugin_id)
         try:
-            peer, address, declared = self._authorised(source, target, function)
-            self._refuse_circle(callers, address)
+            self._refuse_circle(line, target)
+            peer, declared = self._authorised(source, target, function)
             _refuse_mismatch(declared.params, args, f"{target}.{function}")
         except Refused as refusal:
             known = target in self._interfaces and function in self._interfaces[target].functions
             channel = source.plugin_id, target, function
             self._traffic.refused("call", channel, known, args, refusal.reason)
             raise
-        with self._waits.waiting(callers, address):
-            try:
+        _line.set(line)
+        self._waits_for[source.plugin_id] = target
+        try:
+            with self._waiting_elsewhere(line, peer):
                 return await self.deliver(source.plugin_id, peer, function, args, timeout_ms, declared)
-            except PluginNotFound:
-                raise Refused("missing", f"{target} was unloaded") from None
-            except (PluginError, Refused, TypeError, ValueError) as error:
-                raise _as_refusal(target, function, error) from None
+        except PluginNotFound:
+            raise Refused("missing", f"{target} was unloaded") from None
+        except (PluginError, TypeError, ValueError) as error:
+            raise _as_refusal(target, function, error) from None
+        finally:
+            self._waits_for.pop(source.plugin_id, None)
 
-    def _authorised(self, source: Peer, target: str, function: str) -> tuple[Peer, str, Function]:
+    def _authorised(self, source: Peer, target: str, function: str) -> tuple[Peer, Function]:
         if not source.messages.may_call(target, function):
             what = f"called {target[:128]}.{function[:128]}"
             raise self.refuse(source, f"messages.call: {{{target[:128]}: [{function[:128]}]}}", what)
-        peer, offered, address = self._peers.get(target), self._interfaces.get(target), target
+        peer, interface = self._peers.get(target), self._interfaces.get(target)
         if self.elsewhere is not None and peer is None:
-            remote = self.elsewhere.find(target, as_host=False)
-            if remote is not None:
-                peer, offered, address = remote, remote.interface, remote.address
-        if peer is None or offered is None:
+            peer = remote = self.elsewhere.find(target, as_host=False)
+            interface = remote.interface if remote is not None else None
+        if peer is None or interface is None:
             raise Refused("missing", f"no plugin {target!r} is loaded")
-        return peer, address, _offered(offered, target, function)
+        return peer, _declared(interface, target, function)
 
-    def _refuse_circle(self, callers: tuple[str, ...], address: str) -> None:
-        path = self._waits.refuse_circle(callers, address)
-        if self.elsewhere is not None and len(path) > 2 and "@" in path[-1]:
-            self.elsewhere.chase(path)
+    def _refuse_circle(self, line: tuple[str, ...], target: str) -> None:
+        if len(line) > MAX_DEPTH:
+            raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {' > '.join(line)}")
+        waits: list[str] = [line[-1], target]
+        while waits[-1] != line[-1] and waits[-1] in self._waits_for:
+            waits.append(self._waits_for[waits[-1]])
+        if waits[-1] == line[-1] or target in line:
+            waits = waits if waits[-1] == line[-1] else [*line, target]
+            raise Refused("cycle", f"it would wait for itself: {' > '.join(waits)}")
+
+    def _waiting_elsewhere(self, line: tuple[str, ...], peer: Peer) -> AbstractContextManager[None]:
+        return self.elsewhere.waiting(line, peer) if self.elsewhere is not None else nullcontext()
+
+    def _changed(self) -> None:
+        if self.elsewhere is not None:
+            self.elsewhere.changed()
 
     # What comes from other supervisors.
 
@@ -434,18 +466,13 @@ class PluginCommunicator:
     @property
     def wanted(self) -> dict[str, int]:
         """Types of events, or patterns of them, each with how many plugins and streams here want it."""
-        wanted: dict[str, int] = {}
-        for subscriber in self._subscribers.values():
-            for name in subscriber.wanted:
-                wanted[name] = wanted.get(name, 0) + 1
-        for pattern in self._streams.values():
-            wanted[pattern] = wanted.get(pattern, 0) + 1
-        return wanted
+        subscribers = (name for subscriber in self._subscribers.values() for name in subscriber.wanted)
+        return dict(Counter((*subscribers, *self._streams.values())))
 
     async def call_from_elsewhere(
         self,
         source: str,
-        callers: tuple[str, ...],
+        line: tuple[str, ...],
         target: str,
         function: str,
         args: list[MessageValue],
@@ -454,8 +481,8 @@ class PluginCommunicator:
         """Another supervisor has authorised a call of a plugin that is here; what can be checked here, is.
 
         Args:
-            source: The address of the plugin that calls; empty for a host program.
-            callers: Who waits for the answer, one for the next; the last is the source, if there is one.
+            source: The plugin that calls, and its supervisor; empty for a host program.
+            line: Who waits for the answer, one for the next; the last is the source, if there is one.
             target: The plugin.
             function: Its function.
             args: What it is called with.
@@ -465,18 +492,18 @@ class PluginCommunicator:
             Refused: The plugin does not offer that, or would wait for itself.
             PluginError: Whatever the call ended with.
         """
-        peer, offered = self._peers.get(target), self._interfaces.get(target)
-        if peer is None or offered is None:
+        peer, interface = self._peers.get(target), self._interfaces.get(target)
+        if peer is None or interface is None:
             raise PluginNotFound(target)
         if source:
-            self._refuse_circle(callers, target)
-            declared = _offered(offered, target, function)
+            self._refuse_circle(line, target)
+            declared = _declared(interface, target, function)
             _refuse_mismatch(declared.params, args, f"{target}.{function}")
-        elif target in callers:
+        elif target in line:
             raise CommunicationError(
                 target, "it waits for the very function of the host program that calls it"
             )
-        line.set(callers)
+        _line.set(line)
         return await self.deliver(source, peer, function, args, timeout_ms)
 
     def event_from_elsewhere(self, event: PluginMessage.Event) -> int:
@@ -484,14 +511,6 @@ class PluginCommunicator:
         receivers = self._give(event, but="")
         self._counts.delivered += receivers
         return receivers
-
-    def chase(self, path: list[str]) -> list[str]:
-        """Follow further who waits for whom; see :meth:`frys_runtime.waits.Waits.chase`."""
-        return self._waits.chase(path)
-
-    def _changed(self) -> None:
-        if self.elsewhere is not None:
-            self.elsewhere.changed()
 
     async def deliver(
         self,
@@ -584,7 +603,7 @@ class PluginCommunicator:
         if function is None:
             self._traffic.refused("host", channel, False, args, "missing")
             raise Refused("missing", f"the host program offers no function {name[:40]!r}")
-        line.set((*line.get(), source.plugin_id))
+        _line.set((*_line.get(), source.plugin_id))
         with self._traffic.passage("host", channel, args, function.declared) as passage:
             passage.bytes_out = size(args)
             value = passage.value = await function(args)
@@ -620,7 +639,7 @@ def _refuse_mismatch(params: Sequence[Type], args: list[MessageValue], what: str
         raise Refused("invalid", str(error)) from None
 
 
-def _offered(interface: Interface, target: str, function: str) -> Function:
+def _declared(interface: Interface, target: str, function: str) -> Function:
     declared = interface.functions.get(function)
     if declared is None:
         raise Refused(
@@ -638,8 +657,6 @@ def _handler(event_type: str, functions: Mapping[str, str]) -> str:
 def _as_refusal(target: str, function: str, error: Exception) -> Refused:
     """What a caller is told of a call that failed: enough to go on, nothing about the jail of another."""
     match error:
-        case Refused():
-            return error
         case ExecutionFailed():
             return Refused("failed", f"{target}.{function} failed: {error.reason[:_MAX_TEXT]}")
         case Timeout():

@@ -3,15 +3,16 @@
     null bool int float number string bytes any     scalars; number is int or float; any is every value
     list<T>   map<T>                                a list of T; a map from string to T
     T?                                              T or null
-    Name                                            a record or an enumeration of the file's "types"
+    Name                                            a record, an enumeration or a variant of "types"
 
 ``"types": {"Point": {"x": "float", "y": "float"}, "Colour": ["red", "green"]}``: a record has exactly its
-fields, and those whose type ends in ``?`` may be left out; an enumeration is one of its strings.
+fields, and those whose type ends in ``?`` may be left out; an enumeration is one of its strings. A variant is
+one of its cases: ``"Shape": ["nothing", {"circle": "float"}]`` is ``"nothing"`` or ``{"circle": 1.5}``.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, override
 
 from .errors import ConfigError
 from .messages import MessageValue
@@ -39,31 +40,76 @@ _ALIASES: Final = {
 }
 _MAX_DEPTH: Final = 16
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+_FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
+_SHOWN: Final = 16
+"""Words of an enumeration in an error."""
 
 
 class Type(NamedTuple):
-    """A declared type.
+    """A declared type; made by :class:`Types`, :func:`record` and so on.
 
     Attributes:
         text: As it was written.
-        kind: ``any``, a scalar's name, ``list``, ``map``, ``optional``, ``record`` or ``enum``.
+        kind: ``any``, a scalar's name, ``list``, ``map``, ``optional``, ``record``, ``enum`` or ``variant``.
         inner: Of what a list, a map or an optional is.
-        fields: A record's, by name.
-        words: An enumeration's.
+        fields: A record's, or the cases of a variant that have a value, by name.
+        words: An enumeration's, or the cases of a variant that have no value, in their order.
+        required: The fields that a record may not lack.
+        depth: How many types stand in one another.
     """
 
     text: str
     kind: str
     inner: "Type | None" = None
     fields: Mapping[str, "Type"] = {}
-    words: frozenset[str] = frozenset()
+    words: Mapping[str, None] = {}
+    required: tuple[str, ...] = ()
+    depth: int = 1
+
+
+def generic(text: str, kind: str, inner: Type) -> Type:
+    """A ``list``, a ``map`` or an ``optional`` of a type."""
+    return Type(text, kind, inner, depth=inner.depth + 1)
+
+
+def record(text: str, fields: Mapping[str, Type]) -> Type:
+    """A record with these fields."""
+    required = tuple(name for name, kind in fields.items() if kind.kind != "optional")
+    return Type(text, "record", fields=fields, required=required, depth=_depth(fields))
+
+
+def enumeration(text: str, words: Iterable[str]) -> Type:
+    """One of these words."""
+    return Type(text, "enum", words=dict.fromkeys(words))
+
+
+def variant(text: str, words: Iterable[str], fields: Mapping[str, Type]) -> Type:
+    """One of these words, or a map with one of these fields."""
+    return Type(text, "variant", fields=fields, words=dict.fromkeys(words), depth=_depth(fields))
+
+
+def _depth(fields: Mapping[str, Type]) -> int:
+    return 1 + max((kind.depth for kind in fields.values()), default=0)
 
 
 class Function(NamedTuple):
-    """A function that a plugin offers to others."""
+    """A function that a plugin offers to others.
+
+    Attributes:
+        params: The types of its parameters.
+        returns: The type of its result.
+        names: The names of its parameters; empty where none are declared.
+    """
 
     params: tuple[Type, ...]
     returns: Type
+    names: tuple[str, ...] = ()
+
+    @override
+    def __str__(self) -> str:
+        named = [f"{name}: " for name in self.names] or [""] * len(self.params)
+        params = ", ".join(f"{name}{kind.text}" for name, kind in zip(named, self.params, strict=True))
+        return f"({params}) -> {self.returns.text}"
 
 
 class Interface(NamedTuple):
@@ -78,11 +124,17 @@ class Interface(NamedTuple):
     events: Mapping[str, Type] = {}
 
 
+_MEANINGS: Final = (
+    "must be a record {field: type, ...}, an enumeration [word, ...], "
+    "or a variant, a list whose items may also be {word: type}"
+)
+
+
 class Types:
     """The types of one ``plugin.json``.
 
     Args:
-        declared: Its ``types``: records and enumerations by name.
+        declared: Its ``types``: records, enumerations and variants by name.
         file: How to name it in errors.
 
     Raises:
@@ -91,19 +143,52 @@ class Types:
 
     def __init__(self, declared: Mapping[str, Any], file: str) -> None:
         self._declared, self._file = declared, file
+        # Each is made once: without that, types that name each other twice take a time of 2 to the depth.
+        self._made: dict[str, Type] = {}
+        self._in_making: list[str] = []
         for name, meaning in declared.items():
             at = f"types.{name}"
             if not _NAME.match(name) or name in _SCALARS or name in _ALIASES or name == "any":
                 raise self._wrong(
                     at, "is no name for a type: letters, digits and underscores, and none that exists"
                 )
-            words = meaning if isinstance(meaning, list | tuple) else ()
-            if words and all(isinstance(word, str) for word in words):
-                continue
-            if not (isinstance(meaning, dict) and all(isinstance(text, str) for text in meaning.values())):
-                raise self._wrong(at, "must be a record {field: type, ...} or an enumeration [word, ...]")
+            if isinstance(meaning, list | tuple):
+                self._check_cases(meaning, at)
+            elif not (isinstance(meaning, dict) and all(isinstance(text, str) for text in meaning.values())):
+                raise self._wrong(at, _MEANINGS)
+            else:
+                self._check_fields(meaning, at)
         for name in declared:
             self.parse(name, f"types.{name}")
+
+    @property
+    def named(self) -> Mapping[str, Type]:
+        """The declared types, by name."""
+        return self._made
+
+    def _check_cases(self, cases: Iterable[Any], at: str) -> None:
+        names: list[str] = []
+        for case in cases:
+            if isinstance(case, str):
+                names.append(case)
+            elif isinstance(case, dict) and len(case) == 1 and isinstance(next(iter(case.values())), str):
+                self._check_fields(case, at)
+                names += case
+            else:
+                raise self._wrong(at, _MEANINGS)
+        if not names:
+            raise self._wrong(at, _MEANINGS)
+        if len(set(names)) < len(names):
+            raise self._wrong(at, "has a word twice")
+
+    def _check_fields(self, fields: Iterable[str], at: str) -> None:
+        for field in fields:
+            if not _FIELD.match(field):
+                raise self._wrong(
+                    at,
+                    f"has the field {field[:40]!r}; use 1 to 64 letters, digits, underscores and dashes, the "
+                    "first a letter or an underscore",
+                )
 
     def parse(self, text: str, at: str) -> Type:
         """A type from its text.
@@ -120,32 +205,47 @@ class Types:
     def _parse(self, text: str, whole: str, at: str, depth: int) -> Type:
         text = text.strip()
         if depth > _MAX_DEPTH:
-            raise self._wrong(
-                at, f"has a type nested deeper than {_MAX_DEPTH} levels, or one that contains itself"
-            )
+            raise self._too_deep(at)
         if text.endswith("?"):
-            return Type(text, "optional", self._parse(text[:-1], whole, at, depth + 1))
-        if match := re.fullmatch(r"(list|map)<(.*)>", text):
-            return Type(text, match[1], self._parse(match[2], whole, at, depth + 1))
-        if text in self._declared:
-            return self._named(text, at, depth)
-        text = _ALIASES.get(text, text)
-        if text == "any" or text in _SCALARS:
-            return Type(text, text)
-        if "<" in text:
-            return self._parse(text, whole, at, depth + 1)
-        known = ", ".join((*_SCALARS, "any", "list<T>", "map<T>", "T?", *self._declared))
-        raise self._wrong(at, f"has the unknown type {whole!r}; known are {known}")
+            made = generic(text, "optional", self._parse(text[:-1], whole, at, depth + 1))
+        elif match := re.fullmatch(r"(list|map)<(.*)>", text):
+            made = generic(text, match[1], self._parse(match[2], whole, at, depth + 1))
+        elif text in self._declared:
+            made = self._made[text] if text in self._made else self._make(text, at)
+        else:
+            if "<" in (meant := _ALIASES.get(text, text)) and meant != text:
+                return self._parse(meant, whole, at, depth + 1)
+            text = meant
+            if text != "any" and text not in _SCALARS:
+                known = ", ".join((*_SCALARS, "any", "list<T>", "map<T>", "T?", *self._declared))
+                raise self._wrong(at, f"has the unknown type {whole[:80]!r}; known are {known[:400]}")
+            made = Type(text, text)
+        if made.depth > _MAX_DEPTH:
+            raise self._too_deep(at)
+        return made
 
-    def _named(self, name: str, at: str, depth: int) -> Type:
+    def _make(self, name: str, at: str) -> Type:
+        if name in self._in_making or len(self._in_making) > _MAX_DEPTH:
+            raise self._too_deep(at)
+        self._in_making.append(name)
         meaning = self._declared[name]
         if isinstance(meaning, dict):
-            fields = {
-                field: self._parse(text, text, f"types.{name}.{field}", depth + 1)
-                for field, text in meaning.items()
-            }
-            return Type(name, "record", fields=fields)
-        return Type(name, "enum", words=frozenset(meaning))
+            made = record(name, self._members(name, meaning))
+        else:
+            words = [case for case in meaning if isinstance(case, str)]
+            values = {key: text for case in meaning if isinstance(case, dict) for key, text in case.items()}
+            made = variant(name, words, self._members(name, values)) if values else enumeration(name, words)
+        self._in_making.pop()
+        self._made[name] = made
+        return made
+
+    def _members(self, name: str, texts: Mapping[str, str]) -> dict[str, Type]:
+        return {field: self._parse(text, text, f"types.{name}.{field}", 0) for field, text in texts.items()}
+
+    def _too_deep(self, at: str) -> ConfigError:
+        return self._wrong(
+            at, f"has a type nested deeper than {_MAX_DEPTH} levels, or one that contains itself"
+        )
 
     def _wrong(self, at: str, reason: str) -> ConfigError:
         return ConfigError(f"{self._file}: {at}", reason)
@@ -164,32 +264,56 @@ def check(declared: Type, value: MessageValue, path: str) -> None:
             if value is not None and declared.inner is not None:
                 check(declared.inner, value, path)
         case "list" if type(value) is list and declared.inner is not None:
-            for index, item in enumerate(value):
-                check(declared.inner, item, f"{path}[{index}]")
+            if not _all_are(declared.inner, value):
+                for index, item in enumerate(value):
+                    check(declared.inner, item, f"{path}[{index}]")
         case "map" if type(value) is dict and declared.inner is not None:
-            for key, item in value.items():
-                check(declared.inner, item, f"{path}[{key[:40]!r}]")
+            if not _all_are(declared.inner, value.values()):
+                for key, item in value.items():
+                    check(declared.inner, item, f"{path}[{key[:40]!r}]")
         case "record" if type(value) is dict:
             _check_record(declared, value, path)
         case "enum" if type(value) is str:
-            if value not in declared.words:
-                raise TypeError(
-                    f"{path} is {value[:40]!r}; it must be one of {', '.join(sorted(declared.words))}"
-                )
+            _check_word(declared, value, path)
+        case "variant" if type(value) is str:
+            _check_word(declared, value, path)
+        case "variant" if type(value) is dict and len(value) == 1:
+            ((name, inner),) = value.items()
+            if name not in declared.fields:
+                what = f"the case {name[:40]!r}, which {_written(declared)} has not or without a value"
+                raise TypeError(f"{path} has {what}")
+            check(declared.fields[name], inner, f"{path}.{name}")
         case scalar if type(value) in _SCALARS.get(scalar, ()):
             return
         case _:
-            raise TypeError(f"{path} must be {declared.text}, not {_name(value)}")
+            raise TypeError(f"{path} must be {_written(declared)}, not {_name(value)}")
+
+
+def _all_are(declared: Type, items: Iterable[MessageValue]) -> bool:
+    """Whether all are of one scalar type: a million of them at once, without a path for each."""
+    return declared.kind in _SCALARS and set(map(type, items)) <= set(_SCALARS[declared.kind])
+
+
+def _check_word(declared: Type, value: str, path: str) -> None:
+    if value not in declared.words:
+        words = sorted([*declared.words, *(f"{{{name}: ...}}" for name in declared.fields)])
+        more = [f"{len(words) - _SHOWN} more"] * (len(words) > _SHOWN)
+        raise TypeError(f"{path} is {value[:40]!r}; it must be one of {', '.join([*words[:_SHOWN], *more])}")
 
 
 def _check_record(declared: Type, value: dict[str, MessageValue], path: str) -> None:
-    for field, kind in declared.fields.items():
-        if field in value:
-            check(kind, value[field], f"{path}.{field}")
-        elif kind.kind != "optional":
-            raise TypeError(f"{path} lacks the field {field!r} of {declared.text}")
-    if extra := value.keys() - declared.fields.keys():
-        raise TypeError(f"{path} has the field {min(extra)[:40]!r}, which {declared.text} does not have")
+    # Never more work than the value has items: a sender must not make the host count another's fields.
+    for field, item in value.items():
+        kind = declared.fields.get(field)
+        if kind is None:
+            raise TypeError(f"{path} has the field {field[:40]!r}, which {_written(declared)} does not have")
+        check(kind, item, f"{path}.{field}")
+    if lacking := next((field for field in declared.required if field not in value), None):
+        raise TypeError(f"{path} lacks the field {lacking!r} of {_written(declared)}")
+
+
+def _written(declared: Type) -> str:
+    return declared.text if len(declared.text) <= 200 else f"{declared.text[:200]}..."
 
 
 def check_arguments(params: Iterable[Type], args: list[MessageValue], function: str) -> None:

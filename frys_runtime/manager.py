@@ -13,7 +13,7 @@ from msgspec.structs import asdict, replace as with_changes
 
 from .audit import AuditLog
 from .bus.config import BusConfig
-from .communicator import HostFunction, PluginCommunicator
+from .communicator import HostFunction, PluginCommunicator, line_of_calls
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .dependencies import check as check_dependencies
@@ -37,7 +37,7 @@ from .metadata import Metadata
 from .nursery import Nursery
 from .sandbox import PluginSandbox, PluginState
 from .services import Shared
-from .waits import line
+from .spans import Spans
 
 if TYPE_CHECKING:
     from .bus.supervisor import Supervisor
@@ -178,9 +178,11 @@ class PluginManager:
             their code; without one they last as long as the manager. Made when it is not there.
         bus: Take part in the message bus (docs/bus.md): ``True`` for the user's own folder, or a folder, or
             settings. Plugins then reach those of other supervisors, as far as their policies grant it.
+        tracing: Make a span of OpenTelemetry for each call of a plugin (docs/observability.md).
 
     Raises:
         ConfigError: A setting is wrong.
+        InitializationFailed: ``tracing`` needs a package that is not installed.
     """
 
     def __init__(
@@ -197,6 +199,7 @@ class PluginManager:
         audit_required: bool = False,
         state_dir: str | os.PathLike[str] | None = None,
         bus: bool | str | os.PathLike[str] | BusConfig = False,
+        tracing: bool = False,
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -221,7 +224,7 @@ class PluginManager:
         self._retired = ManagerStats(0, 0, 0, 0)
         self._tree: CgroupTree | None = None
         self._events = Events()
-        self._communicator = PluginCommunicator(self._events)
+        self._communicator = PluginCommunicator(self._events, Spans() if tracing else None)
         self._state_dir = os.fspath(state_dir) if state_dir is not None else None
         self._store: KeyValueStore | None = None
         self._shared: Shared | None = None
@@ -474,7 +477,7 @@ class PluginManager:
             raise ValueError(
                 f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
             )
-        if plugin_id in line.get():
+        if plugin_id in line_of_calls():
             raise CommunicationError(
                 plugin_id, "it waits for the very function of the host program that calls it"
             )
@@ -664,6 +667,10 @@ class PluginManagerBuilder:
     def with_bus(self, bus: bool | str | os.PathLike[str] | BusConfig = True) -> Self:
         """Take part in the message bus: in the user's own folder, or a folder, or with settings."""
         return self._with(bus=bus)
+
+    def with_tracing(self, on: bool = True) -> Self:
+        """Make a span of OpenTelemetry for each call of a plugin."""
+        return self._with(tracing=on)
 
     def resource_limits(self, limits: SandboxConfig) -> Self:
         """Limits and grants of the host program, over the policy's."""

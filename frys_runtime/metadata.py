@@ -28,6 +28,9 @@ ID_RULE: Final = (
     "must be 1 to 128 letters, digits, dots, dashes or underscores, the first a letter or a digit"
 )
 
+_IDENTIFIER_RULE: Final = "must be 1 to 64 letters, digits and underscores, the first no digit"
+_IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]{0,63}\Z"
+
 type _Word = Annotated[str, Meta(min_length=1, max_length=128)]
 type _Text = Annotated[str, Meta(max_length=4096)]
 type _Limit = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
@@ -87,10 +90,17 @@ class Dependency(_Document, frozen=True):
 
 
 class Export(_Document, frozen=True):
-    """A function that the plugin offers to other plugins, with types of :mod:`frys_runtime.interfaces`."""
+    """A function that the plugin offers to other plugins, with types of :mod:`frys_runtime.interfaces`.
+
+    Attributes:
+        params: The types of its parameters.
+        returns: The type of its result; any value when it is not declared.
+        names: The names of its parameters, for people and for generated code; none, or one for each.
+    """
 
     params: tuple[_Word, ...] = ()
     returns: _Word | None = None
+    names: tuple[Annotated[str, Meta(pattern=_IDENTIFIER)], ...] = ()
 
 
 class Overflow(StrEnum):
@@ -192,16 +202,24 @@ def interface(metadata: Metadata, file: str = "plugin.json") -> Interface:
         ConfigError: A type is unknown or makes no sense.
     """
     types = Types(metadata.types, file)
-    functions = {
-        name: Function(
-            tuple(types.parse(text, f"exports.{name}.params") for text in export.params),
-            types.parse(export.returns or "any", f"exports.{name}.returns"),
-        )
-        for name, export in metadata.exports.items()
-    }
+    functions = {name: _function(types, name, export, file) for name, export in metadata.exports.items()}
     published = metadata.events.publishes.items()
     return Interface(
         functions, {name: types.parse(text, f"events.publishes.{name}") for name, text in published}
+    )
+
+
+def _function(types: Types, name: str, export: Export, file: str) -> Function:
+    names = export.names
+    if names and (len(names) != len(export.params) or len(set(names)) < len(names)):
+        raise ConfigError(
+            f"{file}: exports.{_printable(name)}.names",
+            "must have one name for each of params, and none twice",
+        )
+    return Function(
+        tuple(types.parse(text, f"exports.{name}.params") for text in export.params),
+        types.parse(export.returns or "any", f"exports.{name}.returns"),
+        names,
     )
 
 
@@ -397,7 +415,7 @@ def _explain(message: str) -> tuple[str, str]:
     if wrong := re.match(r"^Expected `(.*)`, got `(.*)`$", what):
         return path, f"must be of type {_in_json(wrong[1])}, not {_in_json(wrong[2])}"
     if "matching regex" in what:
-        return path, ID_RULE
+        return path, _IDENTIFIER_RULE if ".names" in path else ID_RULE
     if refused := re.match(r"^(version|versionRange): (.*)$", what, re.DOTALL):
         return f"{path}.{refused[1]}".lstrip("."), refused[2]
     if value := re.match(r"^Invalid enum value (.*)$", what):

@@ -11,6 +11,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from . import trace
 from .communicator import Peer, PluginCommunicator
 from .compiled import CompiledCode
 from .http_broker import HttpBroker
@@ -113,7 +114,8 @@ class Services:
             raise Refused("invalid", f"{level[:40]!r} is no level; there are {', '.join(_LEVELS)}")
         # One record is one line, whatever stands in it: nobody forges a record, or talks to a terminal.
         line = text[:_LINE] if text[:_LINE].isprintable() else ascii(text[:_LINE])[1:-1]
-        who = {"plugin_id": self._peer.plugin_id}
+        context = trace.current.get()
+        who = {"plugin_id": self._peer.plugin_id, "trace_id": context.trace_id if context is not None else ""}
         logger.log(_LEVELS[level], "%s: %s", self._peer.plugin_id, line, extra=who)
 
     async def _read_config(self, args: list[Any], _deadline: float) -> MessageValue:

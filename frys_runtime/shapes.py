@@ -50,12 +50,12 @@ class _Shape:
             declared = declared.inner
         match value:
             case str():
-                return declared.text if declared.kind == "enum" else f"string({len(value)})"
+                return declared.text if declared.kind in ("enum", "variant") else f"string({len(value)})"
             case bytes():
                 return f"bytes({len(value)})"
             case list():
                 return f"list({len(value)}){self._inside(value, declared, depth)}"
-            case dict() if declared.kind == "record" or _has_fields(value, declared):
+            case dict() if declared.kind in ("record", "variant") or _has_fields(value, declared):
                 return self._record(value, declared.fields, depth)
             case dict():
                 return f"map({len(value)}){self._inside(value.values(), declared, depth)}"

@@ -22,6 +22,7 @@ from .events import EventStream
 from .interfaces import Function, Type
 from .messages import MessageValue, Refused
 from .shapes import printable, shape
+from .spans import Open, Spans
 
 _MAX_NAME: Final = 128
 _MAX_ARGUMENTS: Final = 16
@@ -85,7 +86,8 @@ class Passage:
     """
 
     __slots__ = (
-        *("_args", "_began", "_channel", "_declared", "_kind", "_passage_token", "_trace_token", "_traffic"),
+        *("_args", "_began", "_channel", "_declared", "_kind", "_passage_token"),
+        *("_span", "_trace_token", "_traffic"),
         *("bytes_in", "bytes_out", "value"),
     )
 
@@ -101,14 +103,25 @@ class Passage:
         self._traffic, self._kind, self._channel, self._args = traffic, kind, channel, args
         self._declared, self._began = declared, began
         self._trace_token: Token[trace.TraceContext | None] | None = None
+        self._span: Open | None = None
         self.value: MessageValue = None
         self.bytes_out = self.bytes_in = 0
 
     def __enter__(self) -> Self:
         self._passage_token = under_way.set(self)
+        if self._traffic.spans is not None:
+            self._span = self._begin_span(self._traffic.spans)
         if self._traffic.listeners and trace.current.get() is None:
             self._trace_token = trace.current.set(trace.root())
         return self
+
+    def _begin_span(self, spans: Spans) -> Open | None:
+        match self._kind:
+            case "call":
+                return spans.call(*self._channel)
+            case "event" if self._channel[1]:
+                return spans.event(*self._channel)
+        return None
 
     def __exit__(
         self, _class: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
@@ -131,6 +144,8 @@ class Passage:
         self._args, self.value = (), None  # a task that was begun meanwhile keeps its context, and so this
         if self._trace_token is not None:
             trace.current.reset(self._trace_token)
+        if self._span is not None and traffic.spans is not None:
+            traffic.spans.end(self._span, kind)
         under_way.reset(self._passage_token)
 
 
@@ -143,14 +158,17 @@ class Traffic:
 
     Args:
         is_loaded: Whether a plugin is.
+        spans: Who makes spans, if anybody does.
 
     Attributes:
+        spans: As above.
         calls: Counts of calls, of plugins and of the host program's functions.
         events: Counts of events.
         listeners: Who listens; each goes when its reader forgets it.
     """
 
-    def __init__(self, is_loaded: Callable[[str], bool]) -> None:
+    def __init__(self, is_loaded: Callable[[str], bool], spans: Spans | None = None) -> None:
+        self.spans = spans
         self.calls = Channels(is_loaded)
         self.events = Channels(is_loaded)
         self.listeners: set[ref[EventStream[TrafficRecord]]] = set()

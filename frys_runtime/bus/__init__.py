@@ -5,6 +5,7 @@
     frames      the messages, as bytes and back (docs/protocol.md)
     failures    errors of a plugin's supervisor, as its caller gets them
     sockets     the only module that knows ZeroMQ
+    circles     plugins that wait for each other over several supervisors
     node        one participant: who else is there, requests and their answers
     supervisor  what a manager takes part with
     visitor     what the ``frys`` command takes part with

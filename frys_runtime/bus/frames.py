@@ -12,15 +12,16 @@ import msgspec
 from ..errors import ConfigError
 from ..interfaces import Interface
 from ..messages import MessageValue, check_value
-from ..metadata import Events, Export, Metadata, interface
+from ..metadata import Events, Export, Metadata
 from ..wire import ProtocolError, measure
+from ..wit import offered
 
 VERSION: Final = 1
 MAX_BYTES: Final = 64 << 20
 """Of one message."""
 
 type Address = str
-"""A plugin and its supervisor: ``PLUGIN@NAME``."""
+"""A plugin and its supervisor: ``PLUGIN/NAME``."""
 
 
 class Plugin(msgspec.Struct, frozen=True):
@@ -29,15 +30,15 @@ class Plugin(msgspec.Struct, frozen=True):
     Attributes:
         version: Its version.
         format: Its format.
-        functions: Names of all its functions, which host programs may call.
-        exports: What other plugins may call.
+        functions: All its functions, which host programs may call, with signatures in its own words.
+        exports: What other plugins may call; a component that declares none offers its functions.
         types: Records and enumerations that ``exports`` and ``publishes`` name.
         publishes: Events that it emits, with the types of their data.
     """
 
     version: str
     format: str
-    functions: tuple[str, ...] = ()
+    functions: dict[str, str] = {}
     exports: dict[str, Export] = {}
     types: dict[str, Any] = {}
     publishes: dict[str, str] = {}
@@ -56,7 +57,7 @@ class Plugin(msgspec.Struct, frozen=True):
             raise ConfigError(plugin_id[:128], str(error)) from None
         events = Events(publishes=self.publishes)
         metadata = msgspec.structs.replace(metadata, exports=self.exports, types=self.types, events=events)
-        return metadata, interface(metadata, plugin_id)
+        return metadata, offered(metadata, self.functions, plugin_id)
 
 
 class About(msgspec.Struct, frozen=True):

@@ -218,7 +218,7 @@ class Node:
                 except ConfigError as error:
                     self.malformed(link, f"a plugin that makes no sense: {error}")
                 else:
-                    known = Known(metadata, interface, dict.fromkeys(plugin.functions, ""))
+                    known = Known(metadata, interface, plugin.functions)
                     peer.plugins[plugin_id] = known
         if events is not None:
             peer.events = events

@@ -9,14 +9,16 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
-from .. import trace, waits
-from ..communicator import PluginCommunicator, Remote
+from .. import trace
+from ..communicator import Peer as LocalPeer, PluginCommunicator, Remote, line_of_calls
 from ..messages import MessageValue, PluginMessage, Refused, check_value
 from ..policy_grants import MessageGrant, matches
 from . import frames
+from .circles import MAX_LINE, Circles
 from .config import BusConfig, default_folder
 from .node import Known, Node, Peer
 from .questions import Question
@@ -26,8 +28,9 @@ logger = logging.getLogger("frys.bus")
 
 _JOIN_SECONDS: Final = 2.0
 """How long a supervisor that starts waits for those that are there; who answers later is met later."""
+_SIGNATURE: Final = 4096
+"""Characters of a function's signature, in a plugin's own words, that others are told."""
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 30.0
-_MAX_LINE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Supervisor:
         self._news: asyncio.Handle | None = None
         self._retries: dict[str, asyncio.TimerHandle] = {}
         self._turns = itertools.count()
+        self._circles = Circles(self._ask_on)
         self._closed = False
         self._node = Node(self.name, self, secret, config.allow)
         try:
@@ -199,23 +203,28 @@ class Supervisor:
         if news is not None:
             self._node.tell(news)
 
-    def chase(self, path: list[str] | frames.Chase) -> None:
-        """Have followed, or follow, who waits for whom, from the last of a line."""
-        if isinstance(path, frames.Chase):
-            if not 2 <= len(path.path) <= _MAX_LINE:
-                return
-            path = self._communicator.chase([self._here(one) for one in path.path])
-        peer = self._node.peers.get(path[-1].partition("@")[2])
-        if peer is not None and path[-1] not in path[1:-1]:
-            peer.send(frames.encode(frames.Chase([self.everywhere(one) for one in path])))
+    def waiting(self, line: tuple[str, ...], target: LocalPeer) -> AbstractContextManager[None]:
+        """The last of a line of calls waits for a plugin; Refused if it waits for itself over others."""
+        address = target.address if isinstance(target, _Remote) else target.plugin_id
+        return self._circles.waiting(line, address)
+
+    def chase(self, chase: frames.Chase) -> None:
+        """Follow who waits for whom."""
+        if 2 <= len(chase.path) <= MAX_LINE:
+            self._circles.chase([self._here(address) for address in chase.path])
+
+    def _ask_on(self, path: list[str]) -> None:
+        peer = self._node.peers.get(path[-1].partition("/")[2])
+        if peer is not None:
+            peer.send(frames.encode(frames.Chase([self.everywhere(plugin) for plugin in path])))
 
     def everywhere(self, plugin: str) -> str:
         """A plugin's address, as every supervisor writes it."""
-        return plugin if "@" in plugin else f"{plugin}@{self.name}"
+        return plugin if "/" in plugin else f"{plugin}/{self.name}"
 
     def _here(self, address: str) -> str:
         """The same, as it is written here."""
-        return address.removesuffix(f"@{self.name}")
+        return address.removesuffix(f"/{self.name}")
 
     # What the others ask for.
 
@@ -225,7 +234,7 @@ class Supervisor:
             name: frames.Plugin(
                 version=peer.metadata.version,
                 format=peer.metadata.format,
-                functions=tuple(peer.functions),
+                functions={name: text[:_SIGNATURE] for name, text in peer.functions.items()},
                 exports=peer.metadata.exports,
                 types=peer.metadata.types,
                 publishes=peer.metadata.events.publishes,
@@ -252,6 +261,8 @@ class Supervisor:
         line = tuple(self._here(address) for address in call.line)
         if call.source and (not line or line[-1] != self._here(call.source)):
             raise Refused("invalid", "the line of calls does not end with who calls")
+        if call.source:
+            self._circles.refuse(line, call.target)
         trace.current.set(
             trace.parse(call.context.get("traceparent", ""), call.context.get("tracestate", ""))
         )
@@ -300,7 +311,7 @@ class _Remote:
         self, supervisor: Supervisor, peer: Peer, plugin_id: str, known: Known, *, as_host: bool
     ) -> None:
         self.plugin_id = plugin_id
-        self.address = f"{plugin_id}@{peer.name}"
+        self.address = f"{plugin_id}/{peer.name}"
         self.metadata, self.interface, self.functions = known.metadata, known.interface, known.functions
         self._supervisor, self._peer, self._as_host = supervisor, peer, as_host
 
@@ -313,7 +324,7 @@ class _Remote:
     ) -> MessageValue:
         values = list(args)
         check_value(values, "args")
-        line = [self._supervisor.everywhere(plugin) for plugin in waits.line.get()]
+        line = [self._supervisor.everywhere(plugin) for plugin in line_of_calls()]
         source = "" if self._as_host or not line else line[-1]
 
         def make(number: int) -> frames.Call:

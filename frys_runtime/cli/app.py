@@ -13,7 +13,19 @@ from .exits import Exit, leave_quietly, tell, wants_traceback
 
 BUS: Final = ("serve", "ps", "top", "call", "events", "trace")
 """Those that talk to running supervisors."""
-COMMANDS: Final = ("run", "inspect", "new", "dev", "doctor", "demo", "bench", "audit", "policy", *BUS)
+COMMANDS: Final = (
+    "run",
+    "inspect",
+    "new",
+    "dev",
+    "bindgen",
+    "doctor",
+    "demo",
+    "bench",
+    "audit",
+    "policy",
+    *BUS,
+)
 """Each is a module of this package: its ``command`` is the command, or its ``group`` holds several."""
 
 

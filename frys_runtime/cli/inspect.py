@@ -15,6 +15,7 @@ from ..isolation import IsolationManager
 from ..loader import PluginLoader
 from ..manager import PluginManager
 from ..metadata import Format, Metadata
+from ..wit import offered
 from .exits import Exit, code_of, tell
 from .options import Isolation, NoLoad, PluginPath, PolicyPath
 from .terminal import FORMATS, milliseconds, print_json, printable, size, stdout, table
@@ -74,6 +75,7 @@ class Inspection:
         level: The level whose limits are shown, and at which it was loaded.
         limits: The limits that would hold.
         functions: Its functions with signatures, in its own words.
+        offered: Those that other plugins may call, where a policy lets them, with their types.
         layers: The layers of the jail that it was loaded in.
         load_ms: Milliseconds of the load, the launcher's start included.
         memory: Bytes that only its process held.
@@ -86,6 +88,7 @@ class Inspection:
     level: IsolationLevel
     limits: "Limits"
     functions: dict[str, str] = field(default_factory=dict)
+    offered: dict[str, str] = field(default_factory=dict)
     layers: frozenset[str] = frozenset()
     load_ms: float = 0.0
     memory: int = 0
@@ -142,6 +145,8 @@ async def _load(
             found.error = error
             return
         found.functions, found.layers = loaded.functions, loaded.layers
+        interface = offered(loaded.metadata, loaded.functions, loaded.id)
+        found.offered = {name: str(function) for name, function in interface.functions.items()}
         found.load_ms, found.memory = loaded.load_ms, loaded.resource_usage().memory_private
 
 
@@ -176,7 +181,10 @@ def _print(plugin: str, found: Inspection, console: "Console", *, loaded: bool) 
     if not loaded or found.error is not None:
         return
     console.print()
-    console.print(_functions_table(found.functions))
+    console.print(_functions_table("function", "as it describes it", found.functions))
+    if found.offered:
+        console.print()
+        console.print(_functions_table("offered to plugins", "its types", found.offered))
     console.print(
         f"\nLoaded at level {found.level} in {milliseconds(found.load_ms)} ms, its launcher's start "
         f"included; {size(found.memory)} of memory are its own; {len(found.layers)} layers hold it."
@@ -241,8 +249,8 @@ def _print_module(module: Module, console: "Console") -> None:
         console.print(f"... and {len(imports) - _SHOWN_IMPORTS} more; --json lists all")
 
 
-def _functions_table(functions: dict[str, str]) -> "Table":
-    rows = table("function", "as it describes it")
+def _functions_table(first: str, second: str, functions: dict[str, str]) -> "Table":
+    rows = table(first, second)
     for name, signature in sorted(functions.items()):
         rows.add_row(Text(printable(name)), Text(printable(signature)))
     return rows
@@ -257,6 +265,7 @@ def _as_json(plugin: str, found: Inspection) -> dict[str, Any]:
         "level": found.level,
         "limits": msgspec.to_builtins(found.limits),
         "functions": found.functions,
+        "offered": found.offered,
         "layers": sorted(found.layers),
         "loadMs": found.load_ms,
         "memoryPrivate": found.memory,

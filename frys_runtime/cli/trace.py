@@ -15,7 +15,7 @@ def command(*, count: Count = None, bus: BusFolder = None, as_json: AsJson = Fal
     """Show every call and event of all supervisors as it passes: from whom to whom, shapes, sizes, time.
 
     Contents are never shown. A call between two supervisors is seen by both: as sent by the one, and as
-    received from `PLUGIN@NAME` by the other. With --json, each line is an object.
+    received from `PLUGIN/NAME` by the other. With --json, each line is an object.
 
     Exit codes: 0 done; 2 wrong usage; 130 ended by Ctrl-C.
     """

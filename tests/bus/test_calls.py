@@ -111,9 +111,9 @@ async def test_the_other_supervisor_looks_again() -> None:
             assert remote is not None
             communicator = other.manager.communicator
             with pytest.raises(Exception, match="does not offer 'ask'"):
-                await communicator.call_from_elsewhere("a@x", ("a@x",), "b", "ask", ["log", []], None)
+                await communicator.call_from_elsewhere("a/x", ("a/x",), "b", "ask", ["log", []], None)
             with pytest.raises(Exception, match=r"args\[0\] must be int"):
-                await communicator.call_from_elsewhere("a@x", ("a@x",), "b", "twice", ["1"], None)
+                await communicator.call_from_elsewhere("a/x", ("a/x",), "b", "twice", ["1"], None)
 
 
 @live

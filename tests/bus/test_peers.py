@@ -92,7 +92,7 @@ async def test_nonsense_is_dropped_counted_and_harms_nobody(caplog: pytest.LogCa
                 assert (number, kind) == (7, "refused")
                 assert "is no question" in said
                 # A plugin that claims another one's address as its own does not get around the exports.
-                call = [3, 8, "b", "ask", ["log", []], 0, "a@rogue", ["a@rogue"]]
+                call = [3, 8, "b", "ask", ["log", []], 0, "a/rogue", ["a/rogue"]]
                 await rogue.send(packed(call))
                 assert "does not offer 'ask'" in msgspec.msgpack.decode(await rogue.recv())[3]
             lines = [record for record in caplog.records if record.name == "frys.bus"]

@@ -152,6 +152,12 @@ def test_formats_are_the_policies_formats():
             "dependencies[0].versionRange",
             "exclude each other",
         ),
+        (
+            {"exports": {"f": {"params": ["int"], "names": ["a", "b"]}}},
+            "exports.f.names",
+            "one name for each",
+        ),
+        ({"exports": {"f": {"params": ["int"], "names": ["a b"]}}}, "exports.f.names[0]", "letters, digits"),
         ({"dependencies": [{"versionRange": "*"}]}, "dependencies[0].pluginId", "missing"),
         ({"dependencies": [{"pluginId": "a b"}]}, "dependencies[0].pluginId", "letters"),
         ({"dependencies": {"other": "1"}}, "dependencies", "array, not object"),
