@@ -20,7 +20,7 @@ from ..traffic import Passage, under_way
 from ..wire import ProtocolError
 from . import frames
 from .failures import to_error, to_failure
-from .sockets import Hub, Link
+from .sockets import GOODBYE, Hub, Link
 
 logger = logging.getLogger("frys.bus")
 
@@ -238,10 +238,10 @@ class Node:
         if dialled is not None and not dialled.met.done():
             dialled.met.set_result(None)
         peer = self._peer_of.pop(link, None)
-        if peer is None:
-            return
-        peer.links.remove(link)
-        if not peer.links:
+        if peer is not None:
+            # Of two connections, which there are when both sides connected at once, nobody knows what was
+            # under way on which: so both end, and a supervisor that lives is met anew.
+            peer.links.remove(link)
             self._lose(peer)
 
     def _lose(self, peer: Peer) -> None:
@@ -369,11 +369,10 @@ class Node:
 
     async def close(self) -> None:
         """Say goodbye and end everything."""
-        goodbye = frames.encode(frames.Bye())
         for peer in tuple(self.peers.values()):
             for task in tuple(peer.serving.values()):
                 task.cancel()
-            peer.send(goodbye)
+            peer.send(GOODBYE)
         for dialled in self._dialled.values():
             dialled.met.cancel()
         await self.hub.close()

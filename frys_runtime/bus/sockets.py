@@ -22,15 +22,18 @@ from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
 from ..errors import InitializationFailed
-from .frames import MAX_BYTES
+from .frames import MAX_BYTES, Bye, encode
 
 logger = logging.getLogger("frys.bus")
 
+GOODBYE: Final = encode(Bye())
 HIGH_WATER: Final = 1000
 """Messages that may wait for one connection, in each direction."""
 _BURST: Final = 64
 """Messages that are read in a row before the event loop does anything else."""
 _MAX_LINKS: Final = 1024
+_TRY_AGAIN: Final = 0.25
+"""Seconds after which who is to be told of the end of a connection is tried again."""
 _LINGER_MS: Final = 200
 """How long the last messages have when all is over."""
 _HEARTBEAT_MS, _SILENCE_MS = 5_000, 15_000
@@ -86,7 +89,7 @@ class _Channel:
         self._read_soon()
 
     def _read_soon(self) -> None:
-        if self._handle is None:
+        if self._handle is None and not self.socket.closed:
             self._handle = self._loop.call_soon(self.read)
 
     def read(self, most: int = _BURST) -> None:
@@ -101,9 +104,12 @@ class _Channel:
                 message = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            self._take(message)
-        if not self.socket.closed:
-            self._read_soon()
+            try:
+                self._take(message)
+            except BaseException:
+                self._read_soon()  # the descriptor will not tell again of what is there already
+                raise
+        self._read_soon()
 
     def send(self, *frames: bytes) -> bool:
         try:
@@ -130,13 +136,22 @@ class _Accepted:
     def __init__(self, hub: "Hub", route: bytes, fd: int, address: str) -> None:
         self.address = address
         self.fd = fd
+        self.open = True
         self._hub, self._route = hub, route
 
     def send(self, data: bytes) -> bool:
-        return self._hub._answer(self._route, data)
+        return self.open and self._hub._answer(self._route, data)
 
     def close(self) -> None:
-        self._hub._forget(self._route)
+        """Give it up; libzmq has no way to end one of a ROUTER's connections, so the other end is told."""
+        if self.open:
+            self.open = False
+            self.part()
+
+    def part(self) -> None:
+        """Tell the other end, as soon as it has room for a message."""
+        if not self._hub._answer(self._route, GOODBYE) and self._hub._accepted.get(self._route) is self:
+            asyncio.get_running_loop().call_later(_TRY_AGAIN, self.part)
 
 
 class _Dialled:
@@ -287,7 +302,9 @@ class Hub:
             if route in self._past:
                 return
             link = self._accept(route, message[-1])
-        if len(message) == 2:
+        if not link.open:
+            link.part()  # it would wait for an answer
+        elif len(message) == 2:
             self._user.receive(link, message[1].buffer)
         else:
             self._user.malformed(link, "a message of several frames")
@@ -299,9 +316,10 @@ class Hub:
         link = _Accepted(self, route, int(frame.get(zmq.SRCFD)), str(frame.get("Peer-Address")))
         self._accepted[route] = link
         if len(self._accepted) > _MAX_LINKS:
-            oldest = next(iter(self._accepted))
-            self._user.malformed(self._accepted[oldest], f"there are more than {_MAX_LINKS} connections")
-            self._end(oldest)
+            oldest = next(link for link in self._accepted.values() if link.open)
+            self._user.malformed(oldest, f"a connection too many: there are {_MAX_LINKS}")
+            oldest.close()
+            self._user.gone(oldest)
         return link
 
     def _disconnected(self, message: list[zmq.Frame]) -> None:
@@ -314,18 +332,14 @@ class Hub:
     def _read_and_end(self, route: bytes) -> None:
         if self._router is not None:
             self._router.read(HIGH_WATER)  # what came before the end
-        self._end(route)
-
-    def _end(self, route: bytes) -> None:
-        if (link := self._forget(route)) is not None:
+        link = self._accepted.pop(route, None)
+        self._past.append(route)
+        if link is not None and link.open:
+            link.open = False
             self._user.gone(link)
 
-    def _forget(self, route: bytes) -> _Accepted | None:
-        self._past.append(route)
-        return self._accepted.pop(route, None)
-
     def _answer(self, route: bytes, data: bytes) -> bool:
-        return self._router is not None and route in self._accepted and self._router.send(route, data)
+        return self._router is not None and self._router.send(route, data)
 
     async def close(self) -> None:
         """End every connection; what was sent last has a moment to arrive."""

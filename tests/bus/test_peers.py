@@ -17,7 +17,7 @@ from supervisors import knows, managers, meeting_place, until
 from support import live
 from talk import TALKER
 
-from frys_runtime import BusConfig, ConfigError, PluginManager
+from frys_runtime import BusConfig, ConfigError, PluginManager, PluginMessage
 from frys_runtime.bus.frames import MAX_BYTES
 from frys_runtime.bus.sockets import key_pair
 
@@ -99,6 +99,29 @@ async def test_nonsense_is_dropped_counted_and_harms_nobody(caplog: pytest.LogCa
             assert 0 < len(lines) < 60
             await until(lambda: all(info.program == "supervisor" for info in bus.everybody))
             assert await talk.ask("call", "b", "twice", [1]) == 2
+
+
+@live
+async def test_a_peer_that_does_not_read_is_given_up_and_told() -> None:
+    """Once it cannot be told what is different, it begins anew; it is not left to wait for answers."""
+    with meeting_place() as folder:
+        async with managers(folder, "a") as (talk,):
+            bus, communicator = talk.manager.bus, talk.manager.communicator
+            assert bus is not None
+            async with client(f"ipc://{bus.folder}/{bus.name}.sock") as sleeper:
+                await sleeper.send(packed([0, 1, "sleeper", {"program": "visitor", "events": {"tick": 1}}]))
+                assert msgspec.msgpack.decode(await sleeper.recv())[0] == 1
+                while not bus.everybody[0].dropped:
+                    await communicator.broadcast(PluginMessage.Event("tick", "x" * 65536))
+                stream = communicator.subscribe("done")
+                await until(lambda: bus.everybody == [])
+                del stream
+                await sleeper.send(packed([9, 1, "status"]))
+                while (message := msgspec.msgpack.decode(await sleeper.recv()))[0] == 7:
+                    pass
+                assert message == [11]
+                await sleeper.send(packed(HELLO))
+                assert msgspec.msgpack.decode(await sleeper.recv()) == [11]
 
 
 @live

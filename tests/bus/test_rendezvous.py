@@ -103,3 +103,13 @@ def test_where_supervisors_meet_when_nothing_is_said(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     with pytest.raises(ConfigError, match="name a folder"):
         default_folder()
+
+
+def test_who_opens_no_bus_loads_no_zeromq() -> None:
+    """It costs memory and threads, and most programs need none."""
+    code = (
+        "import asyncio, sys; from frys_runtime import BusConfig, PluginManager\n"
+        "async def main():\n    async with PluginManager():\n        assert 'zmq' not in sys.modules\n"
+        "asyncio.run(main())"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
