@@ -11,7 +11,7 @@ from ..messages import MessageValue
 from .arguments import argument
 from .exits import NotRunning, UsageError
 from .options import BusFolder
-from .run import print_value
+from .terminal import print_value
 
 
 def command(

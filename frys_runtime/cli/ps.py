@@ -2,14 +2,12 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..bus.visitor import Visitor
-from ..errors import PluginError
+from .asking import states
 from .options import AsJson, BusFolder
 from .terminal import milliseconds, print_json, printable, size, stderr, stdout, table
-
-_ANSWER_MS: Final = 3000
 
 
 def command(*, bus: BusFolder = None, as_json: AsJson = False) -> None:
@@ -33,24 +31,6 @@ async def look(bus: Path | None) -> tuple[str, list[dict[str, Any]]]:
     """Ask every supervisor how it is."""
     async with Visitor(bus) as visitor:
         return visitor.folder, await states(visitor)
-
-
-async def states(visitor: Visitor) -> list[dict[str, Any]]:
-    """How every supervisor is that a visitor has met."""
-    peers = visitor.supervisors
-    asked = (visitor.ask(peer, "status", timeout_ms=_ANSWER_MS) for peer in peers)
-    answers = await asyncio.gather(*asked, return_exceptions=True)
-    found: list[dict[str, Any]] = []
-    for peer, answer in zip(peers, answers, strict=True):
-        facts: dict[str, Any] = {"name": peer.name, "pid": peer.pid}
-        if isinstance(answer, dict):
-            facts |= answer
-        elif isinstance(answer, PluginError):
-            facts |= {"plugins": [], "error": str(answer)}
-        elif isinstance(answer, BaseException):
-            raise answer
-        found.append(facts)
-    return found
 
 
 def as_table(found: list[dict[str, Any]]) -> Any:

@@ -60,6 +60,16 @@ def as_text(value: "MessageValue", *, harmless: bool = True) -> str:
     return json.dumps(value, indent=2, default=encode_bytes, ensure_ascii=harmless)
 
 
+def print_value(value: "MessageValue") -> None:
+    """Print a function's result: raw for a program, harmless on a terminal."""
+    on_terminal = sys.stdout.isatty()
+    if isinstance(value, bytes) and not on_terminal:
+        sys.stdout.buffer.write(value)
+        sys.stdout.buffer.flush()
+    else:
+        print(as_text(value, harmless=on_terminal), flush=True)
+
+
 def encode_bytes(value: object) -> object:
     """Bytes in JSON; for ``json.dumps(default=...)``."""
     assert isinstance(value, bytes)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ..bus.visitor import Visitor
+from .asking import states
 from .options import BusFolder
-from .ps import states
 from .terminal import milliseconds, printable, size, stdout, table
 
 
