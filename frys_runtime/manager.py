@@ -242,7 +242,11 @@ class PluginManager:
     async def __aenter__(self) -> Self:
         self._open()
         if self._bus is not None:
-            await self._bus.joined()
+            try:
+                await self._bus.joined()
+            except BaseException:
+                await self.close()
+                raise
         return self
 
     async def __aexit__(

@@ -1,6 +1,8 @@
 """Where supervisors meet, and with which keys those of other machines are let in."""
 
+import functools
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +11,8 @@ from typing import Final
 from ..errors import ConfigError
 
 _SYSTEM: Final = "/run/frys"
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+_ADDRESS: Final = re.compile(r"tcp://(?P<host>[^/:\s*]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,10 @@ class BusConfig:
         if self.allow and not self.listen:
             raise ConfigError("bus: allow", "is for those who connect to listen, which is not set")
         for address in (self.listen, *self.connect):
-            if address is not None and not address.startswith("tcp://"):
+            if address is not None and not _ADDRESS.fullmatch(address):
                 raise ConfigError("bus: listen, connect", f"is {address!r}; it must be tcp://HOST:PORT")
         for key in (*self.allow, *self.connect.values()):
-            if len(key) != 40 or not key.isascii():
+            if not _is_key(key):
                 raise ConfigError("bus", f"{key!r} is no public key; one has 40 characters (Z85)")
 
     def read_secret_key(self) -> bytes | None:
@@ -66,7 +70,7 @@ class BusConfig:
         if stat.S_IMODE(facts.st_mode) & 0o077 or facts.st_uid not in (0, os.geteuid()):
             reason = f"{self.secret_key} can be read by others; chown it to this user, and chmod it to 600"
             raise ConfigError("bus: secret_key", reason)
-        if len(key) != 40:
+        if not _is_key(key.decode("ascii", "replace")):
             raise ConfigError("bus: secret_key", f"{self.secret_key} holds no key of 40 characters (Z85)")
         return key
 
@@ -85,3 +89,12 @@ def default_folder() -> str:
             "bus: folder", "XDG_RUNTIME_DIR is not set, so there is no place for it; name a folder"
         )
     return os.path.join(runtime, "frys")
+
+
+def _is_key(text: str) -> bool:
+    """Whether it is 32 bytes in Z85 (https://rfc.zeromq.org/spec/32/): five digits for each four bytes."""
+    groups = [text[at : at + 5] for at in range(0, 40, 5)]
+    numbers = [
+        functools.reduce(lambda sum, digit: 85 * sum + _DIGITS.find(digit), group, 0) for group in groups
+    ]
+    return len(text) == 40 and not set(text) - set(_DIGITS) and max(numbers) < 1 << 32

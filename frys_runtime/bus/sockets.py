@@ -162,7 +162,11 @@ class _Dialled:
         self._hub = hub
         self._monitor = _Channel(socket.get_monitor_socket(_ENDS), self._ended)
         self._channel = _Channel(socket, self._take)
-        socket.connect(address)
+        try:
+            socket.connect(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise InitializationFailed("the message bus", f"{address}: {error.strerror}") from None
 
     def send(self, data: bytes) -> bool:
         return not self._channel.socket.closed and self._channel.send(data)

@@ -82,18 +82,22 @@ class Supervisor:
         self._circles = Circles(self._ask_on)
         self._closed = False
         self._node = Node(self.name, self, secret, config.allow)
+        self._far: dict[str, tuple[str, str]] = {}
+        self._met: list[asyncio.Future[Peer | None]] = []
         try:
-            self._node.hub.listen(self._registration.address, tcp=config.listen)
-            self._registration.show({"version": frames.VERSION, "pid": os.getpid()})
+            self._join()
         except BaseException:
-            self._node.hub.abort()
-            self._registration.close()
+            self.abort()
             raise
-        communicator.elsewhere = self
+
+    def _join(self) -> None:
+        self._node.hub.listen(self._registration.address, tcp=self._config.listen)
+        self._registration.show({"version": frames.VERSION, "pid": os.getpid()})
+        self._communicator.elsewhere = self
         self._told = self.about()
         # After it can be found, so that of two who start at once one sees the other.
         self._met = [self._dial(entry.address) for entry in self._place.others() if entry.name != self.name]
-        self._met += [self._dial(address, key) for address, key in config.connect.items()]
+        self._met += [self._dial(address, key) for address, key in self._config.connect.items()]
 
     async def joined(self) -> None:
         """Wait until those who are there know of this one, and it knows of them."""
@@ -108,8 +112,12 @@ class Supervisor:
         if key is not None:  # of another machine: it may not be up yet
 
             def look(future: asyncio.Future[Peer | None]) -> None:
-                if not future.cancelled() and future.result() is None:
+                if future.cancelled():
+                    return
+                if (peer := future.result()) is None:
                     self._dial_later(address, key, pause)
+                else:
+                    self._far[peer.name] = address, key
 
             met.add_done_callback(look)
         return met
@@ -278,7 +286,9 @@ class Supervisor:
 
     def left(self, peer: Peer) -> None:
         """A participant is gone; a supervisor that still holds its lock may come back, else it is swept."""
-        if peer.program == "supervisor" and not self._closed:
+        if far := self._far.pop(peer.name, None):
+            self._dial_later(*far, _FIRST_RETRY)
+        elif peer.program == "supervisor" and not self._closed:
             for entry in self._place.others():
                 if entry.name == peer.name:
                     self._dial_later(entry.address, None, _FIRST_RETRY)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -13,11 +14,11 @@ import pytest
 import zmq
 import zmq.asyncio
 from ordinary import plain
-from supervisors import knows, managers, meeting_place, until
+from supervisors import knows, managers, meeting_place, no_threads, until
 from support import live
 from talk import TALKER
 
-from frys_runtime import BusConfig, ConfigError, PluginManager, PluginMessage
+from frys_runtime import BusConfig, ConfigError, InitializationFailed, PluginManager, PluginMessage
 from frys_runtime.bus.frames import MAX_BYTES
 from frys_runtime.bus.sockets import key_pair
 
@@ -161,10 +162,10 @@ async def test_another_user_is_refused_by_the_folder_and_by_the_kernels_word() -
         async with managers(folder, "b") as (talk,):
             bus = talk.manager.bus
             assert bus is not None
-            socket = Path(bus.folder, f"{bus.name}.sock")
+            file = Path(bus.folder, f"{bus.name}.sock")
 
             async def knock(command: list[str]) -> str:
-                words = [f"ipc://{socket}", packed(HELLO).hex(), "1500"]
+                words = [f"ipc://{file}", packed(HELLO).hex(), "1500"]
                 run = asyncio.to_thread(subprocess.run, [*command, *words], capture_output=True, check=True)
                 return (await run).stdout.decode().strip()
 
@@ -174,7 +175,7 @@ async def test_another_user_is_refused_by_the_folder_and_by_the_kernels_word() -
             assert bus.counts["refused"] == 0  # it did not get that far
             folder.chmod(0o755)
             Path(bus.folder).chmod(0o755)
-            socket.chmod(0o777)
+            file.chmod(0o777)
             assert await knock(plain(stranger)) == "silence"
             assert bus.counts["refused"] >= 1
             assert all(info.program == "supervisor" for info in bus.everybody)
@@ -211,11 +212,13 @@ async def test_supervisors_of_other_machines_need_keys_on_both_sides(tmp_path: P
                     await keyless.send(packed(HELLO))
                     assert not await keyless.poll(500)
                 assert [info.name for info in other.bus.everybody] == [one.bus.name if one.bus else ""]
+            async with PluginManager(policy=policy, bus=listening) as again:  # found again by itself
+                await again.load_plugin(TALKER, plugin_id="c")
+                await knows(one, "c")
+                assert await one.execute_plugin("c", "twice", 4) == 8
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -231,7 +234,10 @@ def test_settings_for_other_machines_are_whole_or_refused(tmp_path: Path) -> Non
         ({"listen": "tcp://127.0.0.1:7", "secret_key": key}, "allow"),
         ({"allow": (public,)}, "listen"),
         ({"connect": {"ipc:///tmp/x": public}, "secret_key": key}, "tcp://HOST:PORT"),
+        ({"connect": {"tcp://*:7": public}, "secret_key": key}, "tcp://HOST:PORT"),
         ({"connect": {"tcp://127.0.0.1:7": "short"}, "secret_key": key}, "no public key"),
+        ({"connect": {"tcp://127.0.0.1:7": " " * 40}, "secret_key": key}, "no public key"),
+        ({"connect": {"tcp://127.0.0.1:7": "#" * 40}, "secret_key": key}, "no public key"),
     ):
         with pytest.raises(ConfigError, match=word):
             BusConfig(**settings)  # type: ignore[arg-type]
@@ -244,3 +250,23 @@ def test_settings_for_other_machines_are_whole_or_refused(tmp_path: Path) -> Non
     os.truncate(key, 3)
     with pytest.raises(ConfigError, match="holds no key"):
         config.read_secret_key()
+
+
+@live
+async def test_a_manager_whose_bus_cannot_be_had_is_not_opened(tmp_path: Path) -> None:
+    """An address that is taken, a folder of others: the error says which, and nothing is left."""
+    public, secret = key_pair()
+    key = tmp_path / "key"
+    key.write_text(secret)
+    key.chmod(0o600)
+    with meeting_place() as folder, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        config = BusConfig(folder / "bus", listen=address, secret_key=key, allow=(public,))
+        with pytest.raises(InitializationFailed, match="in use"):
+            await PluginManager(bus=config).__aenter__()
+        (folder / "open").mkdir(mode=0o755)
+        with pytest.raises(ConfigError, match="others may enter"):
+            await PluginManager.builder().with_bus(folder / "open").build()
+    await no_threads()
