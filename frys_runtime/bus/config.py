@@ -95,6 +95,6 @@ def _is_key(text: str) -> bool:
     """Whether it is 32 bytes in Z85 (https://rfc.zeromq.org/spec/32/): five digits for each four bytes."""
     groups = [text[at : at + 5] for at in range(0, 40, 5)]
     numbers = [
-        functools.reduce(lambda sum, digit: 85 * sum + _DIGITS.find(digit), group, 0) for group in groups
+        functools.reduce(lambda total, digit: 85 * total + _DIGITS.find(digit), group, 0) for group in groups
     ]
     return len(text) == 40 and not set(text) - set(_DIGITS) and max(numbers) < 1 << 32
