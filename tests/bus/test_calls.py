@@ -17,8 +17,11 @@ from frys_runtime import (
     PluginManager,
     PluginMessage,
     PluginNotFound,
+    Refused,
     Timeout,
+    trace,
 )
+from frys_runtime.communicator import MAX_DEPTH
 
 SLOW_CALLER = """
 import frys, time
@@ -110,10 +113,32 @@ async def test_the_other_supervisor_looks_again() -> None:
             remote = talk.manager.bus.find("b", as_host=False)
             assert remote is not None
             communicator = other.manager.communicator
-            with pytest.raises(Exception, match="does not offer 'ask'"):
+            with pytest.raises(Refused, match="does not offer 'ask'"):
                 await communicator.call_from_elsewhere("a/x", ("a/x",), "b", "ask", ["log", []], None)
-            with pytest.raises(Exception, match=r"args\[0\] must be int"):
+            line = tuple(f"p{number}/x" for number in range(MAX_DEPTH + 1))
+            with pytest.raises(Refused, match="plugins wait for one another already"):
+                await communicator.call_from_elsewhere(line[-1], line, "b", "twice", [1], None)
+            with pytest.raises(Refused, match="it would wait for itself"):
+                await communicator.call_from_elsewhere("a/x", ("b", "a/x"), "b", "twice", [1], None)
+            with pytest.raises(Refused, match=r"args\[0\] must be int"):
                 await communicator.call_from_elsewhere("a/x", ("a/x",), "b", "twice", ["1"], None)
+
+
+@live
+async def test_a_trace_goes_on_elsewhere() -> None:
+    """Both supervisors see the call, with its sizes, as one of the same trace; the other names who calls."""
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with meeting_place() as folder:
+        async with managers(folder, "a", "b") as (talk, other):
+            here, there = (each.manager.communicator.traffic() for each in (talk, other))
+            with trace.accepted(f"00-{trace_id}-00f067aa0ba902b7-01"):
+                assert await talk.ask("call", "b", "twice", [21]) == 42
+            seen, received = await anext(here), await anext(there)
+            assert (seen.sender, seen.receiver, seen.name, seen.result) == ("a", "b", "twice", "int")
+            assert talk.manager.bus is not None
+            assert received.sender == f"a/{talk.manager.bus.name}"
+            assert (seen.trace_id, received.trace_id) == (trace_id, trace_id)
+            assert min(seen.bytes_out, seen.bytes_in, received.bytes_out, received.bytes_in) > 0
 
 
 @live
