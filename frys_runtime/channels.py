@@ -33,7 +33,7 @@ class Histogram:
         if bucket >= _STEPS:
             bits = bucket.bit_length()
             bucket = (bits - 2) * _STEPS + (bucket >> bits - 3) % _STEPS
-        self.counts[min(bucket, _BUCKETS - 1)] += 1
+        self.counts[bucket if bucket < _BUCKETS else _BUCKETS - 1] += 1
 
     @staticmethod
     def bound(bucket: int) -> float:
@@ -94,6 +94,14 @@ class ChannelStats:
     seconds: float = 0.0
     latency: Histogram = field(default_factory=Histogram)
 
+    def add(self, seconds: float, bytes_out: int, bytes_in: int) -> None:
+        """Count one that was delivered."""
+        self.calls += 1
+        self.seconds += seconds
+        self.bytes_out += bytes_out
+        self.bytes_in += bytes_in
+        self.latency.add(seconds)
+
     @property
     def errors(self) -> int:
         """Delivered ones that gave no value."""
@@ -131,6 +139,7 @@ class CommunicatorStats:
         delivered: Events that were given to plugins and streams, one for each receiver.
         dropped: Events that were lost because a plugin was too slow for them.
         failed: Events whose handler failed.
+        waiting: Events that wait for a plugin now, by plugin.
         refused: Questions that no policy grants, by plugin.
     """
 
@@ -141,6 +150,7 @@ class CommunicatorStats:
     delivered: int
     dropped: int
     failed: int
+    waiting: Mapping[str, int]
     refused: Mapping[str, int]
 
 

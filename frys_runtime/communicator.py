@@ -137,6 +137,10 @@ class _Subscriber:
     def wanted(self) -> list[str]:
         return list(self._handlers) if self.connected else []
 
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
     def wants(self, event_type: str) -> bool:
         return self.connected and event_type in self._handlers
 
@@ -348,6 +352,7 @@ class PluginCommunicator:
             delivered=counts.delivered,
             dropped=counts.dropped,
             failed=counts.failed,
+            waiting={plugin_id: subscriber.waiting for plugin_id, subscriber in self._subscribers.items()},
             refused=dict(counts.refused),
         )
 

@@ -165,7 +165,7 @@ class Metadata(_Document, frozen=True):
     permissions: frozenset[Permission] = frozenset()
     optional_permissions: frozenset[Permission] = frozenset()
     resource_limits: ResourceLimits = ResourceLimits()
-    dependencies: tuple[Dependency, ...] = ()
+    dependencies: Annotated[tuple[Dependency, ...], Meta(max_length=256)] = ()
     exports: dict[str, Export] = {}
     events: Events = Events()
     types: dict[str, Any] = {}

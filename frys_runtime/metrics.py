@@ -136,9 +136,13 @@ class ManagerCollector(Collector):
         refused = CounterMetricFamily(
             "frys_permission_refusals", "Questions that no policy grants.", labels=("plugin",)
         )
-        for plugin_id, count in messages.refused.items():
-            refused.add_metric((plugin_id,), count)
-        yield refused
+        waiting = GaugeMetricFamily(
+            "frys_events_waiting", "Events that wait for a plugin.", labels=("plugin",)
+        )
+        for metric, by_plugin in ((refused, messages.refused), (waiting, messages.waiting)):
+            for plugin_id, count in by_plugin.items():
+                metric.add_metric((plugin_id,), count)
+            yield metric
 
     def _of_messages(self) -> Iterator[Metric]:
         stats = self._manager.communicator.stats()

@@ -266,11 +266,10 @@ def _next(version: Version, keep: int) -> Version:
 
 
 def _refuse_empty(bounds: Iterable[_Bound], whole: str) -> None:
-    for low in bounds:
-        for high in bounds:
-            if low.holds in (ge, gt, eq) and high.holds in (le, lt, eq):
-                meet = low.version == high.version and gt is not low.holds and lt is not high.holds
-                if low.version >= high.version and not meet:
-                    raise ValueError(
-                        f"the range {whole[:80]!r} matches no version: its bounds exclude each other"
-                    )
+    lows = [(bound.version, bound.holds is gt) for bound in bounds if bound.holds in (ge, gt, eq)]
+    highs = [(bound.version, bound.holds is not lt) for bound in bounds if bound.holds in (le, lt, eq)]
+    if not lows or not highs:
+        return
+    (low, above), (high, included) = max(lows), min(highs)
+    if low > high or (low == high and (above or not included)):
+        raise ValueError(f"the range {whole[:80]!r} matches no version: its bounds exclude each other")

@@ -118,6 +118,10 @@ class Services:
         who = {"plugin_id": self._peer.plugin_id, "trace_id": context.trace_id if context is not None else ""}
         logger.log(_LEVELS[level], "%s: %s", self._peer.plugin_id, line, extra=who)
 
+    async def _read_trace(self, _args: list[Any], _deadline: float) -> MessageValue:
+        context = trace.current.get()
+        return context.traceparent if context is not None else None
+
     async def _read_config(self, args: list[Any], _deadline: float) -> MessageValue:
         return self._config.get(args[0]) if args else dict(self._config)
 
@@ -175,6 +179,7 @@ class _Shape(NamedTuple):
 # By name: the arguments, the grant that it needs (empty where the service looks itself), the work.
 _SERVICES: Final[dict[str, tuple[_Shape, str, Answer]]] = {
     "log": (_Shape((str, str), (2,), "(level, text)"), "log", Services._log),
+    "trace": (_Shape((), (0,), "()"), "log", Services._read_trace),
     "config": (_Shape((str,), (0, 1), "() or (key)"), "config", Services._read_config),
     "kv.get": (_Shape((str,), (1,), "(key)"), "kv", Services._kv_get),
     "kv.set": (_Shape((str, object), (2,), "(key, value)"), "kv", Services._kv_set),

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
+from time import perf_counter
 from types import TracebackType
 from typing import Final, Literal, Self
 from weakref import ref
@@ -86,8 +87,7 @@ class Passage:
     """
 
     __slots__ = (
-        *("_args", "_began", "_channel", "_declared", "_kind", "_passage_token"),
-        *("_span", "_trace_token", "_traffic"),
+        *("_args", "_began", "_channel", "_counts", "_declared", "_kind", "_put_back", "_token", "_traffic"),
         *("bytes_in", "bytes_out", "value"),
     )
 
@@ -100,53 +100,54 @@ class Passage:
         declared: Function | None,
         began: float,
     ) -> None:
-        self._traffic, self._kind, self._channel, self._args = traffic, kind, channel, args
-        self._declared, self._began = declared, began
-        self._trace_token: Token[trace.TraceContext | None] | None = None
-        self._span: Open | None = None
+        self._traffic, self._kind, self._channel = traffic, kind, channel
+        self._args, self._declared, self._began = args, declared, began
+        self._counts = (traffic.events if kind == "event" else traffic.calls).at(channel)
+        self._put_back: Open | Token[trace.TraceContext | None] | None = None
         self.value: MessageValue = None
         self.bytes_out = self.bytes_in = 0
 
     def __enter__(self) -> Self:
-        self._passage_token = under_way.set(self)
-        if self._traffic.spans is not None:
-            self._span = self._begin_span(self._traffic.spans)
-        if self._traffic.listeners and trace.current.get() is None:
-            self._trace_token = trace.current.set(trace.root())
+        traffic = self._traffic
+        if traffic.spans is not None or traffic.listeners:
+            self._put_back = self._begin_trace(traffic.spans)
+        self._token = under_way.set(self)
         return self
 
-    def _begin_span(self, spans: Spans) -> Open | None:
-        match self._kind:
-            case "call":
-                return spans.call(*self._channel)
-            case "event" if self._channel[1]:
-                return spans.event(*self._channel)
-        return None
+    def _begin_trace(self, spans: Spans | None) -> "Open | Token[trace.TraceContext | None] | None":
+        if spans is not None and self._kind == "call":
+            return spans.call(*self._channel)
+        if spans is not None and self._kind == "event" and self._channel[1]:
+            return spans.event(*self._channel)
+        return trace.current.set(trace.root()) if trace.current.get() is None else None
 
     def __exit__(
         self, _class: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        seconds, traffic = time.perf_counter() - self._began, self._traffic
-        counts = traffic.counts(self._kind, self._channel)
-        counts.calls += 1
-        counts.seconds += seconds
-        counts.latency.add(seconds)
-        counts.bytes_out += self.bytes_out
-        counts.bytes_in += self.bytes_in
+        under_way.reset(self._token)
+        seconds, counts = perf_counter() - self._began, self._counts
+        counts.add(seconds, self.bytes_out, self.bytes_in)
         kind = ""
         if error is not None:
             kind = error_kind(error)
             counts.errors_by_kind[kind] = counts.errors_by_kind.get(kind, 0) + 1
-        if traffic.listeners:
-            result = _returned(self.value, self._declared) if error is None else ""
-            sizes = self.bytes_out, self.bytes_in
-            traffic.tell(self._kind, self._channel, self._args, self._declared, kind, result, sizes, seconds)
+        if self._traffic.listeners:
+            self._tell(kind, seconds)
+        if self._put_back is not None:
+            self._end_trace(self._put_back, kind)
         self._args, self.value = (), None  # a task that was begun meanwhile keeps its context, and so this
-        if self._trace_token is not None:
-            trace.current.reset(self._trace_token)
-        if self._span is not None and traffic.spans is not None:
-            traffic.spans.end(self._span, kind)
-        under_way.reset(self._passage_token)
+
+    def _end_trace(self, put_back: "Open | Token[trace.TraceContext | None]", error: str) -> None:
+        if isinstance(put_back, Open):
+            put_back.end(error)
+        else:
+            trace.current.reset(put_back)
+
+    def _tell(self, error: str, seconds: float) -> None:
+        declared = self._declared
+        result = "" if error else shape(self.value, declared.returns if declared is not None else _ANY)
+        sizes = self.bytes_out, self.bytes_in
+        self._traffic.tell(self._kind, self._channel, self._args, declared, error, result, sizes, seconds)
 
 
 under_way: Final[ContextVar[Passage | None]] = ContextVar("frys_passage", default=None)
@@ -189,7 +190,7 @@ class Traffic:
         channel: Channel,
         args: Sequence[MessageValue],
         declared: Function | None = None,
-        began: float = 0.0,
+        began: float | None = None,
     ) -> Passage:
         """A message that is about to be delivered.
 
@@ -202,7 +203,7 @@ class Traffic:
         """
         if len(channel[2]) > _MAX_NAME:
             channel = channel[0], channel[1], channel[2][:_MAX_NAME]
-        return Passage(self, kind, channel, args, declared, began or time.perf_counter())
+        return Passage(self, kind, channel, args, declared, perf_counter() if began is None else began)
 
     def refused(
         self, kind: Kind, channel: Channel, known: bool, args: Sequence[MessageValue], reason: str
@@ -267,10 +268,6 @@ class Traffic:
         for listener in tuple(self.listeners):
             if (stream := listener()) is not None:
                 stream.close()
-
-
-def _returned(value: MessageValue, declared: Function | None) -> str:
-    return shape(value, declared.returns if declared is not None else _ANY)
 
 
 def size(value: object) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-__all__ = ["Refused", "Response", "call", "config", "emit", "host", "http", "kv", "log"]
+__all__ = ["Refused", "Response", "call", "config", "emit", "host", "http", "kv", "log", "traceparent"]
 
 _hosts = [Host()]
 
@@ -127,6 +127,12 @@ def config(key: str | None = None, default: Value = None) -> Value:
     """Give what the host program has configured under a key, or all of it as a dict."""
     value: Value = _ask("config") if key is None else _ask("config", key)
     return default if value is None else value
+
+
+def traceparent() -> str | None:
+    """Give the trace that the call belongs to, as the header of that name."""
+    header: str | None = _ask("trace")
+    return header
 
 
 class Response:

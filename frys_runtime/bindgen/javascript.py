@@ -23,6 +23,7 @@ def plugin(made: Model) -> str:
         '/// <reference path="frys.d.ts" />',
         f"// The plugin {made.plugin_id} {made.version}, typed; made by `frys bindgen`.",
         *_types(made),
+        *_handlers(made),
         "",
         "/** Its functions; each rejects with a FrysError. */",
         f"export class {made.name} {{",
@@ -40,6 +41,13 @@ def _types(made: Model) -> Iterator[str]:
     for name, kind in made.types.items():
         yield ""
         yield f"/** @typedef {{{_meaning(made, kind)}}} {name} */"
+
+
+def _handlers(made: Model) -> Iterator[str]:
+    """The types of functions that handle its events in the plugin that subscribes."""
+    for event in made.events:
+        yield ""
+        yield f"/** @typedef {{(data: {_hint(made, event.type)}) => unknown}} {event.handler} */"
 
 
 def _meaning(made: Model, kind: Type) -> str:

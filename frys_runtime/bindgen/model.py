@@ -13,7 +13,18 @@ NAMED: Final = ("record", "enum", "variant")
 # What generated code itself uses, in any of the languages.
 _TAKEN_TYPES: Final = (
     *("Any", "AsyncIterator", "ClassVar", "Literal", "MessageValue", "NotRequired", "PluginClient"),
-    *("PluginManager", "TypedDict", "None", "True", "False", "Promise", "Uint8Array", "Record", "Array"),
+    *(
+        "PluginManager",
+        "TypedDict",
+        "Callable",
+        "None",
+        "True",
+        "False",
+        "Promise",
+        "Uint8Array",
+        "Record",
+        "Array",
+    ),
     *("FrysValue", "FrysError", "Object", "String", "Number", "Boolean"),
 )
 _TAKEN_FUNCTIONS: Final = ("constructor", "declared", "manager", "plugin", "plugin_id")
@@ -51,11 +62,12 @@ class FunctionModel(NamedTuple):
 
 
 class EventModel(NamedTuple):
-    """An event that the plugin publishes."""
+    """An event that the plugin publishes: an identifier, its real name, its type, a name for handlers."""
 
     identifier: str
     name: str
     type: Type
+    handler: str
 
 
 class Model(NamedTuple):
@@ -102,7 +114,8 @@ def model(plugin_id: str, version: str, interface: Interface) -> Model:
     events: list[EventModel] = []
     for event, kind in interface.events.items():
         namer.visit(kind, pascal(event) + "Event")
-        events.append(EventModel(unique(f"on_{snake(event)}", taken), event, kind))
+        handler = namer.name(f"On{pascal(event)}")
+        events.append(EventModel(unique(f"on_{snake(event)}", taken), event, kind, handler))
     return Model(plugin_id, version, name, namer.types, namer.names, functions, events)
 
 
@@ -114,6 +127,9 @@ class _Namer:
         self.types: dict[str, Type] = {}
         self.names: dict[str, str] = {}
 
+    def name(self, wanted: str) -> str:
+        return unique(wanted, self._taken)
+
     def visit(self, kind: Type, hint: str) -> None:
         if kind.text in self.names:
             return
@@ -123,7 +139,7 @@ class _Namer:
             self.visit(inner, hint + pascal(field))
         if kind.kind in NAMED:
             declared = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", kind.text)
-            name = unique(pascal(kind.text) if declared else hint, self._taken)
+            name = self.name(pascal(kind.text) if declared else hint)
             self.names[kind.text] = name
             self.types[name] = kind
 

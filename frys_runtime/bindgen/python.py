@@ -63,9 +63,11 @@ def plugin(made: Model) -> str:
         "",
         "TYPE_CHECKING = False",
         "if TYPE_CHECKING:",
+        "    from collections.abc import Callable",
         "    from typing import Any, Literal, NotRequired, TypedDict",
         "",
         *(f"    {line}" if line else "" for line in _types(made, "Any")),
+        *(f"    {line}" for line in _handlers(made)),
         "",
         '_call: "Any" = frys.call',
         "",
@@ -79,6 +81,12 @@ def plugin(made: Model) -> str:
     for function in made.functions:
         lines += ["", *_plugin_method(made, function)]
     return "\n".join(lines) + "\n"
+
+
+def _handlers(made: Model) -> Iterator[str]:
+    """The types of functions that handle its events in the plugin that subscribes."""
+    for event in made.events:
+        yield f"type {event.handler} = Callable[[{_hint(made, event.type, 'Any')}], object]"
 
 
 def _host_method(made: Model, function: FunctionModel) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from ..bindgen import Language, generate
 from ..config import IsolationLevel
@@ -60,15 +61,7 @@ def command(
 async def _exported(
     plugin: str, metadata: Metadata, isolation: IsolationLevel | None, policy: Path | None
 ) -> Interface:
-    bare = Metadata(
-        id=metadata.id,
-        version=metadata.version,
-        format=metadata.format,
-        entry=metadata.entry,
-        options=metadata.options,
-        types=metadata.types,
-        events=metadata.events,
-    )
+    bare = replace(metadata, exports={}, dependencies=())
     async with PluginManager(isolation=isolation, policy=policy, spares=0) as manager:
         loaded = manager.plugin(await manager.load_plugin(plugin, metadata=bare))
         return offered(bare, loaded.functions, loaded.id)

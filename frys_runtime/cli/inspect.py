@@ -139,8 +139,11 @@ async def _load(
     async with PluginManager(isolation=isolation, policy=policy, spares=0) as manager:
         if found.metadata.format == Format.WASM:
             found.module = await _take_apart(manager, plugin, found.metadata)
+        about = found.metadata
+        # What it depends on is not there; what it is made of can be seen all the same.
+        alone = msgspec.structs.replace(about, dependencies=()) if about.dependencies else None
         try:
-            loaded = manager.plugin(await manager.load_plugin(plugin))
+            loaded = manager.plugin(await manager.load_plugin(plugin, metadata=alone))
         except PluginError as error:
             found.error = error
             return

@@ -61,6 +61,7 @@
   define("frys", freeze({
     log,
     config: (key) => key === undefined ? service("config") : service("config", key),
+    traceparent: () => service("trace"),
     kv: freeze({
       get: (key) => service("kv.get", key),
       set: (key, value) => { service("kv.set", key, value); },

@@ -73,6 +73,8 @@ declare const frys: {
   /** A setting of this plugin, or null; without a key, all of them. */
   config(): { [key: string]: FrysValue };
   config(key: string): FrysValue;
+  /** The trace that the call belongs to, as the header of that name for a request of the plugin's own, or null. */
+  traceparent(): string | null;
   /** The plugin's own keys and values, which outlive its process. */
   readonly kv: FrysStore;
   /** Ask a server; the host sends the request, to servers that the policy grants. */

@@ -49,6 +49,9 @@ kv: Final[_Store]
 def config(key: str | None = None, default: Any = None) -> Any:
     """Give what the host has configured under a key, or all of it as a dict."""
 
+def traceparent() -> str | None:
+    """Give the trace that the call belongs to, as the header of that name, for a request of one's own."""
+
 class Response:
     """An answer over HTTP; a status that stands for an error raises nothing."""
 

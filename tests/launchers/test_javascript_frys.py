@@ -13,6 +13,7 @@ from support import FIXTURES, live
 from web import serve
 
 from frys_runtime import ExecutionFailed, PluginManager, PluginMessage
+from frys_runtime.trace import accepted
 
 TALKER = FIXTURES / "javascript" / "talker"
 ALL = """
@@ -61,6 +62,16 @@ async def test_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     for level in ("trace", "debug", "info", "warning", "error"):
         assert f"{level} of mine" in text
     assert {record.levelno for record in caplog.records} >= {logging.DEBUG, logging.INFO, logging.ERROR}
+
+
+@live
+async def test_the_trace_of_a_call(tmp_path: Path) -> None:
+    """frys.traceparent gives the host program's, or null."""
+    header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with talkers(tmp_path, ALL) as manager:
+        with accepted(header):
+            assert await manager.execute_plugin("a", "traceparent") == header
+        assert await manager.execute_plugin("a", "traceparent") is None
 
 
 @live
@@ -170,5 +181,5 @@ def test_the_object_cannot_be_changed() -> None:
       const caught = (work) => { try { work(); return "changed" } catch (error) { return error.name } };
       return [caught(() => { frys.http = 1 }), caught(() => { frys.kv.get = 1 }), Object.keys(frys)];
     }"""
-    keys = ["log", "config", "kv", "http", "call", "emit", "host"]
+    keys = ["log", "config", "traceparent", "kv", "http", "call", "emit", "host"]
     assert call(source) == ["TypeError", "TypeError", keys]

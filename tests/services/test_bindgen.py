@@ -132,6 +132,11 @@ def test_mypy_knows_the_types_of_python(tmp_path: Path) -> None:
         "    await typed.area({'box': 3})  # 3\n"
         "    number: str = await typed.area('nothing')  # 4\n"
         "    typed_inside.Typed().digest('', 'n')  # 5\n"
+        "def on_happened(data: 'typed_inside.Point') -> None:\n    data['x']\n"
+        "def on_done(data: str) -> None: ...\n"
+        "if typed_inside.TYPE_CHECKING:\n"
+        "    good: 'typed_inside.OnHappened' = on_happened\n"
+        "    bad: 'typed_inside.OnDone' = on_done  # 6\n"
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary"]
     files = ["use.py", "typed_client.py", "typed_inside.py"]
@@ -145,7 +150,7 @@ def test_mypy_knows_the_types_of_python(tmp_path: Path) -> None:
     )
     errors = [line for line in done.stdout.splitlines() if ": error:" in line]
     assert {line.split(":")[0] for line in errors} == {"use.py"}, done.stdout
-    assert {int(line.split(":")[1]) for line in errors} == {12, 13, 14, 15, 16}, done.stdout
+    assert {int(line.split(":")[1]) for line in errors} == {12, 13, 14, 15, 16, 22}, done.stdout
 
 
 @live
@@ -196,6 +201,7 @@ async def test_a_javascript_plugin_calls_another(tmp_path: Path) -> None:
         assert await manager.execute_plugin("user", "use") == [moved, line, {"tea": -3}, None, "invalid"]
 
 
+@pytest.mark.needs_npm
 def test_typescript_knows_the_types_of_javascript(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -213,12 +219,16 @@ def test_typescript_knows_the_types_of_javascript(
         "await typed.move({x: 1}, 3);\n"
         'await typed.move(point, 3, "blue");\n'
         'area = await typed.digest(new Uint8Array(), "n");\n'
+        '/** @type {import("./typed.js").OnHappened} */ '
+        "export const on_happened = (data) => data.x + data.z;\n"
     )
     options = ["--strict", "--checkJs", "--allowJs", "--noEmit", "--target", "es2022", "--module", "es2022"]
     command = ["node", modules / "typescript" / "bin" / "tsc", *options, "use.js", "hostile.js"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     errors = [line for line in done.stdout.splitlines() if "error TS" in line]
-    assert [line.split(",")[0] for line in errors] == ["use.js(6", "use.js(7", "use.js(8"], done.stdout
+    assert [line.split(",")[0] for line in errors] == ["use.js(6", "use.js(7", "use.js(8", "use.js(9"], (
+        done.stdout
+    )
 
 
 @pytest.mark.needs_gcc
@@ -274,8 +284,23 @@ async def test_a_component_has_a_client_by_its_own_types(tmp_path: Path) -> None
             await shapes.same_colour("blue")
 
 
-def _generated(plugin: Path, language: str) -> str:
-    done = frys("bindgen", plugin, "--lang", language)
+@live
+async def test_from_wit_ignores_what_plugin_json_declares_and_depends_on(tmp_path: Path) -> None:
+    """The types of the component itself; without the option those of plugin.json, and nothing is loaded."""
+    (tmp_path / "shapes.wasm").write_bytes(compile_wasm("shapes"))
+    document = {"id": "shapes", "version": "1.0.0", "format": "wasm", "entry": "shapes.wasm"}
+    document |= {"exports": {"maybe": {}}, "dependencies": [{"pluginId": "absent"}]}  # type: ignore[dict-item]
+    (tmp_path / "plugin.json").write_text(json.dumps(document))
+    declared = json.loads(await asyncio.to_thread(_generated, tmp_path, "json"))
+    exported = json.loads(await asyncio.to_thread(_generated, tmp_path, "json", "--from-wit"))
+    assert list(declared["exports"]) == ["maybe"]
+    assert exported["exports"]["maybe"] == {"params": ["int?"], "names": ["number"], "returns": "int?"}
+    facts = json.loads((await asyncio.to_thread(frys, "inspect", "--json", tmp_path)).stdout)
+    assert (facts["error"], facts["offered"]) == (None, {"maybe": "() -> any"})
+
+
+def _generated(plugin: Path, language: str, *options: str) -> str:
+    done = frys("bindgen", plugin, "--lang", language, *options)
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout.decode()
 

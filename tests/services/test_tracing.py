@@ -110,7 +110,10 @@ async def test_a_plugins_lines_in_the_log_have_the_trace(tmp_path: Path) -> None
         async with talkers(tmp_path, ALL, "a", "b") as talk:
             with trace.accepted(PARENT):
                 await talk.ask("log", "warning", "trace_id=forged")
+                assert await talk.ask("trace") == PARENT
+                assert await talk.ask("call", "b", "where", []) == PARENT
             await talk.ask("log", "warning", "none")
+            assert await talk.ask("trace") is None
     finally:
         logger.removeHandler(handler)
     assert [vars(record)["trace_id"] for record in seen] == [PARENT.split("-")[1], ""]

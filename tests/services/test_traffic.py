@@ -106,6 +106,7 @@ async def test_a_dropped_event_is_shown(tmp_path: Path) -> None:
         traffic = talk.manager.communicator.traffic()
         for number in range(1001):
             await talk.manager.communicator.broadcast(PluginMessage.Event("tick", number))
+        assert talk.manager.communicator.stats().waiting == {"a": 1000}
         record = await anext(traffic)
         assert (record.kind, record.receiver, record.name, record.error) == ("event", "a", "tick", "dropped")
         assert talk.manager.communicator.stats().events["", "a", "tick"].dropped == 1

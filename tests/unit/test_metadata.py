@@ -160,6 +160,7 @@ def test_formats_are_the_policies_formats():
         ({"exports": {"f": {"params": ["int"], "names": ["a b"]}}}, "exports.f.names[0]", "letters, digits"),
         ({"dependencies": [{"versionRange": "*"}]}, "dependencies[0].pluginId", "missing"),
         ({"dependencies": [{"pluginId": "a b"}]}, "dependencies[0].pluginId", "letters"),
+        ({"dependencies": [{"pluginId": "a"}] * 257}, "dependencies", "of length <= 256"),
         ({"dependencies": {"other": "1"}}, "dependencies", "array, not object"),
         ({"exports": []}, "exports", "object, not array"),
         ({"exports": {"f": {"params": "string"}}}, "exports.f.params", "array, not string"),

@@ -1,9 +1,14 @@
 """Versions and ranges: the order that SemVer fixes, and the ranges that npm and Cargo write."""
 
+import contextlib
 import itertools
+import json
+import random
+import subprocess
 
 import pytest
 from hypothesis import given, strategies as st
+from node_modules import installed
 
 from frys_runtime.ranges import Range, Version
 
@@ -141,6 +146,45 @@ def test_the_best_version_is_the_highest_that_fits() -> None:
     candidates = [Version.parse(text) for text in ("1.9.3", "2.0.0", "1.10.0", "1.11.0-rc.1")]
     assert str(Range.parse("^1.2").best(candidates)) == "1.10.0"
     assert Range.parse("^3").best(candidates) is None
+
+
+@pytest.mark.needs_npm
+def test_ranges_mean_what_they_mean_to_npm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Thousands of pairs: a range that is read here takes the versions that npm's own package takes."""
+    chance = random.Random(5)
+
+    def pre(share: float) -> str:
+        return (
+            "-" + chance.choice(("a", "b", "a.1", "0", "1", "a.b", "rc.1")) if chance.random() < share else ""
+        )
+
+    def bound() -> str:
+        op = chance.choice(("", "^", "~", ">", ">=", "<=", "<", "="))
+        numbers = [str(chance.randint(0, 3)) for _ in range(chance.randint(1, 3))]
+        return op + ".".join(numbers) + (pre(0.3) if len(numbers) == 3 else ".x" * (chance.random() < 0.1))
+
+    cases = []
+    for _ in range(8000):
+        together = [
+            " ".join(bound() for _ in range(chance.randint(1, 2))) for _ in range(chance.randint(1, 2))
+        ]
+        version = ".".join(str(chance.randint(0, 3)) for _ in range(3)) + pre(0.4)
+        with contextlib.suppress(
+            ValueError
+        ):  # bounds that exclude each other: npm reads them, and takes nothing
+            accepted = Range.parse(" || ".join(together)).matches(Version.parse(version))
+            cases.append([" || ".join(together), version, accepted])
+    code = (
+        "const {satisfies} = require('semver'); const cases = JSON.parse(require('fs').readFileSync(0));"
+        "const wrong = cases.filter(([range, version, ours]) => satisfies(version, range) !== ours);"
+        "console.log(JSON.stringify(wrong))"
+    )
+    folder = installed(tmp_path_factory.getbasetemp()).parent
+    done = subprocess.run(
+        ["node", "-e", code], input=json.dumps(cases), cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == []
+    assert 1000 < sum(accepted for *_, accepted in cases) < len(cases) - 1000
 
 
 @given(versions, versions)
