@@ -5,7 +5,7 @@ comes is bounded in size by the socket, in items and depth by the walk of :mod:`
 typed.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -64,13 +64,13 @@ class About(msgspec.Struct, frozen=True):
     """What a participant tells of itself.
 
     Attributes:
-        program: ``supervisor`` or ``visitor``.
+        program: What it is; a visitor runs no plugins.
         pid: Its process.
         plugins: What it runs, by id.
         events: Types of events that it wants, with ``*`` and ``?``, and how many receive each.
     """
 
-    program: str
+    program: Literal["supervisor", "visitor"]
     pid: int = 0
     plugins: dict[str, Plugin] = {}
     events: dict[str, int] = {}

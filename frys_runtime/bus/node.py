@@ -27,6 +27,8 @@ logger = logging.getLogger("frys.bus")
 MAX_SERVING: Final = 500
 """Calls and questions of one peer that may be under way here: fewer than there is room for answers."""
 _MAX_NAME: Final = 64
+_MAX_REASONS: Final = 100
+"""Different ones that are counted one by one."""
 _GRACE: Final = 0.1
 """Seconds that an answer may come too late, so that the plugin's own supervisor can say what was wrong."""
 _TRY_AGAIN: Final = 0.02
@@ -176,7 +178,9 @@ class Node:
             self.malformed(link, "a WELCOME that nobody waits for")
             return
         peer = self._meet(link, message)
-        if peer is not None and (news := frames.news(dialled.told, self._program.about())) is not None:
+        if peer is None:
+            link.close()
+        elif (news := frames.news(dialled.told, self._program.about())) is not None:
             link.send(frames.encode(news))  # what happened since HELLO
         if not dialled.met.done():
             dialled.met.set_result(peer)
@@ -184,18 +188,18 @@ class Node:
     def _meet(self, link: Link, message: frames.Hello | frames.Welcome) -> Peer | None:
         name, about = message.name, message.about
         if message.version != frames.VERSION:
-            self.malformed(link, f"version {message.version} of the bus, not {frames.VERSION}")
+            self.malformed(link, f"another version of the bus: {message.version}, not {frames.VERSION}")
             if isinstance(message, frames.Hello):
                 link.send(
                     frames.encode(frames.Welcome(frames.VERSION, self.name, frames.About("supervisor")))
                 )
             return None
-        if name == self.name or not 0 < len(name) <= _MAX_NAME or not name.isalnum():
+        if name == self.name or not 0 < len(name) <= _MAX_NAME or not (name.isascii() and name.isalnum()):
             self.malformed(link, "a name that is none, or ours")
             return None
         peer = self.peers.get(name)
         if peer is None:
-            peer = self.peers[name] = Peer(name, about.program[:_MAX_NAME], about.pid)
+            peer = self.peers[name] = Peer(name, about.program, about.pid)
         if link not in peer.links:
             peer.links.append(link)
             self._peer_of[link] = peer
@@ -226,6 +230,8 @@ class Node:
     def malformed(self, link: Link, reason: str) -> None:
         """Something came that is dropped."""
         kind = reason.partition(":")[0]
+        if kind not in self.malformed_messages and len(self.malformed_messages) >= _MAX_REASONS:
+            kind = "more"
         count = self.malformed_messages[kind] = self.malformed_messages.get(kind, 0) + 1
         if count & (count - 1) == 0:  # the first, second, fourth, eighth: a flood is no flood of lines
             logger.warning(
