@@ -22,6 +22,7 @@ _SOCKET: Final = ".sock"
 _CARD: Final = ".json"
 _NEW: Final = ".new"
 _NAME_BYTES: Final = 8
+_LONGEST_CARD: Final = 4096
 
 
 class Entry(NamedTuple):
@@ -30,10 +31,12 @@ class Entry(NamedTuple):
     Attributes:
         name: What it calls itself; no other ever has the same.
         address: Where to connect to.
+        pid: Its process, as it has written; 0 when it has not.
     """
 
     name: str
     address: str
+    pid: int
 
 
 class Rendezvous:
@@ -86,8 +89,15 @@ class Rendezvous:
             if kind not in (_CARD, _NEW):
                 continue
             if self._lives(name, kind) and kind == _CARD:
-                found.append(Entry(name, f"ipc://{self._path(name, _SOCKET)}"))
+                found.append(Entry(name, f"ipc://{self._path(name, _SOCKET)}", self._pid(name)))
         return found
+
+    def _pid(self, name: str) -> int:
+        try:
+            with open(self._path(name, _CARD), "rb") as file:
+                return int(json.loads(file.read(_LONGEST_CARD))["pid"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return 0
 
     def _lives(self, name: str, kind: str) -> bool:
         try:

@@ -13,7 +13,7 @@ from ..messages import MessageValue, PluginMessage, Refused, check_value
 from . import frames
 from .config import default_folder
 from .node import Node, Peer
-from .rendezvous import Rendezvous
+from .rendezvous import Entry, Rendezvous
 
 _MEET_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
@@ -28,6 +28,9 @@ class Visitor:
         folder: Where they meet; by default where they meet when nothing else is said.
         events: Types of events that it wants, with ``*`` and ``?``.
 
+    Attributes:
+        silent: Supervisors that live and did not answer.
+
     Raises:
         ConfigError: There is no such place, or others may enter it.
     """
@@ -37,6 +40,7 @@ class Visitor:
         self._events = dict.fromkeys(events, 1)
         self._stream: EventStream[PluginMessage.Event] = EventStream(_STREAM)
         self._node: Node | None = None
+        self.silent: list[Entry] = []
 
     @property
     def folder(self) -> str:
@@ -45,9 +49,12 @@ class Visitor:
 
     async def __aenter__(self) -> Self:
         self._node = node = Node(secrets.token_hex(8), self)
-        met = [node.dial(entry.address) for entry in self._place.others()]
-        if met:
+        entries = self._place.others()
+        if entries:
+            met = [node.dial(entry.address) for entry in entries]
             await asyncio.wait(met, timeout=_MEET_SECONDS)
+        unmet = [entry for entry in entries if entry.name not in node.peers]
+        self.silent = unmet and [entry for entry in self._place.others() if entry in unmet]
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -24,4 +24,5 @@ async def states(visitor: Visitor) -> list[dict[str, Any]]:
         elif isinstance(answer, BaseException):
             raise answer
         found.append(facts)
-    return found
+    silent = {"plugins": [], "error": "it does not answer"}
+    return found + [{"name": entry.name, "pid": entry.pid, **silent} for entry in visitor.silent]

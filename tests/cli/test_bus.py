@@ -44,6 +44,24 @@ def test_ps_shows_supervisors_and_their_plugins(place: Path) -> None:
     assert (refused.returncode, b"others may enter" in refused.stderr) == (2, True)
 
 
+def test_ps_names_who_does_not_answer() -> None:
+    """A supervisor that is stopped, by its process; the others are shown, and the exit code says it."""
+    with meeting_place() as folder:
+        servers = [Server(folder, f"{name}={TALKER}") for name in "cd"]
+        for server in servers:
+            server.wait_ready()
+        os.kill(servers[0].pid, signal.SIGSTOP)
+        try:
+            shown = frys("ps", "--json", "--bus", folder / "bus")
+        finally:
+            os.kill(servers[0].pid, signal.SIGCONT)
+        facts = {supervisor["pid"]: supervisor for supervisor in json.loads(shown.stdout)}
+        assert (shown.returncode, facts[servers[0].pid]["error"]) == (1, "it does not answer")
+        assert [plugin["id"] for plugin in facts[servers[1].pid]["plugins"]] == ["d"]
+        for server in servers:
+            assert server.stop() == 0
+
+
 def test_top_shows_the_busiest(place: Path) -> None:
     """Once, when told so."""
     shown = frys("top", "--count", "1", "--bus", place / "bus")
