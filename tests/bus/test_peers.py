@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -209,7 +209,10 @@ async def test_supervisors_of_other_machines_need_keys_on_both_sides(tmp_path: P
                     assert stranger.bus is not None
                     assert stranger.bus.others == []
                 async with client(address) as keyless:
-                    await keyless.send(packed(HELLO))
+                    with suppress(
+                        zmq.Again
+                    ):  # libzmq may have noticed already that they have no word in common
+                        await keyless.send(packed(HELLO), zmq.NOBLOCK)
                     assert not await keyless.poll(500)
                 assert [info.name for info in other.bus.everybody] == [one.bus.name if one.bus else ""]
             async with PluginManager(policy=policy, bus=listening) as again:  # found again by itself
