@@ -8,6 +8,7 @@ from typing import Final
 from rich.console import Console
 
 from . import (
+    bus,
     call,
     compute,
     density,
@@ -33,6 +34,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "restart": restart.run,
     "call": call.run,
     "messages": messages.run,
+    "bus": bus.run,
     "extism": extism.run,
     "compute": compute.run,
     "memory": memory.run,

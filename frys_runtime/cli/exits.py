@@ -43,6 +43,10 @@ class UsageError(Exception):
     """The words on the command line make no sense; the text says why and what would."""
 
 
+class NotRunning(Exception):
+    """No supervisor runs what was asked for; the text says where it was looked for."""
+
+
 class WorkloadFailed(Exception):
     """What a plugin was given to do does not succeed; the text says under which conditions."""
 
@@ -51,6 +55,7 @@ _CODES: tuple[tuple[type[Exception], Exit], ...] = (
     (UsageError, Exit.USAGE),
     (ConfigError, Exit.USAGE),
     (WorkloadFailed, Exit.FAILED),
+    (NotRunning, Exit.NOT_LOADED),
     (ExecutionFailed, Exit.FAILED),
     (CommunicationError, Exit.FAILED),
     (Timeout, Exit.STOPPED),
@@ -87,10 +92,18 @@ def tell(error: Exception) -> Exit:
     code = code_of(error)
     said = str(error) if code is not Exit.BUG else f"an error of Frys itself: {type(error).__name__}: {error}"
     message = Text.assemble(("frys: ", "bold red"), printable(said))
-    if hint := _HINTS.get(code, ""):
+    if hint := _hint(error, code):
         message.append_text(Text.assemble("\n", ("hint: ", "bold"), hint))
     stderr().print(message, soft_wrap=True)
     return code
+
+
+def _hint(error: Exception, code: Exit) -> str:
+    if isinstance(error, NotRunning):
+        return "`frys ps` lists what runs, and `frys serve PLUGIN` runs a plugin"
+    if isinstance(error, PluginError) and error.retryable:
+        return "the same may work a moment later; whether it was done already, nobody knows"
+    return _HINTS.get(code, "")
 
 
 def wants_traceback(words: list[str]) -> bool:
