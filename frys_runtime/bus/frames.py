@@ -24,6 +24,14 @@ type Address = str
 """A plugin and its supervisor: ``PLUGIN/NAME``."""
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """A function that other plugins may call, with types of :mod:`frys_runtime.interfaces`."""
+
+    params: tuple[str, ...] = ()
+    returns: str | None = None
+    names: tuple[str, ...] = ()
+
+
 class Plugin(msgspec.Struct, frozen=True):
     """What a supervisor tells of a plugin, in the words of its plugin.json.
 
@@ -39,7 +47,7 @@ class Plugin(msgspec.Struct, frozen=True):
     version: str
     format: str
     functions: dict[str, str] = {}
-    exports: dict[str, Export] = {}
+    exports: dict[str, Offer] = {}
     types: dict[str, Any] = {}
     publishes: dict[str, str] = {}
 
@@ -53,10 +61,11 @@ class Plugin(msgspec.Struct, frozen=True):
             metadata = msgspec.convert(
                 {"id": plugin_id, "version": self.version, "format": self.format}, Metadata
             )
+            exports = msgspec.convert(msgspec.to_builtins(self.exports), dict[str, Export])
         except msgspec.ValidationError as error:
             raise ConfigError(plugin_id[:128], str(error)) from None
         events = Events(publishes=self.publishes)
-        metadata = msgspec.structs.replace(metadata, exports=self.exports, types=self.types, events=events)
+        metadata = msgspec.structs.replace(metadata, exports=exports, types=self.types, events=events)
         return metadata, offered(metadata, self.functions, plugin_id)
 
 

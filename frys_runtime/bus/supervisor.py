@@ -269,7 +269,10 @@ class Supervisor:
                 version=peer.metadata.version,
                 format=peer.metadata.format,
                 functions={name: text[:_SIGNATURE] for name, text in peer.functions.items()},
-                exports=peer.metadata.exports,
+                exports={
+                    name: frames.Offer(export.params, export.returns, export.names)
+                    for name, export in peer.metadata.exports.items()
+                },
                 types=peer.metadata.types,
                 publishes=peer.metadata.events.publishes,
             )
