@@ -31,6 +31,7 @@ logger = logging.getLogger("frys.bus")
 _JOIN_SECONDS: Final = 2.0
 """How long a supervisor that starts waits for those that are there; who answers later is met later."""
 _MANY: Final = 1 << 30
+"""Calls that a plugin elsewhere may serve at the same time; its own supervisor knows how many."""
 _SIGNATURE: Final = 4096
 """Characters of a function's signature, in a plugin's own words, that others are told."""
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 30.0
@@ -234,7 +235,7 @@ class Supervisor:
 
     def _instances(self, plugin_id: str) -> int:
         here = self._communicator.plugins.get(plugin_id)
-        return here.instances if here is not None else 1
+        return here.instances if here is not None else _MANY
 
     def _instance(self, name: str) -> waits.Instance:
         """Who waits here, as others have told of it; of several instances nobody tells which."""
@@ -364,7 +365,7 @@ class _Remote:
 
     @property
     def instances(self) -> int:
-        return _MANY  # its own supervisor knows when all of them wait
+        return _MANY
 
     @property
     def messages(self) -> MessageGrant:

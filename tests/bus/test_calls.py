@@ -221,6 +221,16 @@ async def test_a_circle_over_several_supervisors_is_refused() -> None:
 
 
 @live
+async def test_a_plugin_with_a_free_instance_is_no_circle() -> None:
+    """One of its instances waits for b, and b is answered by the other; were that busy too, it is refused."""
+    with meeting_place(ALL + "plugins: {a: {supervision: {instances: 2}}}") as folder:
+        async with managers(folder, "a", "b") as (talk, _):
+            assert await talk.ask("call", "b", "relay", [["a"]]) == "end"
+            assert "would wait for itself" in str(await talk.ask("call", "b", "relay", [["a", "b"]]))
+            assert await talk.ask("call", "b", "twice", [1]) == 2
+
+
+@live
 async def test_those_who_come_to_wait_for_each_other_by_different_calls_are_told(tmp_path: Path) -> None:
     """Two and three plugins that are all busy when they call each other in a ring: no hang, a clear error."""
     (tmp_path / "plugin.json").write_text(MANIFEST)
