@@ -8,8 +8,10 @@ from typing import Final
 from rich.console import Console
 
 from . import (
+    bulk,
     bus,
     call,
+    component,
     compute,
     density,
     extism,
@@ -34,8 +36,10 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "restart": restart.run,
     "call": call.run,
     "messages": messages.run,
+    "bulk": bulk.run,
     "bus": bus.run,
     "extism": extism.run,
+    "component": component.run,
     "compute": compute.run,
     "memory": memory.run,
     "density": density.run,

@@ -489,9 +489,6 @@ class PluginCommunicator:
         Raises:
             CommunicationError: It would wait for itself.
         """
-        if not line():
-            yield
-            return
         try:
             with self._waits.waiting(target):
                 yield

@@ -281,7 +281,7 @@ class PluginManager:
         """Load a plugin into a jail of its own, after those that it depends on.
 
         Args:
-            path: A file, a folder with ``plugin.json``, or a name to look up in the plugin paths.
+            path: A file, a folder with ``plugin.json``, a package, or a name to look up in the plugin paths.
             plugin_id: Another id than the plugin's own. ``tax@2``: beside other versions of ``tax``, and only
                 if this is a version 2.
             isolation: Another level than the manager's, for this plugin.
@@ -623,7 +623,7 @@ def _check_drain(drain_ms: int) -> None:
 
 
 def _raise_descriptor_limit() -> None:
-    """A live plugin holds five descriptors of the host; the usual soft limit of 1024 is for select(2)."""
+    """A live plugin holds six descriptors of the host; the usual soft limit of 1024 is for select(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

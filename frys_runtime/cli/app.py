@@ -24,6 +24,10 @@ COMMANDS: Final = (
     "bench",
     "audit",
     "policy",
+    "pack",
+    "keygen",
+    "sign",
+    "verify",
     *BUS,
 )
 """Each is a module of this package: its ``command`` is the command, or its ``group`` holds several."""

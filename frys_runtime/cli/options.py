@@ -7,7 +7,7 @@ import typer
 
 from ..config import IsolationLevel
 
-PluginPath = Annotated[str, typer.Argument(help="A file, or a folder with plugin.json.")]
+PluginPath = Annotated[str, typer.Argument(help="A file, a folder with plugin.json, or a package (.frys).")]
 Isolation = Annotated[
     IsolationLevel | None, typer.Option("--isolation", "-i", help="The level; maximum by default.")
 ]
