@@ -9,6 +9,7 @@ from rich.console import Console
 
 from . import (
     bulk,
+    bus,
     call,
     component,
     compute,
@@ -37,6 +38,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "call": call.run,
     "messages": messages.run,
     "bulk": bulk.run,
+    "bus": bus.run,
     "extism": extism.run,
     "component": component.run,
     "compute": compute.run,

@@ -22,7 +22,7 @@ Imports only go down these layers (``make check`` holds it):
     turns, upkeep, faults                                 its queue; its health; what its failures lead to
     sandbox                                               one live process
     questions, suspension                                 its questions to the host; freezing it
-    watchdog                                              the clocks of one call
+    watchdog, bus                                         the clocks of one call; other supervisors
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     signing                                               who has signed a package
@@ -56,6 +56,7 @@ __version__ = "0.1.0"
 _HOME = {
     "audit": ("AuditLog",),
     "builder": ("PluginManagerBuilder",),
+    "bus.config": ("BusConfig",),
     "channels": ("ChannelStats", "CommunicatorStats"),
     "communicator": ("PluginCommunicator", "caller"),
     "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
@@ -101,6 +102,7 @@ TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import: type checkers 
 if TYPE_CHECKING:
     from .audit import AuditLog as AuditLog
     from .builder import PluginManagerBuilder as PluginManagerBuilder
+    from .bus.config import BusConfig as BusConfig
     from .channels import ChannelStats as ChannelStats, CommunicatorStats as CommunicatorStats
     from .communicator import PluginCommunicator as PluginCommunicator, caller as caller
     from .config import (

@@ -33,7 +33,8 @@ class PluginError(Exception):
     """The root of every error of Frys.
 
     Attributes:
-        retryable: The plugin has done nothing of what was asked, and the same call may succeed later.
+        retryable: The same call may succeed later. The plugin has done nothing of what was asked, but when
+            its supervisor ended (CommunicationError): of that nobody knows.
     """
 
     retryable: bool = False
@@ -302,8 +303,8 @@ class SandboxError(PluginError):
 class CommunicationError(PluginError):
     """A message could not be delivered."""
 
-    def __init__(self, target: str, reason: str) -> None:
-        self.target, self.reason = target, reason
+    def __init__(self, target: str, reason: str, *, retryable: bool = False) -> None:
+        self.target, self.reason, self.retryable = target, reason, retryable
         super().__init__(f"no message could be delivered to {target}: {reason}")
 
 

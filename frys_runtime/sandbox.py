@@ -211,6 +211,9 @@ class PluginSandbox:
                 raise LaneClosed("it was stopped with its answer on the way")
             return self._result(reply, function)
         except (LaneClosed, wire.ProtocolError) as reason:
+            watch.given_up = (
+                True  # whoever waits here may give up, too; what replaces the process ends the watch
+            )
             raise await self._finish(self._died(watch, reason, function, args)) from None
         except _Refusal as refusal:
             raise await self._finish(self._failed(watch, refusal.failure, function, args)) from None
@@ -218,6 +221,11 @@ class PluginSandbox:
             if not answer.done() or answer.cancelled():
                 watch.given_up = True
                 self._chore(self._end_given_up(watch, function))
+            elif (ended := answer.exception()) is not None or watch.verdict is not None:
+                # It was stopped, or ended, in the very moment in which its caller gave up.
+                watch.given_up = True
+                why = ended if isinstance(ended, wire.ProtocolError) else LaneClosed(f"it ended: {ended}")
+                self._chore(self._died(watch, why, function, args))
             raise
         finally:
             if not watch.given_up:
@@ -450,6 +458,8 @@ class PluginSandbox:
         if error is None:
             limits = self.confinement.limits
             error = explanation.of_end(self.plugin_id, "", end, child.cgroup, limits)
+        if self._child is not child:
+            return  # it was replaced meanwhile
         self._tell(error)
         self._retire()
         self._keeper.on_down(self, error, outside=outside)
@@ -506,8 +516,9 @@ class PluginSandbox:
         outside: bool = False,
     ) -> None:
         self._end(watch)
-        self._retire()
-        self._keeper.on_down(self, error, outside=outside, function=function, args=args)
+        if self._child is watch.child:
+            self._retire()
+            self._keeper.on_down(self, error, outside=outside, function=function, args=args)
 
     async def _failed(
         self, watch: Watch, failure: wire.Failure, function: str, args: tuple[MessageValue, ...] | None

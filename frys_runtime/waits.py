@@ -70,6 +70,11 @@ def extend_line(instance: Instance) -> None:
     _line.set((*_line.get(), instance))
 
 
+def enter_line(instances: tuple[Instance, ...]) -> None:
+    """These wait for what runs in this context from now on, and nobody else."""
+    _line.set(instances)
+
+
 def forget_line() -> None:
     """Nobody waits for what runs in this context from now on."""
     _line.set(())

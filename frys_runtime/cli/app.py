@@ -11,6 +11,8 @@ import typer
 from .. import __version__
 from .exits import Exit, leave_quietly, tell, wants_traceback
 
+BUS: Final = ("serve", "ps", "top", "call", "events", "trace")
+"""Those that talk to running supervisors."""
 COMMANDS: Final = (
     "run",
     "inspect",
@@ -27,6 +29,7 @@ COMMANDS: Final = (
     "keygen",
     "sign",
     "verify",
+    *BUS,
 )
 """Each is a module of this package: its ``command`` is the command, or its ``group`` holds several."""
 

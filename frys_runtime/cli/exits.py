@@ -45,6 +45,10 @@ class UsageError(Exception):
     """The words on the command line make no sense; the text says why and what would."""
 
 
+class NotRunning(Exception):
+    """No supervisor runs what was asked for; the text says where it was looked for."""
+
+
 class WorkloadFailed(Exception):
     """What a plugin was given to do does not succeed; the text says under which conditions."""
 
@@ -53,6 +57,7 @@ _CODES: tuple[tuple[type[Exception], Exit], ...] = (
     (UsageError, Exit.USAGE),
     (ConfigError, Exit.USAGE),
     (WorkloadFailed, Exit.FAILED),
+    (NotRunning, Exit.NOT_LOADED),
     (ExecutionFailed, Exit.FAILED),
     (CommunicationError, Exit.FAILED),
     (Timeout, Exit.STOPPED),
@@ -81,6 +86,10 @@ _NO_PLUGIN = (
 
 
 def _hint(error: Exception, code: Exit) -> str:
+    if isinstance(error, NotRunning):
+        return "`frys ps` lists what runs, and `frys serve PLUGIN` runs a plugin"
+    if isinstance(error, PluginError) and error.retryable:
+        return "the same may work a moment later"
     if isinstance(error, LoadFailed) and error.by_policy:
         return "`frys policy explain PLUGIN` shows what it asks for and what it gets (--policy, --isolation)"
     absent = isinstance(error, LoadFailed) and not os.path.exists(error.path)

@@ -17,3 +17,9 @@ PolicyPath = Annotated[
 NoLoad = Annotated[
     bool, typer.Option("--no-load", help="Only what can be told without running any of its code.")
 ]
+BusFolder = Annotated[
+    Path | None,
+    typer.Option("--bus", metavar="DIR", help="Where supervisors meet: /run/frys, or $XDG_RUNTIME_DIR/frys."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print facts for a program.")]
+Count = Annotated[int | None, typer.Option("--count", "-n", metavar="N", min=1, help="End after so many.")]
