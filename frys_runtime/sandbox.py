@@ -386,7 +386,7 @@ class PluginSandbox:
         }
         fds = [bundle.fd, *offer.files]
         if not offer.room:
-            bulk = Bulk(limits.memory)
+            bulk = Bulk(limits.memory // 2)
             child.lane.add_bulk(bulk)
             request["bulk"] = bulk.size
             fds.append(bulk.fd)
