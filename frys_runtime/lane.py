@@ -234,6 +234,5 @@ class Lane:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_exception(reason)
-            if waiter is self._first:
-                waiter.exception()  # who gave up before the first frame does not ask for it
+            waiter.exception()  # who gave up at the same moment does not ask for it
         self._on_end(reason)

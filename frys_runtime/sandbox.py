@@ -202,22 +202,27 @@ class PluginSandbox:
         limits = self.confinement.limits
         watch = self._begin(child, timeout_ms, limits.cpu_time)
         answer = child.lane.exchange(frame, limits.output)
+        ends_later = False
         try:
             reply = await answer
             if watch.verdict is not None:
                 raise LaneClosed("it was stopped with its answer on the way")
             return self._result(reply, function)
         except (LaneClosed, wire.ProtocolError) as reason:
+            ends_later = True
             raise await self._finish(self._died(watch, reason, function, args)) from None
         except _Refusal as refusal:
             raise await self._finish(self._failed(watch, refusal.failure, function, args)) from None
         except BaseException:
             if not answer.done() or answer.cancelled():
-                watch.given_up = True
+                ends_later = watch.given_up = True
                 self._chore(self._end_given_up(watch, function))
+            elif (ended := answer.exception()) is not None:  # it died just when its caller gave up
+                ends_later = watch.given_up = True
+                self._chore(self._died(watch, ended, function, args))
             raise
         finally:
-            if not watch.given_up:
+            if not ends_later:
                 self._end(watch)
 
     async def _finish[T](self, work: Coroutine[Any, Any, T]) -> T:
@@ -497,7 +502,7 @@ class PluginSandbox:
 
     # What an end means.
 
-    async def _explained(self, watch: Watch, reason: Exception, function: str) -> tuple[PluginError, bool]:
+    async def _explained(self, watch: Watch, reason: BaseException, function: str) -> tuple[PluginError, bool]:
         """Wait for the end of a process and say why it ended, and whether neither it nor we did it."""
         child = watch.child
         alive = not child.exited.done()
@@ -517,7 +522,7 @@ class PluginSandbox:
         return error, watch.verdict is None and explanation.was_killed(end)
 
     async def _died(
-        self, watch: Watch, reason: Exception, function: str, args: tuple[MessageValue, ...] | None
+        self, watch: Watch, reason: BaseException, function: str, args: tuple[MessageValue, ...] | None
     ) -> PluginError:
         error, outside = await self._explained(watch, reason, function)
         self._replace(watch, error, function, args, outside=outside)
@@ -628,8 +633,9 @@ class PluginSandbox:
         """End its process for no fault of its own; returns when nothing of it is left."""
         if self._dog.watch is not None:
             self._dog.watch.condemn(CommunicationError(self.plugin_id, "it was unloaded during the call"))
-            self._over = self._loop.create_future()
-            await self._over
+            if self._over is None or self._over.done():
+                self._over = self._loop.create_future()
+            await asyncio.shield(self._over)
         self._retire()
         while self._chores:
             await asyncio.wait(self._chores)

@@ -1,0 +1,102 @@
+"""What has to hold whatever breaks, written down while it happens."""
+
+import asyncio
+import sys
+import time
+from collections import Counter, deque
+from typing import Any, Final
+
+from chaos.plugins import PARTS, parts_of
+
+_KEPT: Final = 60
+
+
+class Ledger:
+    """Counts what was done, and collects what must never be.
+
+    Attributes:
+        broken: Sentences about invariants that did not hold, with the moment.
+        counts: What became of the calls, and which faults there were.
+        slowest: Seconds by which a call outlasted its deadline, at most.
+        floor: For each plugin, the version that is known to serve: calls made from now on get none below it.
+    """
+
+    def __init__(self) -> None:
+        self.broken: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.slowest = 0.0
+        self.floor: dict[str, int] = {}
+        self.acknowledged: dict[tuple[str, str], int] = {}
+        self.attempted: dict[tuple[str, str], int] = {}
+        self._did: Counter[int] = Counter()
+        self._seen: Counter[tuple[str, int]] = Counter()
+        self._story: deque[str] = deque(maxlen=_KEPT)
+        self._began = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """One line of what happened; the last of them are told with a failure."""
+        self._story.append(f"{time.monotonic() - self._began:7.3f} {text}")
+
+    def fail(self, text: str) -> None:
+        """An invariant does not hold."""
+        self.note(f"BROKEN: {text}")
+        if len(self.broken) < 20:
+            self.broken.append(f"{time.monotonic() - self._began:.3f} s: {text}")
+
+    def story(self) -> list[str]:
+        """The last things that happened."""
+        return list(self._story)
+
+    # Calls.
+
+    def answered(self, kind: str, call: int, floor: int, written: set[int], answer: Any) -> None:
+        """A call was answered: by one version as a whole, not by an old one, and it was this call."""
+        try:
+            parts, back = parts_of(answer, kind)
+        except ValueError as error:
+            self.fail(f"{kind}, call {call}: {error}")
+            return
+        if len(parts) != PARTS or len(set(parts)) != 1:
+            self.fail(f"{kind}, call {call}: a mix of versions, {parts}")
+        elif parts[0] not in written:
+            self.fail(f"{kind}, call {call}: version {parts[0]} was never written")
+        elif parts[0] < floor:
+            self.fail(f"{kind}, call {call}: version {parts[0]}, and {floor} served when it was made")
+        if back != call:
+            self.fail(f"{kind}, call {call}: it got the answer to call {back}")
+
+    def late(self, what: str, seconds: float, grace: float) -> None:
+        """A call ended so long after its deadline."""
+        self.slowest = max(self.slowest, seconds)
+        if seconds > grace:
+            self.fail(f"{what}: it ended {seconds:.2f} s after its deadline")
+
+    def did(self, call: int) -> None:
+        """A plugin works on a call."""
+        self._did[call] += 1
+        if self._did[call] > 1:
+            self.fail(f"call {call} was worked on {self._did[call]} times")
+
+    def seen(self, who: str, number: int) -> None:
+        """A subscriber handles an event."""
+        self._seen[who, number] += 1
+        self.counts["events handled"] += 1
+        if self._seen[who, number] > 1:
+            self.fail(f"event {number} came to {who} {self._seen[who, number]} times")
+
+    # Stored values.
+
+    def stored(self, kind: str, key: str, value: int | None) -> None:
+        """A stored value was read: it is the last acknowledged one, or a later one that was tried."""
+        least, most = self.acknowledged.get((kind, key), 0), self.attempted.get((kind, key), 0)
+        if not least <= (value or 0) <= most:
+            self.fail(f"{kind} has {value} under {key}; {least} was acknowledged, {most} the last tried")
+
+    # What nobody may leave to chance.
+
+    def listen(self) -> None:
+        """Count as broken what the event loop or the interpreter would only print."""
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: self.fail(f"the event loop: {context.get('message')}: {context.get('exception')!r}")
+        )
+        sys.unraisablehook = lambda it: self.fail(f"unraisable: {it.exc_value!r} in {it.object!r}: {it.err_msg}")
