@@ -8,6 +8,7 @@ from .stage import Stage
 
 _KINDS = ("wasm", "javascript", "native", "python-main")
 _AT_ONCE = 4
+_HEALTH_SECONDS = 10
 _MIB = 1 << 20
 
 
@@ -22,6 +23,7 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
     facts["idle"] = crowd.ask(method="idle", seconds=scale.idle_seconds)
     facts["memory"] = crowd.ask(method="memory")
     facts["left"] = crowd.ask(method="leave")
+    facts["checked"] = _with_health_checks(stage, scale, kinds)
     how = (
         f"{', '.join(kinds)} in turn, {_AT_ONCE} loads at a time, no spares, launchers warm; a call each, "
         f"{scale.idle_seconds:.0f} s of nothing, and close()."
@@ -32,6 +34,16 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
         how=how,
         rows=_rows(facts, scale) if not crowd.absent else [_absent(crowd.absent)],
     )
+
+
+def _with_health_checks(stage: Stage, scale: Scale, kinds: list[str]) -> Any:
+    policy = stage.folder / "health.yaml"
+    policy.write_text(f"extends: maximum\nsupervision: {{health_interval: {_HEALTH_SECONDS}s}}\n")
+    crowd = stage.contender("crowd", stage.folder, 0, policy)
+    crowd.ask(method="start", kinds=kinds, count=scale.crowd, at_once=_AT_ONCE)
+    idle = crowd.ask(method="idle", seconds=max(scale.idle_seconds, float(_HEALTH_SECONDS)))
+    crowd.ask(method="leave")
+    return idle
 
 
 def _absent(why: str) -> Row:
@@ -52,6 +64,14 @@ def _rows(facts: dict[str, Any], scale: Scale) -> list[Row]:
         row(f"one start, of {_AT_ONCE} at a time", "ms", Series(rounds=[start["seconds"]]), scale=1e3),
         _plain("idle supervisor", "%", idle["supervisor"], "< 2 % core", idle["supervisor"], 2),
         _plain("idle, all other processes", "%", idle["others"]),
+        _plain(
+            f"idle supervisor, a health check each {_HEALTH_SECONDS} s",
+            "%",
+            facts["checked"]["supervisor"],
+            "< 2 % core",
+            facts["checked"]["supervisor"],
+            2,
+        ),
         _plain("supervisor, private", "MiB", sizes["supervisor"][0] / _MIB),
         _plain("all plugins, private", "MiB", plugins / _MIB),
         _plain("close()", "ms", left["seconds"] * 1e3),

@@ -13,6 +13,7 @@ Imports only go down these layers (``make check`` holds it):
     plugin, builder                                       a loaded plugin as an object; settings one by one
     canary                                                new versions on trial
     reload, watching, marketplace                         replacing a plugin; seeing it saved; installing one
+    recall                                                loading again what was loaded
     loaded                                                what is loaded, how it comes and goes
     admission                                             files and policy of a plugin > a pool, on the record
     deployment                                            the versions of one plugin, and which gets a call
@@ -20,12 +21,13 @@ Imports only go down these layers (``make check`` holds it):
     fleet                                                 its processes
     turns, upkeep, faults                                 its queue; its health; what its failures lead to
     sandbox                                               one live process
+    questions, suspension                                 its questions to the host; freezing it
     watchdog                                              the clocks of one call
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
-    waits, supervision, breaker                           who waits for whom; what follows when processes fail
+    waits, supervision, breaker, roster                   who waits for whom; failures; what was loaded
     resolution                                            which versions of which plugins to load
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other

@@ -55,6 +55,10 @@ class PluginManagerBuilder[Manager: Opened]:
         """A folder for what plugins keep in their key-value stores, and for compiled code."""
         return self._with(state_dir=folder)
 
+    def with_restore(self, on: bool = True) -> Self:
+        """Remember in the state folder what is loaded, and load it again at the start."""
+        return self._with(restore=on)
+
     def resource_limits(self, limits: SandboxConfig) -> Self:
         """Limits and grants of the host program, over the policy's."""
         return self._with(resource_limits=limits)

@@ -41,6 +41,7 @@ type EventKind = Literal[
     "canary_ended",  # it was promoted, or rolled back, with both error rates
     "watch_failed",  # the files of plugins cannot be watched
     "audit_failed",  # the audit log cannot be written
+    "forgotten",  # what is loaded cannot be written down for the next start
 ]
 
 _MAX_TEXT: Final = 2000

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, Final
 
-from .errors import CommunicationError, LoadFailed, PluginError, SecurityViolation, Unavailable
+from .errors import CommunicationError, LoadFailed, PluginError, SandboxError, SecurityViolation, Unavailable
 from .events import Events
 from .faults import Faults
 from .isolation import Confinement
@@ -91,6 +91,7 @@ class Fleet:
         self._start_timer: asyncio.TimerHandle | None = None
         self._quarantine_timer: asyncio.TimerHandle | None = None
         self._chores: set[asyncio.Task[Any]] = set()
+        self._pausing = asyncio.Lock()
         self.state = PluginState.LOADING
         self.count = self._rules.instances.of(bundle.metadata.instances)
         self.functions: dict[str, str] = {}
@@ -421,12 +422,20 @@ class Fleet:
             raise Unavailable(
                 self._plugin_id, f"it is {self.state}, so it cannot be suspended", retryable=False
             )
-        self.go(PluginState.SUSPENDED, "suspend()")
-        self._due.clear()
-        while self._starting:
-            await asyncio.wait([*self._starting.values()])
-        for slot in self.slots:
-            await slot.freeze()
+        async with self._pausing:
+            if self.state not in _FREEZABLE:
+                return
+            self.go(PluginState.SUSPENDED, "suspend()")
+            self._due.clear()
+            while self._starting:
+                await asyncio.wait([*self._starting.values()])
+            try:
+                for slot in self.slots:
+                    await slot.freeze()
+            except SandboxError:
+                await self.thaw()
+                self._go_on("it could not be suspended")
+                raise
 
     async def resume(self) -> None:
         """Let it take calls again: after :meth:`suspend`, in quarantine, or after failures in a row.
@@ -439,14 +448,20 @@ class Fleet:
         if self.state is not PluginState.SUSPENDED:
             self._begin_anew("resume()")
             return
-        await self.thaw()
+        async with self._pausing:
+            await self.thaw()
+            self._go_on("resume()")
+
+    def _go_on(self, why: str) -> None:
+        if self.state is not PluginState.SUSPENDED:
+            return
         if self._has_live():
-            self.go(_READY, "resume()")
+            self.go(_READY, why)
             self._turns.offer_all()
         elif len(self._turns):
-            self._begin_anew("resume()")
+            self._begin_anew(why)
         else:
-            self.go(PluginState.IDLE, "resume()")
+            self.go(PluginState.IDLE, why)
 
     async def thaw(self) -> None:
         """Let frozen processes go on."""
@@ -460,7 +475,10 @@ class Fleet:
             nested: Still take calls that other plugins make to serve theirs.
         """
         if PluginState.DRAINING in TRANSITIONS[self.state]:
-            await self.thaw()
+            async with self._pausing:
+                await self.thaw()
+            if PluginState.DRAINING not in TRANSITIONS[self.state]:
+                return
             self.admits_nested = nested
             self.go(PluginState.DRAINING, "it is to end")
             self._turns.offer_all()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -58,7 +59,6 @@ class LoadedPlugins:
 
     Attributes:
         deployments: The versions of each plugin, by id.
-        on_change: Called when other versions serve than before.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LoadedPlugins:
         most: int,
     ) -> None:
         self.deployments: dict[str, Deployment] = {}
-        self.on_change = _nothing
+        self._listeners: list[Callable[[], None]] = []
         self._admission, self._loader = admission, loader
         self._communicator, self._events = communicator, events
         self._most = most
@@ -198,8 +198,16 @@ class LoadedPlugins:
         Returns:
             The events that the usual one wants and will not get, each with the reason.
         """
-        self.on_change()
+        self._tell()
         return self._communicator.add(deployment)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call a function whenever other versions serve than before; it must return at once."""
+        self._listeners.append(listener)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     # What depends on what.
 
@@ -308,7 +316,7 @@ class LoadedPlugins:
 
     async def _end(self, deployment: Deployment, drain_ms: int = 0, cut: int = 0) -> None:
         self._communicator.remove(deployment.plugin_id)
-        self.on_change()
+        self._tell()
         await deployment.close(partial(self._close_release, drain_ms=drain_ms, cut=cut))
 
     async def _close_release(self, release: Release, drain_ms: int = 0, cut: int = 0) -> None:
@@ -361,10 +369,6 @@ async def _drain_together(deployments: list[Deployment], drain_ms: int) -> list[
     pools = [deployment.pools() for deployment in deployments]
     await asyncio.gather(*(pool.begin_drain(nested=True) for some in pools for pool in some))
     return [sum(await asyncio.gather(*(pool.idle(deadline) for pool in some))) for some in pools]
-
-
-def _nothing() -> None:
-    """What is done about a change while nobody watches."""
 
 
 def _sum(past: ManagerStats, pool: Pool) -> ManagerStats:

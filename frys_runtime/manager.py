@@ -29,6 +29,7 @@ from .metadata import Metadata
 from .nursery import Nursery
 from .plugin import Plugin, PluginInfo, VersionInfo, versions
 from .ranges import Range, split_address
+from .recall import Recall
 from .reload import DRAIN_MS, Reloaded, Reloader
 from .services import Shared
 from .spans import Spans
@@ -59,6 +60,8 @@ class PluginManager:
         state_dir: A folder for what plugins keep in their key-value stores, and for the compiled forms of
             their code; without one they last as long as the manager. Made when it is not there.
         tracing: Make a span of OpenTelemetry for each call of a plugin (docs/observability.md).
+        restore: Remember in ``state_dir`` what is loaded, and load it again at the start, however the last
+            manager ended. What cannot be loaded again is in :attr:`unrestored`.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -80,6 +83,7 @@ class PluginManager:
         audit_required: bool = False,
         state_dir: str | os.PathLike[str] | None = None,
         tracing: bool = False,
+        restore: bool = False,
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -92,6 +96,8 @@ class PluginManager:
                 raise ConfigError(name, f"must be a whole number of at least {least}, not {value!r}")
         if audit_required and audit is None:
             raise ConfigError("audit_required", "there is no audit log; name its file with audit=")
+        if restore and state_dir is None:
+            raise ConfigError("restore", "there is no folder to remember in; name one with state_dir=")
         if hot_reload:
             require_watching()
         self._isolation = IsolationManager(policy=policy, level=isolation)
@@ -114,9 +120,12 @@ class PluginManager:
         self._reloader = Reloader(self._admission, self._events, self._loaded)
         self._canaries = Canaries(self._reloader, self._events, self._loaded)
         self._watching: Watching | None = None
+        self._restores = restore
+        self._recall = Recall(self._state, self._loaded, self._events)
+        self._loaded.on_change(self._recall.changed)
         if hot_reload:
             watching = Watching(self._admission.read_now, self._saved, self._watch_failed)
-            self._loaded.on_change = lambda: watching.follow(self._loaded.releases())
+            self._loaded.on_change(lambda: watching.follow(self._loaded.releases()))
             self._watching = watching
 
     @staticmethod
@@ -126,6 +135,8 @@ class PluginManager:
 
     async def __aenter__(self) -> Self:
         self._open()
+        if self._restores:
+            await self._recall.restore(self.load_plugin)
         return self
 
     async def __aexit__(
@@ -164,6 +175,14 @@ class PluginManager:
             loop.call_soon_threadsafe(lambda: self._events.publish("audit_failed", "", reason=reason))
 
         log.on_failure = failed
+
+    @property
+    def unrestored(self) -> dict[str, PluginError]:
+        """Why plugins that are remembered (``restore``) could not be loaded again, by id.
+
+        Under an empty id, why what is remembered could not be read.
+        """
+        return self._recall.unrestored
 
     @property
     def communicator(self) -> PluginCommunicator:
@@ -254,7 +273,7 @@ class PluginManager:
         source = Source(os.fspath(path), plugin_id, isolation, sandbox, metadata)
         beside = side_by_side or wanted is not None
         try:
-            return await self._loaded.load(source, wanted, beside=beside)
+            name = await self._loaded.load(source, wanted, beside=beside)
         except PluginError as error:
             self._events.publish(
                 "refused",
@@ -264,6 +283,8 @@ class PluginManager:
                 reason=str(error),
             )
             raise
+        await self._recall.write()
+        return name
 
     async def execute_plugin(
         self, plugin_id: str, function: str, *args: MessageValue, timeout_ms: int | None = None
@@ -349,7 +370,9 @@ class PluginManager:
             source = self._source(old, path)
             return await self._reloader.reload(deployment, old, source, force=force, drain_ms=drain_ms)
 
-        return await deployment.change(work)
+        done = await deployment.change(work)
+        await self._recall.write()
+        return done
 
     def _source(self, old: Release, path: str | os.PathLike[str] | None) -> Source:
         return old.source if path is None else replace(old.source, path=self._loaded.locate(os.fspath(path)))
@@ -485,6 +508,7 @@ class PluginManager:
         """
         _check_drain(drain_ms)
         await self._loaded.unload(plugin_id, force=force, drain_ms=drain_ms)
+        await self._recall.write()
 
     def list_plugins(self) -> list[PluginInfo]:
         """Every loaded version of every plugin, without those on trial, in the order of loading."""
@@ -540,6 +564,7 @@ class PluginManager:
         self._closed = True
         if self._watching is not None:
             await self._watching.close()
+        await self._recall.close()
         await self._loaded.end_all(drain_ms)
         await self._canaries.close()
         if self._nursery is not None:

@@ -2,17 +2,15 @@
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from . import explanation, monitor, wire
+from . import explanation, monitor, suspension, wire
 from .compiled import Offer
 from .config import ResourceUsage
 from .errors import (
@@ -30,17 +28,18 @@ from .isolation import Confinement
 from .lane import HostOutOfMemory, LaneClosed
 from .launcher import Child, Launcher, LauncherKind
 from .linux import process
-from .linux.cgroup import Cgroup, CgroupError, CgroupLimits
+from .linux.cgroup import CgroupError, CgroupLimits
 from .loader import Bundle
-from .messages import MessageValue, Refused
+from .messages import MessageValue
 from .nursery import Nursery
 from .policy_terms import OnViolation
 from .printout import Printout
+from .questions import CANCELLED, Questions
 from .services import Services, Shared
 from .traffic import under_way
 from .violations import Violations
-from .waits import Instance, extend_line
-from .watchdog import Watch, Watchdog
+from .waits import Instance
+from .watchdog import MemoryAlarm, Watch, Watchdog
 
 logger = logging.getLogger("frys.plugin")
 
@@ -49,7 +48,6 @@ _INTERRUPTIBLE: Final = frozenset({("javascript", ""), ("python", "main")})
 """Formats, with their variant, whose engine ends a call when its process gets SIGUSR1."""
 _INTERRUPT_SECONDS: Final = 0.05
 """How long a call whose caller has given up may take to end before its process is killed."""
-_CANCELLED: Final = wire.encode([wire.REFUSAL, "cancelled", "the caller gave the call up"])
 
 
 class Keeper(Protocol):
@@ -105,15 +103,16 @@ class PluginSandbox:
         self.last_used = 0.0
         self._bundle, self._nursery, self._keeper = bundle, nursery, keeper
         self._events, self._violations = events, violations
-        self._shared, self._services = shared, services
+        self._shared = shared
         self._child: Child | None = None
         self._loaded = False
         self._condemned: Child | None = None
         self._sequence = 0
         self._loop = asyncio.get_running_loop()
         self._dog = Watchdog(self.plugin_id, confinement)
+        self._questions = Questions(instance, services, self._dog) if services is not None else None
         self._printout: Printout | None = None
-        self._oom_event = -1
+        self._alarm: MemoryAlarm | None = None
         self._bytes_in = self._bytes_out = 0
         self._chores: set[asyncio.Task[Any]] = set()
         self._over: asyncio.Future[None] | None = None
@@ -265,7 +264,7 @@ class PluginSandbox:
             watch.question.cancel()
         hears = child.lane.is_asked
         if hears:
-            child.lane.answer(_CANCELLED)
+            child.lane.answer(CANCELLED)
         if (room.format, room.variant) in _INTERRUPTIBLE:
             process.send_signal(child.pidfd, signal.SIGUSR1)
             hears = True
@@ -336,9 +335,8 @@ class PluginSandbox:
         child.on_end = self._lane_ended
         child.on_violation = lambda call: self._violated(child, call)
         child.on_denial = self._violations.denied
-        if self._services is not None:
-            services = self._services
-            child.lane.on_question = lambda frame: self._asked(services, frame)
+        if self._questions is not None:
+            child.lane.on_question = self._questions.take
         limit = room.limits.log
         self._printout = Printout(
             self.plugin_id,
@@ -348,7 +346,14 @@ class PluginSandbox:
             lambda size: self._accuse(child, ResourceLimitExceeded(self.plugin_id, "log", limit, size)),
         )
         if room.may_fork and child.cgroup is not None:
-            self._watch_memory(child, child.cgroup)
+            limit, cgroup = room.limits.memory, child.cgroup
+            self._alarm = MemoryAlarm(
+                cgroup,
+                limit,
+                lambda peak: self._accuse(
+                    child, ResourceLimitExceeded(self.plugin_id, "memory", limit, peak)
+                ),
+            )
         return child
 
     async def _load(self, child: Child, offer: Offer) -> tuple[dict[str, str], int]:
@@ -392,32 +397,6 @@ class PluginSandbox:
         finally:
             self._end(watch)
 
-    # What a plugin asks while it is called.
-
-    def _asked(self, services: Services, frame: list[Any]) -> None:
-        watch = self._dog.watch
-        if watch is None:
-            raise wire.ProtocolError("it asked its host while no call was under way")
-        service, args = wire.question(frame)
-        if watch.given_up:
-            watch.child.lane.answer(_CANCELLED)
-            return
-        answer = self._answer(services, watch, service, args)
-        # Eager: what can be answered at once needs no turn of the event loop.
-        context = watch.context.copy()
-        context.run(extend_line, self.instance)
-        watch.question = asyncio.Task(answer, loop=self._loop, context=context, eager_start=True)
-
-    async def _answer(self, services: Services, watch: Watch, service: str, args: list[MessageValue]) -> None:
-        try:
-            frame = wire.encode([wire.ANSWER, await services.answer(service, args, watch.deadline)])
-        except Refused as refusal:
-            frame = wire.encode([wire.REFUSAL, refusal.reason, refusal.message])
-        except Exception:
-            logger.exception("%s asked for %s, which failed in the host", self.plugin_id, service[:40])
-            frame = wire.encode([wire.REFUSAL, "failed", "the host could not do it; its log says why"])
-        watch.child.lane.answer(frame)
-
     # What it is stopped for.
 
     def _violated(self, child: Child, call: str) -> OnViolation:
@@ -425,25 +404,6 @@ class PluginSandbox:
         if action == "kill":
             self._accuse(child, SecurityViolation(self.plugin_id, what))
         return action
-
-    def _watch_memory(self, child: Child, cgroup: Cgroup) -> None:
-        """Have all processes of the plugin die when the kernel picks one of them for want of memory."""
-        try:
-            event = cgroup.oom_event()
-        except CgroupError as error:
-            raise SandboxError(f"running out of memory would go unnoticed: {error}") from error
-        if event is not None:
-            self._oom_event = event
-            self._loop.add_reader(event, self._out_of_memory, child, cgroup)
-
-    def _out_of_memory(self, child: Child, cgroup: Cgroup) -> None:
-        self._loop.remove_reader(self._oom_event)
-        limit = self.confinement.limits.memory
-        try:
-            peak = cgroup.usage().memory_peak or limit
-        except CgroupError:
-            return  # somebody removed the group, which wakes this, too
-        self._accuse(child, ResourceLimitExceeded(self.plugin_id, "memory", limit, peak))
 
     def _accuse(self, child: Child, error: PluginError) -> None:
         """Kill for something that may also happen between calls, when nobody waits for the error."""
@@ -572,10 +532,9 @@ class PluginSandbox:
         if self._printout is not None:
             self._printout.close()
             self._printout = None
-        if self._oom_event >= 0:
-            self._loop.remove_reader(self._oom_event)
-            os.close(self._oom_event)
-            self._oom_event = -1
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
         self._bytes_in += child.lane.bytes_in
         self._bytes_out += child.lane.bytes_out
         self._chore(child.discard())
@@ -596,38 +555,14 @@ class PluginSandbox:
         )
 
     async def freeze(self) -> None:
-        """Stop its processes where they are, until :meth:`thaw`.
-
-        Raises:
-            SandboxError: The kernel refuses, or its processes are not all known.
-        """
-        child = self._child
-        if child is None:
-            return
-        if child.cgroup is not None:
-            try:
-                await asyncio.to_thread(child.cgroup.freeze)
-            except CgroupError as error:
-                raise SandboxError(f"{self.plugin_id} cannot be suspended: {error}") from error
-        elif self.confinement.may_fork:
-            raise SandboxError(
-                f"{self.plugin_id} cannot be suspended: it may have processes that only a cgroup could find"
-            )
-        else:
-            process.send_signal(child.pidfd, signal.SIGSTOP)
-            while not process.is_stopped(child.pid):  # noqa: ASYNC110 - the kernel tells nobody
-                await asyncio.sleep(0.001)
+        """Stop its processes where they are; see :func:`frys_runtime.suspension.freeze`."""
+        if self._child is not None:
+            await suspension.freeze(self._child, self.plugin_id, may_fork=self.confinement.may_fork)
 
     async def thaw(self) -> None:
-        """Let its processes go on; nothing happens where they are not frozen."""
-        child = self._child
-        if child is None:
-            return
-        if child.cgroup is not None:
-            with suppress(CgroupError):  # somebody removed it, which it only lets happen when it is empty
-                await asyncio.to_thread(child.cgroup.thaw)
-        else:
-            process.send_signal(child.pidfd, signal.SIGCONT)
+        """Let its processes go on."""
+        if self._child is not None:
+            await suspension.thaw(self._child)
 
     async def stop(self) -> None:
         """End its process for no fault of its own; returns when nothing of it is left."""

@@ -5,16 +5,17 @@ Nothing here trusts the plugin's engine: what runs over is killed from outside.
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Final
 
-from .errors import PluginError, ResourceLimitExceeded, Timeout
+from .errors import PluginError, ResourceLimitExceeded, SandboxError, Timeout
 from .isolation import Confinement
 from .launcher import Child
 from .linux import process
-from .linux.cgroup import CgroupError
+from .linux.cgroup import Cgroup, CgroupError
 
 _CPU_CHECK_SECONDS: Final = 0.005
 _INTERRUPT_GRACE: Final = 0.05
@@ -138,3 +139,42 @@ class Watchdog:
             with suppress(CgroupError):  # somebody removed it
                 return child.cgroup.cpu_ns() or 0
         return process.cpu_ns(child.pid) or 0
+
+
+class MemoryAlarm:
+    """Tells when the kernel kills in a cgroup for want of memory and lets the other processes live.
+
+    Args:
+        cgroup: The group.
+        limit: What it may use, in bytes.
+        on_alarm: Called with the most bytes that it ever used.
+
+    Raises:
+        SandboxError: The kernel would not tell.
+    """
+
+    def __init__(self, cgroup: Cgroup, limit: int, on_alarm: Callable[[int], None]) -> None:
+        self._cgroup, self._limit, self._on_alarm = cgroup, limit, on_alarm
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._event = cgroup.oom_event()
+        except CgroupError as error:
+            raise SandboxError(f"running out of memory would go unnoticed: {error}") from error
+        if self._event is not None:
+            self._loop.add_reader(self._event, self._ring)
+
+    def _ring(self) -> None:
+        assert self._event is not None
+        self._loop.remove_reader(self._event)
+        try:
+            peak = self._cgroup.usage().memory_peak or self._limit
+        except CgroupError:
+            return  # somebody removed the group, which wakes this, too
+        self._on_alarm(peak)
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._event is not None:
+            self._loop.remove_reader(self._event)
+            os.close(self._event)
+            self._event = None

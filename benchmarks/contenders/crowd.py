@@ -1,4 +1,4 @@
-"""Many live plugins of Frys: ``crowd.py FOLDER SPARES``."""
+"""Many live plugins of Frys: ``crowd.py FOLDER SPARES [POLICY]``."""
 
 import asyncio
 import os
@@ -20,9 +20,9 @@ from .frys import FILES
 class Crowd:
     """A manager with many plugins, looked at from outside."""
 
-    def __init__(self, folder: str, spares: int) -> None:
+    def __init__(self, folder: str, spares: int, policy: str | None) -> None:
         self._folder = Path(folder)
-        self._manager = PluginManager(spares=spares, max_plugins=10_000)
+        self._manager = PluginManager(spares=spares, max_plugins=10_000, policy=policy)
         self._host = psutil.Process()
         self._names: list[str] = []
 
@@ -116,12 +116,12 @@ def _cpu(processes: list[psutil.Process]) -> float:
 
 
 @contextmanager
-def start(folder: str, spares: str) -> Iterator[Measure]:
+def start(folder: str, spares: str, policy: str | None = None) -> Iterator[Measure]:
     """Prepare; a request names a method of ``Crowd`` and its arguments."""
     with event_loop("asyncio") as runner:
 
         async def make() -> Crowd:
-            return Crowd(folder, int(spares))
+            return Crowd(folder, int(spares), policy)
 
         crowd = runner.run(make())
 

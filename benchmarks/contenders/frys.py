@@ -72,8 +72,13 @@ class Frys:
             await self._manager.unload_plugin(name)
         return seconds
 
-    async def restart(self, kind: str, count: int) -> list[float]:
-        """Seconds from the death of a process in a call until the next call, made at once, is answered."""
+    async def restart(self, kind: str, count: int, *, notice: bool = False) -> list[float]:
+        """Kill a process in a call, and call again at once.
+
+        Returns:
+            Seconds from the moment that the caller is told until the next answer; with ``notice``, from the
+            kill until the caller is told.
+        """
         seconds, plugin = [], self._manager.plugin(kind)
         argument: MessageValue = bytes([40]) if kind == "native" else 40
         for _ in range(count):
@@ -85,8 +90,9 @@ class Frys:
             os.kill(plugin.pid, signal.SIGKILL)
             with suppress(Crashed):
                 await call
+            told = time.perf_counter()
             await self._first_answer(kind, kind)
-            seconds.append(time.perf_counter() - began)
+            seconds.append(told - began if notice else time.perf_counter() - told)
         return seconds
 
     async def _settle(self) -> None:

@@ -398,6 +398,34 @@ while True:
 
 
 @needs_some
+def test_freezing_stops_everybody_and_thawing_lets_them_go_on(tree, spawn):
+    """A process and the one that it forked use no CPU while they are frozen, and afterwards they do."""
+    group = tree.create("frozen", LIMITS)
+    ready(spawn(group, "os.fork()\n" + READY + "while True: pass\n"))
+    eventually(lambda: len(group.processes()) == 2 and (group.cpu_ns() or 0) > 50_000_000)
+
+    group.freeze()
+    before = group.cpu_ns()
+    time.sleep(0.2)
+    assert group.cpu_ns() - before < 10_000_000  # what the kernel books late
+    group.thaw()
+    eventually(lambda: group.cpu_ns() - before > 50_000_000)
+
+
+@needs_some
+def test_a_frozen_group_can_be_killed(tree, spawn):
+    """Nobody has to thaw it first."""
+    group = tree.create("frozen", LIMITS)
+    process = ready(spawn(group, SLEEP))
+
+    group.freeze()
+    group.kill()
+
+    assert process.wait(30) == -signal.SIGKILL
+    group.remove()
+
+
+@needs_some
 def test_remove_refuses_a_living_group(tree, spawn):
     """Removing kills nobody: it says that something runs there."""
     group = tree.create("plugin", LIMITS)
@@ -440,14 +468,16 @@ def test_group_removed_by_somebody_else(tree):
 
 @needs_some
 def test_tree_removed_by_somebody_else():
-    """A group cannot be made in a tree that is gone, and closing that tree is no error."""
+    """It is made anew for the next group, unless it was closed; closing one that is gone is no error."""
     tree = CgroupTree()
     for directory in tree.dirs():
         os.rmdir(directory)
 
+    assert tree.create("plugin", LIMITS).processes() == []
+    tree.close()
+    tree.close()
     with pytest.raises(CgroupError, match="another program removed the cgroup"):
         tree.create("plugin", LIMITS)
-    tree.close()
 
 
 # Trees

@@ -52,6 +52,7 @@ class CgroupTree:
             raise CgroupError(f"no cgroup controller can be used: {reasons}")
         self.name = f"frys-{_pid_namespace()}-{os.getpid()}-{_start_time(os.getpid())}-{next(_serial)}"
         self.controllers = frozenset(c for h in self._hierarchies for c in h.controllers if c in USABLE)
+        self._closed = False
         try:
             for hierarchy in self._hierarchies:
                 self._plant(hierarchy)
@@ -88,7 +89,9 @@ class CgroupTree:
             for hierarchy, tree in zip(self._hierarchies, self.dirs(), strict=True):
                 try:
                     mkdir(f"{tree}/{name}")
-                except Gone:  # somebody has tidied up: an empty tree may be removed by anybody with the right
+                except Gone:  # an empty tree may be tidied away by anybody with the right
+                    if self._closed:
+                        raise
                     self._plant(hierarchy)
                     mkdir(f"{tree}/{name}")
                 made.append(f"{tree}/{name}")
@@ -126,6 +129,7 @@ class CgroupTree:
         Raises:
             CgroupError: A directory cannot be removed; all others are gone.
         """
+        self._closed = True
         names = {os.path.basename(d) for tree in self.dirs() for d in subdirectories(tree)}
         cgroups = [Cgroup(self._hierarchies, f"{self.name}/{name}") for name in names]
         failures: list[CgroupError] = []
