@@ -108,6 +108,11 @@ class Lane:
             self._send(buffers)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing more can come."""
+        return self._ended is not None
+
+    @property
     def is_asked(self) -> bool:
         """Whether the plugin waits for the answer to a question."""
         return self._asked
@@ -123,6 +128,8 @@ class Lane:
 
     def send_descriptors(self, buffers: Sequence[bytes], fds: Sequence[int]) -> None:
         """Send a frame with descriptors; the frame is small enough for the socket's empty buffer."""
+        if self._ended is not None:
+            return  # who expects an answer is told
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         data = b"".join(buffers)
         try:

@@ -96,8 +96,8 @@ class Nursery:
         except asyncio.CancelledError:
             self._chore(_discard_all([spare]))  # whoever wanted it is gone
             raise
-        if child.exited.done():
-            await child.discard()
+        if child.exited.done() or child.lane.has_ended:
+            self._chore(_discard_all([spare]))  # it died while it was parked
             return None
         if child.cgroup is not None:
             try:

@@ -26,7 +26,7 @@ from .errors import (
 from .events import Events
 from .isolation import Confinement
 from .lane import HostOutOfMemory, LaneClosed
-from .launcher import Child, Launcher, LauncherKind
+from .launcher import Child, Exit, Launcher, LauncherKind
 from .linux import process
 from .linux.cgroup import CgroupError, CgroupLimits
 from .loader import Bundle
@@ -44,6 +44,8 @@ from .watchdog import MemoryAlarm, Watch, Watchdog
 logger = logging.getLogger("frys.plugin")
 
 _EXIT_SECONDS: Final = 0.2
+_REPORT_SECONDS: Final = 0.5
+"""How long a caller waits to be told how a process ended; a launcher that is frozen says it later, or never."""
 _INTERRUPTIBLE: Final = frozenset({("javascript", ""), ("python", "main")})
 """Formats, with their variant, whose engine ends a call when its process gets SIGUSR1."""
 _INTERRUPT_SECONDS: Final = 0.05
@@ -436,9 +438,8 @@ class PluginSandbox:
             await asyncio.wait((child.exited,), timeout=_EXIT_SECONDS)
             if not child.exited.done() and not process.is_dead(child.pidfd):
                 error = SecurityViolation(self.plugin_id, "it closed its lane and went on")
-        child.kill()
-        end = await child.end()
-        outside = error is None and explanation.was_killed(end)
+        end = await _end_of(child)
+        outside = error is None and (end is None or explanation.was_killed(end))
         if error is None:
             limits = self.confinement.limits
             error = explanation.of_end(self.plugin_id, "", end, child.cgroup, limits)
@@ -474,12 +475,11 @@ class PluginSandbox:
                 watch.verdict = SecurityViolation(self.plugin_id, "it closed its lane and went on")
         elif isinstance(reason, wire.ProtocolError) and watch.verdict is None:
             watch.verdict = SecurityViolation(self.plugin_id, f"it broke the lane's protocol: {reason}")
-        child.kill()
-        end = await child.end()
+        end = await _end_of(child)
         limits, cgroup = self.confinement.limits, child.cgroup
         error = watch.verdict or explanation.of_end(self.plugin_id, function, end, cgroup, limits)
         self._tell(error)
-        return error, watch.verdict is None and explanation.was_killed(end)
+        return error, watch.verdict is None and (end is None or explanation.was_killed(end))
 
     async def _died(
         self, watch: Watch, reason: BaseException, function: str, args: tuple[MessageValue, ...] | None
@@ -575,6 +575,16 @@ class PluginSandbox:
         while self._chores:
             await asyncio.wait(self._chores)
         self._dog.close()
+
+
+async def _end_of(child: Child) -> Exit | None:
+    """Kill a process; how it ended, unless its launcher keeps that to itself."""
+    child.kill()
+    try:
+        async with asyncio.timeout(_REPORT_SECONDS):
+            return await child.end()
+    except TimeoutError:
+        return None
 
 
 class _Refusal(Exception):
