@@ -11,6 +11,7 @@ from . import (
     call,
     compute,
     density,
+    endurance,
     extism,
     jail,
     load,
@@ -38,6 +39,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "memory": memory.run,
     "density": density.run,
     "reload": reload.run,
+    "endurance": endurance.run,
     "jail": jail.run,
 }
 

@@ -19,6 +19,7 @@ class Scale:
         reloads: Reloads under calls.
         crowd: Live plugins at once.
         idle_seconds: How long the crowd is watched doing nothing.
+        endurance: Calls of the long run.
     """
 
     rounds: int
@@ -31,6 +32,7 @@ class Scale:
     reloads: int
     crowd: int
     idle_seconds: float
+    endurance: int
 
 
 FULL: Final = Scale(
@@ -44,6 +46,7 @@ FULL: Final = Scale(
     reloads=100,
     crowd=500,
     idle_seconds=5.0,
+    endurance=1_000_000,
 )
 QUICK: Final = Scale(
     rounds=5,
@@ -56,4 +59,5 @@ QUICK: Final = Scale(
     reloads=10,
     crowd=40,
     idle_seconds=1.0,
+    endurance=50_000,
 )

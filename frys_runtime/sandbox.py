@@ -45,7 +45,7 @@ logger = logging.getLogger("frys.plugin")
 
 _EXIT_SECONDS: Final = 0.2
 _REPORT_SECONDS: Final = 0.5
-"""How long a caller waits to be told how a process ended; a launcher that is frozen says it later, or never."""
+"""How long a caller waits to be told how a process ended; a frozen launcher says it later, or never."""
 _INTERRUPTIBLE: Final = frozenset({("javascript", ""), ("python", "main")})
 """Formats, with their variant, whose engine ends a call when its process gets SIGUSR1."""
 _INTERRUPT_SECONDS: Final = 0.05
@@ -463,7 +463,9 @@ class PluginSandbox:
 
     # What an end means.
 
-    async def _explained(self, watch: Watch, reason: BaseException, function: str) -> tuple[PluginError, bool]:
+    async def _explained(
+        self, watch: Watch, reason: BaseException, function: str
+    ) -> tuple[PluginError, bool]:
         """Wait for the end of a process and say why it ended, and whether neither it nor we did it."""
         child = watch.child
         alive = not child.exited.done()

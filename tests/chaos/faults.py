@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -30,7 +29,7 @@ class Faults:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        kinds: list[tuple[Callable[[], None], int]] = [
+        kinds = [
             (self._kill_plugin, 10),
             (self._freeze_plugin, 4),
             (self._kill_server, 2),

@@ -36,7 +36,9 @@ MEMORY = 32 << 20
 END_SECONDS = 60
 
 
-async def _live(ledger: Ledger, folder: Path, seed: int, seconds: float, pace: float, fault_pace: float) -> None:
+async def _live(
+    ledger: Ledger, folder: Path, seed: int, seconds: float, pace: float, fault_pace: float
+) -> None:
     ledger.listen()
     plugins = folder / "plugins"
     plugins.mkdir()

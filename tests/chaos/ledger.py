@@ -97,6 +97,10 @@ class Ledger:
     def listen(self) -> None:
         """Count as broken what the event loop or the interpreter would only print."""
         asyncio.get_running_loop().set_exception_handler(
-            lambda _, context: self.fail(f"the event loop: {context.get('message')}: {context.get('exception')!r}")
+            lambda _, context: self.fail(
+                f"the event loop: {context.get('message')}: {context.get('exception')!r}"
+            )
         )
-        sys.unraisablehook = lambda it: self.fail(f"unraisable: {it.exc_value!r} in {it.object!r}: {it.err_msg}")
+        sys.unraisablehook = lambda it: self.fail(
+            f"unraisable: {it.exc_value!r} in {it.object!r}: {it.err_msg}"
+        )

@@ -1,4 +1,4 @@
-"""The plugins of the chaos test, in every format: each version answers with its number in every part of its answer."""
+"""The plugins of the chaos test, in every format; every part of an answer has the number of its version."""
 
 import functools
 import json
@@ -137,11 +137,23 @@ _BYTES: Final = {"plain": {"params": ["bytes"], "returns": "bytes"}}
 
 KINDS: Final[dict[str, dict[str, Any]]] = {
     "pool": {"format": "python", "entry": "main.py", "exports": _TALKS, "events": _EVENTS, "instances": 3},
-    "main": {"format": "python", "entry": "main.py", "interpreter": "main", "exports": _TALKS, "events": _EVENTS},
+    "main": {
+        "format": "python",
+        "entry": "main.py",
+        "interpreter": "main",
+        "exports": _TALKS,
+        "events": _EVENTS,
+    },
     "state": {"format": "python", "entry": "main.py", "exports": _TALKS, "events": _EVENTS, "state": True},
     "idle": {"format": "python", "entry": "main.py", "exports": _TALKS},
     "guest": {"format": "python", "entry": "main.py", "exports": _TALKS},
-    "script": {"format": "javascript", "entry": "main.mjs", "exports": _TALKS, "events": _EVENTS, "instances": 2},
+    "script": {
+        "format": "javascript",
+        "entry": "main.mjs",
+        "exports": _TALKS,
+        "events": _EVENTS,
+        "instances": 2,
+    },
     "wasm": {"format": "wasm", "entry": "main.wasm", "exports": _BYTES},
     "native": {"format": "native", "entry": "main.so", "exports": _BYTES},
 }
@@ -152,7 +164,9 @@ extends: maximum
 host_functions: [log, config, kv, did, seen]
 limits: {messages: 5000/s, execution_time: 4s}
 messages: {call: {"*": ["*"]}, publish: ["*"], subscribe: ["*"]}
-supervision: {max_queue: 200, backoff: 10ms, max_backoff: 500ms, max_crashes: 20, quarantine: 1s, failure_pause: 200ms, health_interval: 3s}
+supervision:
+  {max_queue: 200, backoff: 10ms, max_backoff: 500ms, max_crashes: 20, quarantine: 1s, failure_pause: 200ms,
+   health_interval: 3s}
 plugins:
   pool: {supervision: {instances: 3}}
   script: {supervision: {instances: 2}}

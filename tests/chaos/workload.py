@@ -31,7 +31,12 @@ class Workload:
     """
 
     def __init__(
-        self, manager: PluginManager, rng: random.Random, ledger: Ledger, shelves: dict[str, Shelf], pace: float
+        self,
+        manager: PluginManager,
+        rng: random.Random,
+        ledger: Ledger,
+        shelves: dict[str, Shelf],
+        pace: float,
     ) -> None:
         self._manager, self._rng, self._ledger, self._shelves = manager, rng, ledger, shelves
         self._pace = pace
@@ -234,7 +239,7 @@ class Workload:
         except TimeoutError:
             self._ledger.fail(f"{what}: it never ended")
         except (ReloadFailed, PluginError) as error:
-            self._ledger.counts[f"{what.split()[0]} failed"] += 1
+            self._ledger.counts[f"{what.partition(' ')[0]} failed"] += 1
             self._ledger.note(f"{what}: {str(error)[:160]}")
         finally:
             took = loop.time() - began
