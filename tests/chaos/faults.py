@@ -4,6 +4,8 @@ import asyncio
 import os
 import random
 import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -37,6 +39,8 @@ class Faults:
             (self._kill_keeper, 1),
             (self._freeze_keeper, 1),
             (self._damage, 6),
+            (self._stall, 3),
+            (self._tidy_cgroups, 1),
         ]
         choices, weights = [kind for kind, _ in kinds], [weight for _, weight in kinds]
         while True:
@@ -106,6 +110,23 @@ class Faults:
             process.resume()
         except psutil.Error:
             return  # it was killed frozen as it was
+
+    # The host and its machine.
+
+    def _stall(self) -> None:
+        """The event loop stands still, and finds much at once when it goes on."""
+        self._tell("the host stalls", "stall")
+        time.sleep(self._rng.choice((0.02, 0.1, 0.4)))
+
+    def _tidy_cgroups(self) -> None:
+        """Another program removes cgroups in which nobody is."""
+        mine = f"-{os.getpid()}-"
+        for tree in Path("/sys/fs/cgroup").rglob("frys-*"):
+            if mine in tree.name:
+                for group in (*tree.glob("*/"), tree):
+                    with suppress(OSError):
+                        group.rmdir()
+                        self._tell(f"removed {group}", "cgroup removed")
 
     # Files.
 

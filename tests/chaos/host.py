@@ -63,14 +63,22 @@ async def _live(
         ledger.counts["grown KiB"] = grown >> 10
         if grown > MEMORY:
             ledger.fail(f"the host has grown by {grown >> 20} MiB")
-        ledger.note("closing")
+        work.start()
+        breaking = asyncio.create_task(faults.run())
+        await asyncio.sleep(2)
+        ledger.note("closing while all goes on")
         began = time.monotonic()
         try:
             async with asyncio.timeout(END_SECONDS):
-                await manager.close()
+                await manager.close(drain_ms=random.Random(seed).choice((0, 500)))
         except TimeoutError:
             ledger.fail(f"close has not ended after {END_SECONDS} s")
         ledger.counts["close ms"] = round((time.monotonic() - began) * 1000)
+        breaking.cancel()
+        faults.thaw()
+        await work.stop()
+    if ledger.asked:
+        ledger.fail(f"{ledger.asked} questions are still being answered")
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for _ in range(100):
         if not rest:

@@ -18,6 +18,7 @@ class Ledger:
         broken: Sentences about invariants that did not hold, with the moment.
         counts: What became of the calls, and which faults there were.
         slowest: Seconds by which a call outlasted its deadline, at most.
+        asked: Questions of plugins that the host program answers now.
         floor: For each plugin, the version that is known to serve: calls made from now on get none below it.
     """
 
@@ -25,12 +26,14 @@ class Ledger:
         self.broken: list[str] = []
         self.counts: Counter[str] = Counter()
         self.slowest = 0.0
+        self.asked = 0
         self.floor: dict[str, int] = {}
         self.acknowledged: dict[tuple[str, str], int] = {}
         self.attempted: dict[tuple[str, str], int] = {}
         self._did: Counter[int] = Counter()
         self._seen: Counter[tuple[str, int]] = Counter()
         self._story: deque[str] = deque(maxlen=_KEPT)
+        self._first: list[str] = []
         self._began = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -40,12 +43,13 @@ class Ledger:
     def fail(self, text: str) -> None:
         """An invariant does not hold."""
         self.note(f"BROKEN: {text}")
+        self._first = self._first or list(self._story)
         if len(self.broken) < 20:
             self.broken.append(f"{time.monotonic() - self._began:.3f} s: {text}")
 
     def story(self) -> list[str]:
-        """The last things that happened."""
-        return list(self._story)
+        """What happened before the first thing that must never be."""
+        return self._first
 
     # Calls.
 
@@ -71,10 +75,10 @@ class Ledger:
         if seconds > grace:
             self.fail(f"{what}: it ended {seconds:.2f} s after its deadline")
 
-    def did(self, call: int) -> None:
+    def did(self, call: int, most: int = 1) -> None:
         """A plugin works on a call."""
         self._did[call] += 1
-        if self._did[call] > 1:
+        if self._did[call] > most:
             self.fail(f"call {call} was worked on {self._did[call]} times")
 
     def seen(self, who: str, number: int) -> None:

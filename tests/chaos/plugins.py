@@ -40,7 +40,19 @@ def get(key):
 def relay(target, call):
     return frys.call(target, "plain", call)
 
+def chain(path, call):
+    return frys.call(path[0], "chain", path[1:], call) if path else [*PARTS, call]
+
 def nap(call, seconds):
+    time.sleep(seconds)
+    return [*PARTS, call]
+
+def ask(call, seconds):
+    frys.host("slow", seconds)
+    return [*PARTS, call]
+
+def again(call, seconds):
+    frys.host("did_again", call)
     time.sleep(seconds)
     return [*PARTS, call]
 
@@ -67,6 +79,14 @@ export const work = (call) => { frys.host("did", call); return [...parts, call];
 export const put = (key, value) => { frys.kv.set(key, value); return value; };
 export const get = (key) => frys.kv.get(key);
 export const relay = (target, call) => frys.call(target, "plain", call);
+export const chain = (path, call) =>
+  path.length ? frys.call(path[0], "chain", path.slice(1), call) : [...parts, call];
+export const ask = (call, seconds) => { frys.host("slow", seconds); return [...parts, call]; };
+export const again = async (call, seconds) => {
+  frys.host("did_again", call);
+  await new Promise((done) => setTimeout(done, seconds * 1000));
+  return [...parts, call];
+};
 export const nap = async (call, seconds) => {
   await new Promise((done) => setTimeout(done, seconds * 1000));
   return [...parts, call];
@@ -128,7 +148,10 @@ _TALKS: Final = {
     "put": {"params": ["string", "int"], "returns": "int"},
     "get": {"params": ["string"], "returns": "int?"},
     "relay": {"params": ["string", "int"], "returns": "any"},
+    "chain": {"params": ["list<string>", "int"], "returns": "list<any>"},
     "nap": {"params": ["int", "float"], "returns": "list<any>"},
+    "ask": {"params": ["int", "float"], "returns": "list<any>"},
+    "again": {"params": ["int", "float"], "returns": "list<any>", "idempotent": True},
     "tell": {"params": ["int"], "returns": "int"},
     "on_tick": {"params": ["int"], "returns": "any"},
 }
@@ -161,7 +184,7 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
 
 POLICY: Final = """
 extends: maximum
-host_functions: [log, config, kv, did, seen]
+host_functions: [log, config, kv, did, did_again, seen, slow]
 limits: {messages: 5000/s, execution_time: 4s}
 messages: {call: {"*": ["*"]}, publish: ["*"], subscribe: ["*"]}
 supervision:

@@ -42,7 +42,12 @@ def test_nothing_is_lost_or_left_whatever_breaks(request: pytest.FixtureRequest)
     except ValueError:
         pytest.fail(f"the host program failed ({again})\n{done.stderr}", pytrace=False)
     if report["broken"]:
-        lines = ["what does not hold:", *report["broken"], "the last that happened:", *report["story"]]
+        lines = [
+            "what does not hold:",
+            *report["broken"],
+            "what happened before the first of these:",
+            *report["story"],
+        ]
         pytest.fail("\n".join([again, *lines, done.stderr]), pytrace=False)
     counts = report["counts"]
     assert done.returncode == 0, done.stderr

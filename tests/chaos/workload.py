@@ -9,7 +9,15 @@ from typing import Any, Final
 from chaos.ledger import Ledger
 from chaos.plugins import KINDS, Shelf, talks
 
-from frys_runtime import Event, PluginError, PluginManager, PluginMessage, PluginNotFound, ReloadFailed
+from frys_runtime import (
+    Event,
+    InitializationFailed,
+    PluginError,
+    PluginManager,
+    PluginMessage,
+    PluginNotFound,
+    ReloadFailed,
+)
 
 GRACE: Final = 1.5
 """Seconds after its deadline by which a call has ended on a machine that is busy with other things, too."""
@@ -44,6 +52,8 @@ class Workload:
         self._tasks: list[asyncio.Task[None]] = []
         self._go_on = True
         manager.host_function("did")(ledger.did)
+        manager.host_function("did_again")(lambda call: ledger.did(call, most=2))
+        manager.host_function("slow")(self._slow)
         manager.host_function("seen")(lambda number: ledger.seen(_caller(), number))
 
     async def load(self) -> None:
@@ -55,8 +65,9 @@ class Workload:
 
     def start(self) -> None:
         """Begin."""
+        self._go_on = True
         works: list[Callable[[], Coroutine[Any, Any, None]]] = [self._call] * 6
-        works += [self._nested, self._store, self._tell, self._give_up]
+        works += [self._nested, self._chain, self._store, self._tell, self._give_up]
         for work in works:
             self._begin(work, self._pace)
         self._begin(self._reload, self._pace * 8)
@@ -70,7 +81,10 @@ class Workload:
         async def again() -> None:
             while self._go_on:
                 await asyncio.sleep(self._rng.expovariate(1 / pace))
-                await work()
+                try:
+                    await work()
+                except InitializationFailed as error:
+                    self._ledger.note(str(error))  # it was closed under us
 
         self._tasks.append(asyncio.create_task(again()))
 
@@ -78,6 +92,7 @@ class Workload:
         """Let what is under way end, which it does in time."""
         self._go_on = False
         *works, follower = self._tasks
+        self._tasks = []
         done, late = await asyncio.wait(works, timeout=2 * _SLOW)
         for task in late:
             self._ledger.fail(f"a caller never came back: {task.get_stack()}")
@@ -127,6 +142,13 @@ class Workload:
 
     # What is done.
 
+    async def _slow(self, seconds: float) -> None:
+        self._ledger.asked += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._ledger.asked -= 1
+
     async def _expect(self, what: str, timeout_ms: int, work: Awaitable[Any]) -> Any:
         """Await something that returns or raises a typed error in time; ``_NOTHING`` for an error."""
         loop, ledger = asyncio.get_running_loop(), self._ledger
@@ -160,8 +182,11 @@ class Workload:
         kind = self._rng.choice(list(KINDS))
         function, more = "plain", ()
         if talks(kind):
-            function = self._rng.choices(("plain", "work", "nap", "die"), (8, 8, 3, 1))[0]
-            more = (self._rng.choice((0.01, 0.1, 0.5, 5.0)),) if function == "nap" else ()
+            function = self._rng.choices(("plain", "work", "nap", "ask", "again", "die"), (8, 8, 3, 3, 3, 1))[
+                0
+            ]
+            if function in ("nap", "ask", "again"):
+                more = (self._rng.choice((0.01, 0.1, 0.5, 5.0)),)
             if function == "die" and KINDS[kind]["format"] != "python":
                 function = "work"
         timeout = self._rng.choice((200, 1000, 3000))
@@ -174,6 +199,16 @@ class Workload:
         answer = await self._expect(f"{kind} > {target}", 2000, work)
         if answer is not _NOTHING:
             self._ledger.answered(target, call, floor, self._shelves[target].written, answer)
+
+    async def _chain(self) -> None:
+        """Plugins that wait for each other, sometimes in a circle, which is refused."""
+        path = self._rng.choices(_TALKERS, k=self._rng.randrange(2, 5))
+        call, last = next(self._numbers), path[-1]
+        floor = self._ledger.floor.get(last, 0)
+        work = self._manager.execute_plugin(path[0], "chain", path[1:], call, timeout_ms=2000)
+        answer = await self._expect(" > ".join(path), 2000, work)
+        if answer is not _NOTHING:
+            self._ledger.answered(last, call, floor, self._shelves[last].written, answer)
 
     async def _store(self) -> None:
         kind, key = self._rng.choice(_TALKERS), f"key{self._rng.randrange(4)}"
@@ -198,7 +233,8 @@ class Workload:
 
     async def _give_up(self) -> None:
         kind, loop = self._rng.choice(_TALKERS), asyncio.get_running_loop()
-        task = asyncio.create_task(self._answer(kind, "nap", 3000, 1.0))
+        function = self._rng.choice(("nap", "ask", "again"))
+        task = asyncio.create_task(self._answer(kind, function, 3000, 1.0))
         await asyncio.sleep(self._rng.uniform(0, 0.4))
         task.cancel()
         began = loop.time()
@@ -218,6 +254,8 @@ class Workload:
         shelf.tidy()
         if self._rng.random() < 0.3:
             return  # its file is watched
+        if self._rng.random() < 0.2:
+            self._extra(self._slowly(f"reload {shelf.kind}", self._manager.reload_plugin(shelf.kind)))
         force = self._rng.random() < 0.2
         reload = self._manager.reload_plugin(shelf.kind, shelf.path, drain_ms=2000, force=force)
         done = await self._slowly(f"reload {shelf.kind}", reload)
@@ -265,12 +303,21 @@ class Workload:
             plugin = self._manager.plugin(kind)
         except PluginNotFound:
             return
+        if self._rng.random() < 0.2:
+            self._extra(self._slowly(f"suspend {kind}", plugin.suspend()))
         await self._slowly(f"suspend {kind}", plugin.suspend())
         await asyncio.sleep(self._rng.uniform(0.05, 0.6))
         await self._slowly(f"resume {kind}", plugin.resume())
 
+    def _extra(self, work: Coroutine[Any, Any, object]) -> None:
+        """Something that happens at the same time as something else with the same plugin."""
+        self._tasks.insert(0, asyncio.create_task(work))  # type: ignore[arg-type]
+
     async def _leave(self) -> None:
         if "guest" in self._ids():
+            if self._rng.random() < 0.3:
+                self._extra(self._slowly("reload guest", self._manager.reload_plugin("guest")))
+                await asyncio.sleep(self._rng.uniform(0, 0.1))
             unload = self._manager.unload_plugin("guest", drain_ms=self._rng.choice((0, 500)))
             await self._slowly("unload guest", unload)
         else:
