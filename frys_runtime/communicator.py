@@ -115,6 +115,9 @@ class Target(Protocol):
     async def reach(self, wanted: Range | None = None) -> Version:
         """The version for a call or an event, once it takes one."""
 
+    async def reach_in_time(self, wanted: Range | None, timeout_ms: int | None) -> tuple[Version, int | None]:
+        """The same within a call's time, and how much of that is left."""
+
     def interface_of(self, metadata: Metadata) -> Interface:
         """What the version with this metadata declares."""
 
@@ -300,8 +303,8 @@ class PluginCommunicator:
             raise PluginNotFound(target)
         match message:
             case PluginMessage.FunctionCall(function, args):
-                version = await found.reach(wanted)
-                value = await self.deliver("", version, function, args, timeout_ms)
+                version, left = await found.reach_in_time(wanted, timeout_ms)
+                value = await self.deliver("", version, function, args, left)
                 return PluginMessage.FunctionResponse(value)
             case PluginMessage.Event():
                 check_value(message.data, "data")

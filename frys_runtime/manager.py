@@ -318,7 +318,7 @@ class PluginManager:
             )
         release = deployment.pick(wanted)
         if release.gate is not None:
-            release = await deployment.reach(wanted)
+            release, timeout_ms = await deployment.reach_in_time(wanted, timeout_ms)
         deliver = self._communicator.deliver
         if not line():
             return await deliver("", release, function, args, timeout_ms)
