@@ -36,6 +36,22 @@ MEMORY = 32 << 20
 END_SECONDS = 60
 
 
+async def _until_killed(ledger: Ledger, folder: Path, seed: int, pace: float, fault_pace: float) -> None:
+    """Live like that, and remember what is loaded, until somebody kills this program."""
+    (folder / "plugins").mkdir()
+    (folder / "policy.yaml").write_text(POLICY)
+    shelves = {kind: Shelf(folder / "plugins", kind) for kind in KINDS}
+    with (folder / "journal").open("w") as ledger.journal:
+        async with PluginManager(
+            policy=folder / "policy.yaml", state_dir=folder / "state", hot_reload=True, restore=True
+        ) as manager:
+            work = Workload(manager, random.Random(f"{seed} work"), ledger, shelves, pace)
+            await work.load()
+            work.start()
+            print("ready", flush=True)
+            await Faults(random.Random(f"{seed} faults"), ledger, list(shelves.values()), fault_pace).run()
+
+
 async def _live(
     ledger: Ledger, folder: Path, seed: int, seconds: float, pace: float, fault_pace: float
 ) -> None:
@@ -165,7 +181,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--pace", type=float, default=0.2, help="seconds between two calls of one caller")
     parser.add_argument("--fault-pace", type=float, default=0.4, help="seconds between two faults")
+    parser.add_argument("--until-killed", type=Path, metavar="FOLDER", help="live there until somebody kills")
     given = parser.parse_args()
+    if given.until_killed:
+        asyncio.run(_until_killed(Ledger(), given.until_killed, given.seed, given.pace, given.fault_pace))
     report = run(given.seed, given.seconds, given.pace, given.fault_pace)
     print(json.dumps(report, indent=1))
     return 1 if report["broken"] else 0

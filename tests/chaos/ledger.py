@@ -4,7 +4,8 @@ import asyncio
 import sys
 import time
 from collections import Counter, deque
-from typing import Any, Final
+from pathlib import Path
+from typing import IO, Any, Final
 
 from chaos.plugins import PARTS, parts_of
 
@@ -19,6 +20,7 @@ class Ledger:
         counts: What became of the calls, and which faults there were.
         slowest: Seconds by which a call outlasted its deadline, at most.
         asked: Questions of plugins that the host program answers now.
+        journal: Where stored values are written down, for who looks after this program was killed.
         floor: For each plugin, the version that is known to serve: calls made from now on get none below it.
     """
 
@@ -27,6 +29,7 @@ class Ledger:
         self.counts: Counter[str] = Counter()
         self.slowest = 0.0
         self.asked = 0
+        self.journal: IO[str] | None = None
         self.floor: dict[str, int] = {}
         self.acknowledged: dict[tuple[str, str], int] = {}
         self.attempted: dict[tuple[str, str], int] = {}
@@ -89,6 +92,28 @@ class Ledger:
             self.fail(f"event {number} came to {who} {self._seen[who, number]} times")
 
     # Stored values.
+
+    def attempt(self, kind: str, key: str) -> int:
+        """A new value that is about to be stored."""
+        value = self.attempted.get((kind, key), 0) + 1
+        self.attempted[kind, key] = value
+        self._write("attempted", kind, key, value)
+        return value
+
+    def acknowledge(self, kind: str, key: str, value: int) -> None:
+        """A plugin said that a value is stored."""
+        self.acknowledged[kind, key] = value
+        self._write("acknowledged", kind, key, value)
+
+    def _write(self, *words: object) -> None:
+        if self.journal is not None:
+            print(*words, file=self.journal, flush=True)
+
+    def read(self, journal: Path) -> None:
+        """Know what one that was killed had written down."""
+        for line in journal.read_text().splitlines():
+            what, kind, key, value = line.split()
+            (self.attempted if what == "attempted" else self.acknowledged)[kind, key] = int(value)
 
     def stored(self, kind: str, key: str, value: int | None) -> None:
         """A stored value was read: it is the last acknowledged one, or a later one that was tried."""

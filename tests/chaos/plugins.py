@@ -231,8 +231,9 @@ class Shelf:
     def __init__(self, top: Path, kind: str) -> None:
         self.kind = kind
         self.path = top / kind
-        self.written: set[int] = set()
-        self._number = 0
+        there = [int(folder.name.rpartition("-")[2]) for folder in top.glob(f".{kind}-[0-9]*")]
+        self._number = max(there, default=0)
+        self.written = set(range(1, self._number + 1))
 
     def write(self, beside: bool = False) -> tuple[int, Path]:
         """Write the next version, whole; its number, and where it is.

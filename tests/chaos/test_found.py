@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from supervised import supervised, until, write_plugin
-from support import live
+from support import leftovers, live
 
 from frys_runtime import Crashed, PluginManager, Timeout
 from frys_runtime.launcher import Child, Launcher
@@ -161,3 +163,35 @@ async def test_a_load_is_given_up_while_a_thread_reads_the_files(tmp_path: Path)
             with pytest.raises(asyncio.CancelledError):
                 await load
         assert await manager.load_plugin(plugin) == "p"
+
+
+HOST = """
+import asyncio, sys
+from frys_runtime import PluginManager
+
+async def main():
+    async with PluginManager() as manager:
+        await manager.load_plugin(sys.argv[1])
+        print("ready", flush=True)
+        await manager.execute_plugin("p", "nap", 60)
+
+asyncio.run(main())
+"""
+
+
+def test_a_host_is_killed_while_all_below_it_is_frozen(tmp_path: Path) -> None:
+    """What stands still goes on for as long as it takes to end: nothing is left."""
+    command = [sys.executable, "-c", HOST, write_plugin(tmp_path, "p")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == "ready\n"
+        below = psutil.Process(host.pid).children(recursive=True)
+        for process in below:
+            process.suspend()
+        host.kill()
+        host.wait(10)
+    _, alive = psutil.wait_procs(below, timeout=10)
+    for process in alive:
+        process.kill()
+    assert alive == []
+    assert leftovers(host.pid) == []

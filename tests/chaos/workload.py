@@ -212,11 +212,10 @@ class Workload:
 
     async def _store(self) -> None:
         kind, key = self._rng.choice(_TALKERS), f"key{self._rng.randrange(4)}"
-        value = self._ledger.attempted.get((kind, key), 0) + 1
-        self._ledger.attempted[kind, key] = value
+        value = self._ledger.attempt(kind, key)
         put = self._manager.execute_plugin(kind, "put", key, value, timeout_ms=2000)
         if await self._expect(f"{kind}.put", 2000, put) == value:
-            self._ledger.acknowledged[kind, key] = value
+            self._ledger.acknowledge(kind, key, value)
         get = self._manager.execute_plugin(kind, "get", key, timeout_ms=2000)
         found = await self._expect(f"{kind}.get", 2000, get)
         if found is not _NOTHING:
