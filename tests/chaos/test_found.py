@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from supervised import supervised, until, write_plugin
+from supervised import RULES, supervised, until, write_plugin
 from support import leftovers, live
 
 from frys_runtime import Crashed, PluginManager, Timeout
@@ -163,6 +163,29 @@ async def test_a_load_is_given_up_while_a_thread_reads_the_files(tmp_path: Path)
             with pytest.raises(asyncio.CancelledError):
                 await load
         assert await manager.load_plugin(plugin) == "p"
+
+
+DIES_LATE = """
+import os, time
+
+def nap(seconds):
+    time.sleep(seconds)
+
+def work():
+    time.sleep(0.5)
+    os.abort()
+"""
+
+
+@live
+async def test_a_second_try_has_what_is_left_of_the_time(tmp_path: Path) -> None:
+    """Also where another process of the plugin is free at once."""
+    exports = {"work": {"idempotent": True}}
+    rules = f"{RULES}, instances: 2"
+    async with supervised(tmp_path, rules, source=DIES_LATE, exports=exports) as (manager, _):
+        await asyncio.gather(*(manager.execute_plugin("p", "nap", 0.1) for _ in range(2)))
+        with pytest.raises(Timeout):
+            await manager.execute_plugin("p", "work", timeout_ms=800)
 
 
 HOST = """
