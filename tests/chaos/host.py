@@ -119,6 +119,9 @@ def _held() -> dict[str, Any]:
     return {
         "descriptors": sorted(_descriptors()),
         "threads": sorted(thread.name for thread in threading.enumerate()),
+        "tasks of the kernel": sorted(
+            path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")
+        ),
         "mounts": Path("/proc/self/mountinfo").read_text().count("\n"),
         "temporary files": sorted(os.listdir(tempfile.gettempdir())),
     }
@@ -146,7 +149,7 @@ def run(seed: int, seconds: float, pace: float, fault_pace: float) -> dict[str, 
         asyncio.run(_live(ledger, folder, seed, seconds, pace, fault_pace))
         for found in leftovers(os.getpid()):
             ledger.fail(f"left: {found}")
-        for _ in range(100):  # a thread that watches files ends a moment later
+        for _ in range(500):  # a thread that watches files ends a moment later
             after = _held()
             if after == before:
                 break

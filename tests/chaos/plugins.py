@@ -44,6 +44,7 @@ def chain(path, call):
     return frys.call(path[0], "chain", path[1:], call) if path else [*PARTS, call]
 
 def nap(call, seconds):
+    frys.host("did", call)
     time.sleep(seconds)
     return [*PARTS, call]
 
@@ -60,6 +61,7 @@ def tell(number):
     return frys.emit("tick", number)
 
 def die(call):
+    frys.host("did", call)
     os.abort()
 
 def on_tick(number):
@@ -88,6 +90,7 @@ export const again = async (call, seconds) => {
   return [...parts, call];
 };
 export const nap = async (call, seconds) => {
+  frys.host("did", call);
   await new Promise((done) => setTimeout(done, seconds * 1000));
   return [...parts, call];
 };
