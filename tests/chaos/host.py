@@ -119,9 +119,7 @@ def _held() -> dict[str, Any]:
     return {
         "descriptors": sorted(_descriptors()),
         "threads": sorted(thread.name for thread in threading.enumerate()),
-        "tasks of the kernel": sorted(
-            path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")
-        ),
+        "tasks of the kernel": len(os.listdir("/proc/self/task")),
         "mounts": Path("/proc/self/mountinfo").read_text().count("\n"),
         "temporary files": sorted(os.listdir(tempfile.gettempdir())),
     }

@@ -319,7 +319,8 @@ class Workload:
                 await asyncio.sleep(self._rng.uniform(0, 0.1))
             unload = self._manager.unload_plugin("guest", drain_ms=self._rng.choice((0, 500)))
             await self._slowly("unload guest", unload)
-        else:
+            await asyncio.sleep(self._rng.uniform(0, 0.5))
+        if "guest" not in self._ids():
             number, path = self._shelves["guest"].write()
             if await self._slowly("load guest", self._manager.load_plugin(path)) is not None:
                 self._serves("guest", f"1.0.{number}")
