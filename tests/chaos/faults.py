@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import resource
 import signal
 import time
 from contextlib import suppress
@@ -41,6 +42,7 @@ class Faults:
             (self._damage, 6),
             (self._stall, 3),
             (self._tidy_cgroups, 1),
+            (self._take_descriptors, 2),
         ]
         choices, weights = [kind for kind, _ in kinds], [weight for _, weight in kinds]
         while True:
@@ -52,7 +54,8 @@ class Faults:
                 continue  # it went by itself meanwhile
 
     def thaw(self) -> None:
-        """Let everything go on that still stands."""
+        """Let everything go on that still stands, and have what it needs."""
+        self.give_descriptors()
         for process in list(self._frozen):
             self._thaw(process)
 
@@ -127,6 +130,21 @@ class Faults:
                     with suppress(OSError):
                         group.rmdir()
                         self._tell(f"removed {group}", "cgroup removed")
+
+    def _take_descriptors(self) -> None:
+        """For a moment, this process may open hardly anything."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+        seconds = self._rng.choice((0.05, 0.3, 1.0))
+        self._tell(f"no descriptors for {seconds} s", "no descriptors")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + self._rng.randrange(4), hard))
+        asyncio.get_running_loop().call_later(seconds, self.give_descriptors)
+
+    @staticmethod
+    def give_descriptors() -> None:
+        """Descriptors are there again."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     # Files.
 

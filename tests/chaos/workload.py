@@ -1,6 +1,7 @@
 """A real workload: calls, nested calls, events, stored values, reloads, canaries, pauses, all at once."""
 
 import asyncio
+import errno
 import itertools
 import random
 from collections.abc import Awaitable, Callable, Coroutine
@@ -85,6 +86,10 @@ class Workload:
                     await work()
                 except InitializationFailed as error:
                     self._ledger.note(str(error))  # it was closed under us
+                except OSError as error:
+                    if error.errno != errno.EMFILE:
+                        raise
+                    self._ledger.note(f"{work.__name__}: {error}")  # its own files, not the manager's
 
         self._tasks.append(asyncio.create_task(again()))
 
