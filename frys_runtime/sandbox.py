@@ -218,9 +218,11 @@ class PluginSandbox:
             if not answer.done() or answer.cancelled():
                 ends_later = watch.given_up = True
                 self._chore(self._end_given_up(watch, function))
-            elif (ended := answer.exception()) is not None:  # it died just when its caller gave up
+            elif (ended := answer.exception()) is not None or watch.verdict is not None:
+                # It was stopped, or ended, in the very moment in which its caller gave up.
                 ends_later = watch.given_up = True
-                self._chore(self._died(watch, ended, function, args))
+                why = ended if isinstance(ended, wire.ProtocolError) else LaneClosed(f"it ended: {ended}")
+                self._chore(self._died(watch, why, function, args))
             raise
         finally:
             if not ends_later:
