@@ -8,7 +8,10 @@ from typing import Final
 from rich.console import Console
 
 from . import (
+    bulk,
+    bus,
     call,
+    component,
     compute,
     density,
     endurance,
@@ -19,6 +22,7 @@ from . import (
     memory,
     messages,
     plot,
+    registry,
     reload,
     report,
     restart,
@@ -34,13 +38,17 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "restart": restart.run,
     "call": call.run,
     "messages": messages.run,
+    "bulk": bulk.run,
+    "bus": bus.run,
     "extism": extism.run,
+    "component": component.run,
     "compute": compute.run,
     "memory": memory.run,
     "density": density.run,
     "reload": reload.run,
     "endurance": endurance.run,
     "jail": jail.run,
+    "registry": registry.run,
 }
 
 

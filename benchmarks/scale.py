@@ -20,6 +20,7 @@ class Scale:
         crowd: Live plugins at once.
         idle_seconds: How long the crowd is watched doing nothing.
         endurance: Calls of the long run.
+        plugins: Plugins in the registry that is searched.
     """
 
     rounds: int
@@ -33,6 +34,7 @@ class Scale:
     crowd: int
     idle_seconds: float
     endurance: int
+    plugins: int
 
 
 FULL: Final = Scale(
@@ -47,6 +49,7 @@ FULL: Final = Scale(
     crowd=500,
     idle_seconds=5.0,
     endurance=1_000_000,
+    plugins=100_000,
 )
 QUICK: Final = Scale(
     rounds=5,
@@ -60,4 +63,5 @@ QUICK: Final = Scale(
     crowd=40,
     idle_seconds=1.0,
     endurance=50_000,
+    plugins=2000,
 )

@@ -77,7 +77,8 @@ class Stage:
 
     Attributes:
         folder: The plugins: ``bench.wasm``, ``bench.so``, ``bench.js``, ``bench.py``, ``python-main/``,
-            ``bench_extism.wasm``, ``large.wasm``, and ``caller.py``, which calls the others.
+            ``bench_extism.wasm``, ``bench_component.wasm``, ``large.wasm``, and ``caller.py``, which calls
+            the others.
         missing: Formats whose plugin cannot be built here, with the reason.
     """
 
@@ -99,7 +100,7 @@ class Stage:
     def _build(self) -> None:
         import wasmtime
 
-        for name in ("bench", "bench_extism"):
+        for name in ("bench", "bench_extism", "bench_component"):
             code = wasmtime.wat2wasm((_SOURCES / f"{name}.wat").read_text())
             (self.folder / f"{name}.wasm").write_bytes(code)
         (self.folder / "large.wasm").write_bytes(wasmtime.wat2wasm(_large()))

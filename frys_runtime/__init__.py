@@ -9,7 +9,7 @@
 Imports only go down these layers (``make check`` holds it):
 
     cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
-    manager                                               the one front door
+    manager, registry_server                              the one front door; where plugins come from
     plugin, builder                                       a loaded plugin as an object; settings one by one
     canary                                                new versions on trial
     reload, watching, marketplace                         replacing a plugin; seeing it saved; installing one
@@ -22,17 +22,20 @@ Imports only go down these layers (``make check`` holds it):
     turns, upkeep, faults                                 its queue; its health; what its failures lead to
     sandbox                                               one live process
     questions, suspension                                 its questions to the host; freezing it
-    watchdog                                              the clocks of one call
+    watchdog, bus                                         the clocks of one call; other supervisors
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
+    signing                                               who has signed a package
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
     waits, supervision, breaker, roster                   who waits for whom; failures; what was loaded
     resolution                                            which versions of which plugins to load
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
-    extism_manifest, dependencies                         manifests of Extism's; which plugins fit each other
+    extism_manifest, dependencies, package                manifests of Extism's; which fit; one file
     shapes, channels, spans, wit, bindgen                 values as shown; counts; spans; types, written
-    jail, wire, policy, metadata, signing, package        decisions, without I/O where possible
+    signing_keys, sigstore_bundle                         keys to sign with; signatures by identities
+    wire                                                  the only code that decodes what a plugin sent
+    bulk, jail, policy, metadata                          large bytes; decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
@@ -40,7 +43,7 @@ Imports only go down these layers (``make check`` holds it):
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
     linux, config, messages, events, ranges, states       calls; settings; values; news; versions; a life
-    trace                                                 which trace something belongs to
+    trace, folder                                         which trace it belongs to; files of a folder
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.
@@ -53,6 +56,7 @@ __version__ = "0.1.0"
 _HOME = {
     "audit": ("AuditLog",),
     "builder": ("PluginManagerBuilder",),
+    "bus.config": ("BusConfig",),
     "channels": ("ChannelStats", "CommunicatorStats"),
     "communicator": ("PluginCommunicator", "caller"),
     "config": ("IsolationLevel", "ResourceUsage", "SandboxConfig"),
@@ -98,6 +102,7 @@ TYPE_CHECKING = False  # typing.TYPE_CHECKING without the import: type checkers 
 if TYPE_CHECKING:
     from .audit import AuditLog as AuditLog
     from .builder import PluginManagerBuilder as PluginManagerBuilder
+    from .bus.config import BusConfig as BusConfig
     from .channels import ChannelStats as ChannelStats, CommunicatorStats as CommunicatorStats
     from .communicator import PluginCommunicator as PluginCommunicator, caller as caller
     from .config import (

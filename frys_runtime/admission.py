@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from functools import partial
 
 import msgspec
 from msgspec.structs import asdict
@@ -84,9 +85,17 @@ class Admission:
             raise InitializationFailed("the manager", "it is not open")
         try:
             wishes = [wish for wish in (self._limits, source.sandbox) if wish is not None]
-            confinement = self._isolation.confine(
-                bundle.metadata, source.isolation, wishes, plugin_id=plugin_id, path=bundle.path
+            confine = partial(
+                self._isolation.confine,
+                bundle.metadata,
+                source.isolation,
+                wishes,
+                plugin_id=plugin_id,
+                path=bundle.path,
+                signed=bundle.signed,
             )
+            # Many signatures take time, which other plugins' calls do not wait for.
+            confinement = confine() if bundle.signed is None else await asyncio.to_thread(confine)
             self._events.publish("granted", plugin_id, **_grant(bundle, confinement))
             await self._must_be_recorded(bundle.path)
             return Pool(plugin_id, bundle, confinement, self._nursery, self._events, shared=self._shared)
@@ -114,6 +123,8 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
         "path": bundle.path,
         "version": bundle.metadata.version,
         "format": room.format,
+        "package": bundle.package.digest if bundle.package is not None else "",
+        "signatures": room.signatures,
         "sha256": bundle.digests,
         "level": policy.level,
         "limits": asdict(policy.limits),
@@ -127,5 +138,4 @@ def _grant(bundle: Bundle, room: Confinement) -> dict[str, object]:
         "http": [str(grant) for grant in policy.http],
         "messages": {**asdict(policy.messages), "call": dict(policy.messages.call)},
         "host_functions": policy.host_functions,
-        "signatures": room.signatures,
     }

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, Self
 
 from .audit import AuditLog
+from .bus.config import BusConfig
 from .config import IsolationLevel, SandboxConfig
 
 
@@ -34,6 +35,10 @@ class PluginManagerBuilder[Manager: Opened]:
     def with_hot_reload(self, on: bool) -> Self:
         """Reload a plugin when its file was saved."""
         return self._with(hot_reload=on)
+
+    def with_bus(self, bus: bool | str | os.PathLike[str] | BusConfig = True) -> Self:
+        """Take part in the message bus: in the user's own folder, or a folder, or with settings."""
+        return self._with(bus=bus)
 
     def with_tracing(self, on: bool = True) -> Self:
         """Make a span of OpenTelemetry for each call of a plugin."""

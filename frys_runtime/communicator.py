@@ -7,9 +7,9 @@ only along a line that ends: whoever would close a circle is refused.
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -36,7 +36,7 @@ from .ranges import Range, split_address
 from .spans import Spans
 from .trace import TraceContext, current
 from .traffic import Traffic, TrafficRecord, size
-from .waits import Circle, Waits, line
+from .waits import Circle, Instance, Waits, enter_line, line
 
 MAX_DEPTH: Final = 16
 """Plugins that may wait for one another in one line of calls."""
@@ -122,6 +122,22 @@ class Target(Protocol):
         """What the version with this metadata declares."""
 
 
+class Elsewhere(Protocol):
+    """The other supervisors, once there is a message bus."""
+
+    def find(self, plugin_id: str, wanted: Range | None, *, as_host: bool) -> Version | None:
+        """A plugin that one of them runs, for calls of this host program or of a plugin."""
+
+    def waiting(self, target: Version) -> AbstractContextManager[None]:
+        """The last of the line of calls waits for a plugin; Refused if it waits for itself over others."""
+
+    def publish(self, event: PluginMessage.Event) -> int:
+        """Tell those who want it of an event; how many plugins and streams will get it."""
+
+    def changed(self) -> None:
+        """Other plugins are here now, or other events are wanted."""
+
+
 @dataclass(slots=True)
 class _Counts:
     published: int = 0
@@ -158,6 +174,10 @@ class _Subscriber:
         """From now on it is this version that takes events; those that wait are for it, too."""
         self.connected = True
         self._version, self._handlers = version, handlers
+
+    @property
+    def wanted(self) -> list[str]:
+        return list(self._handlers) if self.connected else []
 
     def wants(self, event_type: str) -> bool:
         return self.connected and event_type in self._handlers
@@ -269,6 +289,7 @@ class PluginCommunicator:
         self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
         self._host_functions: dict[str, HostFunction] = {}
         self._waits = Waits()
+        self.elsewhere: Elsewhere | None = None
         self._told: dict[str, set[str]] = {}
         self._counts = _Counts()
         self._traffic = Traffic(self._targets.__contains__, spans)
@@ -299,27 +320,43 @@ class PluginCommunicator:
         """
         plugin_id, wanted = split_address(target)
         found = self._targets.get(plugin_id)
-        if found is None:
-            raise PluginNotFound(target)
         match message:
             case PluginMessage.FunctionCall(function, args):
-                version, left = await found.reach_in_time(wanted, timeout_ms)
-                value = await self.deliver("", version, function, args, left)
+                if found is None:
+                    value = await self.deliver("", self.find(target), function, args, timeout_ms)
+                else:
+                    version, left = await found.reach_in_time(wanted, timeout_ms)
+                    value = await self.deliver("", version, function, args, left)
                 return PluginMessage.FunctionResponse(value)
             case PluginMessage.Event():
                 check_value(message.data, "data")
                 subscriber = self._subscribers.get(plugin_id)
+                if found is None:
+                    self.find(target)
                 if subscriber is None or not subscriber.wants(message.event_type):
                     raise CommunicationError(target, f"it does not take events {message.event_type!r}")
                 if not subscriber.put(message):
                     raise CommunicationError(target, f"{_MAX_QUEUE} events wait for it already")
                 return None
             case PluginMessage.Heartbeat():
-                await (await found.reach(wanted)).ping()
+                await (await found.reach(wanted) if found is not None else self.find(target)).ping()
                 return PluginMessage.Heartbeat(time.monotonic_ns())
         raise TypeError(
             f"message must be a FunctionCall, an Event or a Heartbeat, not {type(message).__name__}"
         )
+
+    def find(self, address: str) -> Version:
+        """A plugin that another supervisor of the bus runs, to be called by this host program.
+
+        Raises:
+            PluginNotFound: None does.
+            ValueError: That is no address.
+        """
+        plugin_id, wanted = split_address(address)
+        found = self.elsewhere.find(plugin_id, wanted, as_host=True) if self.elsewhere is not None else None
+        if found is None:
+            raise PluginNotFound(address)
+        return found
 
     async def broadcast(self, event: PluginMessage.Event) -> int:
         """Publish an event of the host program; how many plugins and streams will get it."""
@@ -335,6 +372,7 @@ class PluginCommunicator:
         """
         stream: EventStream[PluginMessage.Event] = EventStream(size)
         self._streams[stream] = event_type
+        self._changed()
         return stream
 
     def offer(self, function: HostFunction) -> None:
@@ -404,6 +442,7 @@ class PluginCommunicator:
             self._subscribers[target.plugin_id] = subscriber
         if subscriber is not None:
             subscriber.serve(version, handlers)
+        self._changed()
         return unheard
 
     def remove(self, plugin_id: str) -> None:
@@ -414,6 +453,7 @@ class PluginCommunicator:
         self._traffic.events.left()
         if subscriber := self._subscribers.pop(plugin_id, None):
             subscriber.close()
+        self._changed()
 
     async def call(
         self, source: Peer, target: str, function: str, args: list[MessageValue], timeout_ms: int
@@ -426,8 +466,7 @@ class PluginCommunicator:
         plugin_id, version, offers = target.partition("@")[0], None, False
         try:
             if len(line()) > MAX_DEPTH:
-                path = " > ".join(one.plugin_id for one in line())
-                raise Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {path}")
+                raise _too_deep(line())
             if not source.messages.may_call(plugin_id, function):
                 what = f"called {plugin_id[:128]}.{function[:128]}"
                 raise self.refuse(source, f"messages.call: {{{plugin_id[:128]}: [{function[:128]}]}}", what)
@@ -440,7 +479,7 @@ class PluginCommunicator:
             self._traffic.refused("call", channel, offers, args, refusal.reason)
             raise
         try:
-            with self._waits.waiting(version):
+            with self._waits.waiting(version), self._waiting_elsewhere(version):
                 return await self.deliver(source.plugin_id, version, function, args, timeout_ms, declared)
         except Circle as circle:
             raise Refused("cycle", f"it would wait for itself: {circle}") from None
@@ -456,9 +495,6 @@ class PluginCommunicator:
         Raises:
             CommunicationError: It would wait for itself.
         """
-        if not line():
-            yield
-            return
         try:
             with self._waits.waiting(target):
                 yield
@@ -472,15 +508,79 @@ class PluginCommunicator:
             plugin_id, wanted = split_address(address)
         except ValueError as error:
             raise Refused("invalid", f"{error}"[:_MAX_TEXT]) from None
+        wanted = wanted or _needs(source, plugin_id)
         target = self._targets.get(plugin_id)
         if target is None:
-            raise Refused("missing", f"no plugin {plugin_id!r} is loaded")
+            there = self.elsewhere.find(plugin_id, wanted, as_host=False) if self.elsewhere else None
+            if there is None:
+                raise Refused("missing", f"no plugin {plugin_id!r} is loaded")
+            return there
         try:
-            return await target.reach(wanted or _needs(source, plugin_id))
+            return await target.reach(wanted)
         except PluginNotFound as error:
             raise Refused("missing", f"no plugin {error.plugin_id!r} is loaded") from None
         except CommunicationError as error:
             raise Refused("unavailable", f"{plugin_id} takes no call now: {error.reason}") from None
+
+    def _waiting_elsewhere(self, version: Version) -> AbstractContextManager[None]:
+        return self.elsewhere.waiting(version) if self.elsewhere is not None else nullcontext()
+
+    def _changed(self) -> None:
+        if self.elsewhere is not None:
+            self.elsewhere.changed()
+
+    # What comes from other supervisors.
+
+    @property
+    def plugins(self) -> dict[str, Version]:
+        """Every plugin that is here, by id, in the version that counts for who names none."""
+        return {plugin_id: target.match() for plugin_id, target in self._targets.items()}
+
+    @property
+    def wanted(self) -> dict[str, int]:
+        """Types of events, or patterns of them, each with how many plugins and streams here want it."""
+        subscribers = (name for subscriber in self._subscribers.values() for name in subscriber.wanted)
+        return dict(Counter((*subscribers, *self._streams.values())))
+
+    async def call_from_elsewhere(
+        self,
+        source: str,
+        callers: tuple[Instance, ...],
+        target: str,
+        function: str,
+        args: list[MessageValue],
+        timeout_ms: int | None,
+    ) -> MessageValue:
+        """Another supervisor has authorised a call of a plugin that is here; what can be checked here, is.
+
+        Args:
+            source: The plugin that calls, and its supervisor; empty for a host program.
+            callers: Who waits for the answer, one for the next; the last is the source, if there is one.
+            target: The plugin.
+            function: Its function.
+            args: What it is called with.
+            timeout_ms: How long the caller waits.
+
+        Raises:
+            Refused: The plugin does not offer that.
+            PluginError: Whatever the call ended with.
+        """
+        found = self._targets.get(target)
+        if found is None:
+            raise PluginNotFound(target)
+        version = await found.reach()
+        if source:
+            if len(callers) > MAX_DEPTH:
+                raise _too_deep(callers)
+            _refuse_mismatch(_offered(version, function).params, args, f"{target}.{function}")
+        enter_line(callers)
+        return await self.deliver(source, version, function, args, timeout_ms)
+
+    def event_from_elsewhere(self, event: PluginMessage.Event) -> int:
+        """Give an event of another supervisor to those who want it, a copy of its publisher among them."""
+        receivers = self._give(event, but="")
+        self._counts.delivered += receivers
+        return receivers
 
     async def deliver(
         self,
@@ -544,6 +644,14 @@ class PluginCommunicator:
             raise Refused("invalid", str(error)) from None
 
     def _publish(self, event: PluginMessage.Event) -> int:
+        receivers = self._give(event, but=event.source)
+        if self.elsewhere is not None:
+            receivers += self.elsewhere.publish(event)
+        self._counts.published += 1
+        self._counts.delivered += receivers
+        return receivers
+
+    def _give(self, event: PluginMessage.Event, but: str) -> int:
         receivers = 0
         for stream, pattern in tuple(self._streams.items()):
             if matches(pattern, event.event_type):
@@ -551,10 +659,8 @@ class PluginCommunicator:
                     stream.put(event)
                 receivers += 1
         for plugin_id, subscriber in self._subscribers.items():
-            if plugin_id != event.source and subscriber.wants(event.event_type):
+            if plugin_id != but and subscriber.wants(event.event_type):
                 receivers += subscriber.put(event)
-        self._counts.published += 1
-        self._counts.delivered += receivers
         return receivers
 
     async def call_host(self, source: Peer, name: str, args: list[MessageValue]) -> MessageValue:
@@ -601,6 +707,11 @@ def _refuse_mismatch(params: Sequence[Type], args: list[MessageValue], what: str
         check_arguments(params, args, what)
     except TypeError as error:
         raise Refused("invalid", str(error)) from None
+
+
+def _too_deep(waiting: Sequence[Instance]) -> Refused:
+    path = " > ".join(one.plugin_id for one in waiting)
+    return Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {path}")
 
 
 def _offered(version: Version, function: str) -> Function:

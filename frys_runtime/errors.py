@@ -33,7 +33,8 @@ class PluginError(Exception):
     """The root of every error of Frys.
 
     Attributes:
-        retryable: The plugin has done nothing of what was asked, and the same call may succeed later.
+        retryable: The same call may succeed later. The plugin has done nothing of what was asked, but when
+            its supervisor ended (CommunicationError): of that nobody knows.
     """
 
     retryable: bool = False
@@ -113,10 +114,11 @@ class LoadFailed(PluginError):
         path: The plugin as the caller named it.
         reason: One sentence.
         detail: Untrusted text of the plugin, such as a traceback; may be empty.
+        by_policy: Its policy refuses it; there is nothing wrong with the file.
     """
 
-    def __init__(self, path: str, reason: str, detail: str = "") -> None:
-        self.path, self.reason, self.detail = path, reason, detail
+    def __init__(self, path: str, reason: str, detail: str = "", *, by_policy: bool = False) -> None:
+        self.path, self.reason, self.detail, self.by_policy = path, reason, detail, by_policy
         super().__init__(f"{path} could not be loaded: {reason}{_quoted(detail)}")
 
 
@@ -218,15 +220,21 @@ class Timeout(PluginError):
     Attributes:
         plugin_id: The plugin.
         timeout_ms: The limit, in milliseconds.
+        loading: It had not answered any call yet.
         waiting: The time passed while the call waited for a process: the plugin has done nothing, and
             ``retryable`` is true.
     """
 
-    def __init__(self, plugin_id: str, timeout_ms: int, *, waiting: bool = False) -> None:
-        self.plugin_id, self.timeout_ms, self.waiting = plugin_id, timeout_ms, waiting
+    def __init__(
+        self, plugin_id: str, timeout_ms: int, *, loading: bool = False, waiting: bool = False
+    ) -> None:
+        self.plugin_id, self.timeout_ms, self.loading, self.waiting = plugin_id, timeout_ms, loading, waiting
         self.retryable = waiting
         super().__init__(
-            f"no process of {plugin_id} was free within {timeout_ms} ms, so the call was never begun "
+            f"{plugin_id} was not loaded within {timeout_ms} ms and was stopped; `limits.load_time` of its "
+            "policy is how long it may take"
+            if loading
+            else f"no process of {plugin_id} was free within {timeout_ms} ms, so the call was never begun "
             "(let it have more instances, or call it less often)"
             if waiting
             else f"{plugin_id} did not answer within {timeout_ms} ms and was stopped; "
@@ -295,8 +303,8 @@ class SandboxError(PluginError):
 class CommunicationError(PluginError):
     """A message could not be delivered."""
 
-    def __init__(self, target: str, reason: str) -> None:
-        self.target, self.reason = target, reason
+    def __init__(self, target: str, reason: str, *, retryable: bool = False) -> None:
+        self.target, self.reason, self.retryable = target, reason, retryable
         super().__init__(f"no message could be delivered to {target}: {reason}")
 
 

@@ -22,6 +22,8 @@ from .policy import PolicyFile, level_file, load_policy, settings
 from .policy_grants import Signatures
 from .policy_syscalls import Syscalls
 from .policy_terms import Limits, Policy
+from .signing import Signed, verify
+from .sigstore_bundle import verify_bundle
 
 _LIBRARIES: Final = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _SYSTEM: Final = (
@@ -287,6 +289,7 @@ class IsolationManager:
         *,
         plugin_id: str | None = None,
         path: str = "",
+        signed: Signed | None = None,
     ) -> Confinement:
         """The confinement of one plugin.
 
@@ -296,15 +299,17 @@ class IsolationManager:
             wishes: The host program's limits, which tighten too, and grants, which widen.
             plugin_id: The id under which it is loaded, if that is not its own.
             path: How the caller named it.
+            signed: The package that it is, with its signatures; ``None`` when it is none.
 
         Raises:
             ConfigError: A wish cannot be granted, or two patterns of the policy match the id equally well.
             LoadFailed: It lacks signatures that the policy requires, or asks for permissions that the policy
                 does not grant.
+            InvalidFormat: The policy requires signatures, and its signature file is not one of this package.
             SandboxError: The policy sets a limit that this machine cannot enforce.
         """
         policy = self.policy(metadata, level, wishes, plugin_id=plugin_id)
-        signatures = judge_signatures(policy.signatures, frozenset(), path or metadata.id)
+        signatures = judge_signatures(policy.signatures, signed, path or metadata.id)
         _refuse_what_is_not_granted(metadata, policy, path or metadata.id)
         has = self.cgroups.controllers
         if policy.limits.cpu is not None and "cpu" not in has:
@@ -344,13 +349,12 @@ def _storage(policy: Policy, plugin: str, *, may_limit: bool) -> tuple[StorageLi
         ) from None
 
 
-def judge_signatures(signatures: Signatures, signed_by: frozenset[str], path: str) -> str:
+def judge_signatures(signatures: Signatures, signed: Signed | None, path: str) -> str:
     """Whether a plugin carries the signatures that its policy requires.
 
     Args:
         signatures: The policy's word.
-        signed_by: The names of the keys whose signatures were verified. There are no signed packages in this
-            version, so nobody has signed anything yet.
+        signed: The package that it is, read from the bytes that are loaded, with what lies beside it.
         path: How the caller named the plugin.
 
     Returns:
@@ -358,19 +362,49 @@ def judge_signatures(signatures: Signatures, signed_by: frozenset[str], path: st
 
     Raises:
         LoadFailed: It does not.
+        InvalidFormat: What lies beside it is no signature file of this package.
     """
-    valid = sorted(name for name, _ in signatures.keys if name in signed_by)
     if not signatures.required:
         return "none required"
-    if len(valid) >= signatures.threshold:
-        return f"signed by {', '.join(valid)}"
-    names = ", ".join(name for name, _ in signatures.keys)
+    wanted = signatures if signed is None else signatures.for_plugin(signed.package.metadata.id)
+    names, why = _signers(wanted, signed)
+    if len(names) >= signatures.threshold:
+        return f"signed by {', '.join(names)}"
+    whose = ", ".join(one.name for one in wanted.signers) or "none"
+    have = f" ({', '.join(names)})" if names else ""
     raise LoadFailed(
         path,
-        f"its policy requires signatures of {signatures.threshold} of the keys {names}, and it has "
-        f"{len(valid)}: this version of Frys has no signed packages, so only a policy with "
-        "`signatures: {required: false}` loads it",
+        f"its policy requires signatures of {signatures.threshold} of the keys {whose}, and it has "
+        f"{len(names)}{have}: {why}",
+        by_policy=True,
     )
+
+
+def _signers(wanted: Signatures, signed: Signed | None) -> tuple[tuple[str, ...], str]:
+    """Who of those whom the policy trusts for a plugin has signed, and what to say when they are too few."""
+    if signed is None:
+        return (), "it is no package, and only packages carry signatures; `frys pack` makes one"
+    if len(wanted.signers) < wanted.threshold:
+        return (), f"its policy lets no other sign {signed.package.metadata.id}"
+    names: tuple[str, ...] = ()
+    reasons = []
+    if wanted.keys:
+        file = os.path.basename(signed.path)
+        if signed.envelope is None:
+            reasons.append(f"there is no file {file} beside it; `frys sign` makes it")
+        else:
+            names = verify(signed.envelope, signed.package, wanted.keys, signed.path).names
+            reasons.append(f"no other signature in {file} is one of theirs over this package")
+    if wanted.identities:
+        file = os.path.basename(signed.bundle_path)
+        if signed.bundle is None:
+            reasons.append(f"there is no file {file} beside it; `sigstore sign` makes it")
+        else:
+            digest, where = signed.package.digest, signed.bundle_path
+            outcome = verify_bundle(signed.bundle, digest, wanted.identities, where)
+            names += outcome.names
+            reasons.append(f"the signature in {file} is none of theirs over this package: {outcome.why}")
+    return names, "; ".join(reasons)
 
 
 _GRANTED_BY: Final = {
@@ -391,6 +425,7 @@ def _refuse_what_is_not_granted(metadata: Metadata, policy: Policy, path: str) -
         path,
         f"it asks for {' and '.join(missing)}, which its policy (level {policy.level}) does not grant: "
         f"a policy file grants {ways}; what it can do without belongs into its optionalPermissions",
+        by_policy=True,
     )
 
 

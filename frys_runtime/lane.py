@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .bulk import Bulk
 from .wire import ASK, ProtocolError, Reader
 
 _BUFFER = 1 << 20
@@ -53,8 +54,6 @@ class Lane:
 
     Attributes:
         on_question: Called with a plugin's ASK frame; whoever takes it calls :meth:`answer` later.
-        bytes_in: Bytes that came.
-        bytes_out: Bytes that were to be sent.
         answer_bytes: Bytes of the answer to the latest exchange; 0 until it is there.
     """
 
@@ -71,7 +70,7 @@ class Lane:
         self._ended: Exception | None = None
         self._asked = False
         self.on_question: Callable[[list[Any]], None] | None = None
-        self.bytes_in = self.bytes_out = self.answer_bytes = 0
+        self._bytes_in = self._bytes_out = self.answer_bytes = 0
         self._first = self.expect(0)
         self._loop.add_reader(ours.fileno(), self._readable)
 
@@ -117,6 +116,25 @@ class Lane:
         """Whether the plugin waits for the answer to a question."""
         return self._asked
 
+    @property
+    def bytes_in(self) -> int:
+        """Bytes that came, those in the buffer included."""
+        return self._bytes_in + (self.bulk.bytes_in if self.bulk is not None else 0)
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes that were to be sent, those in the buffer included."""
+        return self._bytes_out + (self.bulk.bytes_out if self.bulk is not None else 0)
+
+    @property
+    def bulk(self) -> Bulk | None:
+        """The buffer for large bytes; none before a plugin is there."""
+        return self._reader.bulk
+
+    def add_bulk(self, buffer: Bulk) -> None:
+        """From the next frame on, large bytes may travel in a buffer; it is owned from here on."""
+        self._reader.bulk = buffer
+
     async def receive_descriptor(self) -> tuple[list[Any], int]:
         """The first frame of all, and the descriptor that comes with it; -1 when none came.
 
@@ -136,7 +154,7 @@ class Lane:
             sent = self._socket.sendmsg([data], rights)
         except (BrokenPipeError, ConnectionResetError):
             return  # the reader is told by the end of the stream
-        self.bytes_out += sent
+        self._bytes_out += sent
         self._send([data[sent:]])
 
     def close(self) -> None:
@@ -145,7 +163,7 @@ class Lane:
 
     def _send(self, buffers: Sequence[bytes]) -> None:
         for buffer in buffers:
-            self.bytes_out += len(buffer)
+            self._bytes_out += len(buffer)
         if len(buffers) == 1 and not self._unsent:
             try:
                 sent = self._socket.send(buffers[0])
@@ -204,7 +222,7 @@ class Lane:
             self._take(count)
 
     def _take(self, count: int) -> None:
-        self.bytes_in += count
+        self._bytes_in += count
         if self._waiter is None or self._asked:
             when = "its question was being answered" if self._asked else "no call was under way"
             self._end(ProtocolError(f"it sent bytes while {when}"))
@@ -235,6 +253,8 @@ class Lane:
         self._loop.remove_reader(self._socket.fileno())
         self._stop_writing()
         self._socket.close()
+        if self._reader.bulk is not None:
+            self._reader.bulk.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

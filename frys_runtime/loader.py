@@ -3,27 +3,33 @@
 What was checked is what runs: nothing can change a sealed memory file, and nobody reads the path again.
 """
 
-import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, NamedTuple, Self
 
 import msgspec
 
 from . import extism_manifest
 from .errors import ConfigError, InvalidFormat, LoadFailed
+from .folder import (
+    MAX_FILES,
+    MAX_SIZE,
+    PLUGIN_JSON,
+    SPECIAL,
+    chunks,
+    open_below,
+    read_plugin_json,
+    reason,
+    walk,
+)
 from .linux import memory_file
 from .linux.bpf import MACHINE
 from .metadata import MAX_BYTES as MAX_METADATA_BYTES, Format, Metadata, parse_metadata
+from .package import MAX_PACKAGE, SUFFIX as PACKAGE_SUFFIX, Package, open_package, read_package
+from .signing import Signed, look_beside
 
-MAX_FILES: Final = 16384
-MAX_SIZE: Final = 256 << 20
-"""Bytes of all files of one plugin."""
-
-_MAX_DEPTH: Final = 32
-_CHUNK: Final = 1 << 20
 _HEAD: Final = 64
 
 _SUFFIXES: Final = {
@@ -85,17 +91,30 @@ class Bundle:
     Attributes:
         metadata: What the plugin says about itself.
         path: The plugin as the caller named it.
-        fd: The sealed memory file with all files one after the other; owned by the bundle.
+        fd: The sealed memory file with all files in it, a package as a whole; owned by the bundle.
         files: Where each file lies in it.
         digests: The SHA-256 of each file, in hexadecimal, by path.
-        size: Bytes of all files.
+        size: Bytes of the memory file, as far as files lie in it.
+        signed: The package that lies in the memory file, if one does, with what was found beside it.
     """
 
     def __init__(
-        self, metadata: Metadata, path: str, fd: int, files: tuple[BundleFile, ...], digests: dict[str, str]
+        self,
+        metadata: Metadata,
+        path: str,
+        fd: int,
+        files: tuple[BundleFile, ...],
+        digests: dict[str, str],
+        signed: Signed | None = None,
     ) -> None:
         self.metadata, self.path, self.fd, self.files, self.digests = metadata, path, fd, files, digests
-        self.size = sum(file.size for file in files)
+        self.size = max((file.offset + file.size for file in files), default=0)
+        self.signed = signed
+
+    @property
+    def package(self) -> Package | None:
+        """What was read from the package that lies in the memory file, if one does."""
+        return self.signed.package if self.signed is not None else None
 
     def read(self, path: str) -> bytes:
         """The content of one file.
@@ -144,7 +163,7 @@ class PluginLoader:
         return os.path.abspath(self._find(os.fspath(path)))
 
     def candidates(self, plugin_id: str) -> list[Candidate]:
-        """What the plugin paths hold of a plugin: under its name, or its name and ``@`` and anything.
+        """What the plugin paths hold of a plugin: under its name, its name and ``@`` and anything, or packed.
 
         What cannot be read or is wrong is left out; naming it in :meth:`load` says why.
         """
@@ -153,7 +172,8 @@ class PluginLoader:
             for entry in sorted(_entries(folder)):
                 stem, suffix = os.path.splitext(entry)
                 bare = stem == plugin_id and suffix in _SUFFIXES
-                if not bare and entry != plugin_id and not entry.startswith(f"{plugin_id}@"):
+                packed = suffix == PACKAGE_SUFFIX and entry.startswith(f"{plugin_id}-")
+                if not bare and not packed and entry != plugin_id and not entry.startswith(f"{plugin_id}@"):
                     continue
                 path = os.path.join(folder, entry)
                 try:
@@ -174,33 +194,35 @@ class PluginLoader:
         """Read and verify a plugin. This reads files; call it in a thread from asyncio code.
 
         Args:
-            path: A file, a folder with ``plugin.json``, a manifest of Extism's (``.json``, ``.toml``), or a
-                bare name.
+            path: A file, a folder with ``plugin.json``, a package (``.frys``), a manifest of Extism's
+                (``.json``, ``.toml``), or a bare name.
             metadata: To use instead of what the plugin says; its ``entry`` may be empty for a file.
             plugin_id: An id for a file whose name cannot be one.
 
         Raises:
             LoadFailed: It cannot be read, or is larger than a plugin may be.
             ConfigError: Its ``plugin.json`` is wrong.
-            InvalidFormat: The entry file is not of the format.
+            InvalidFormat: The entry file is not of the format, or a package is not as it has to be.
         """
         name = os.fspath(path)
         found = self._find(name)
         try:
             fd = os.open(found, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise LoadFailed(name, _reason(error)) from None
+            raise LoadFailed(name, reason(error)) from None
         try:
             mode = os.fstat(fd).st_mode
             if stat.S_ISDIR(mode):
                 return _load_folder(name, fd, metadata)
             if not stat.S_ISREG(mode):
-                raise LoadFailed(name, _SPECIAL)
+                raise LoadFailed(name, SPECIAL)
+            if found.endswith(PACKAGE_SUFFIX):
+                return _load_package(name, found, fd, metadata)
             if found.endswith(extism_manifest.SUFFIXES):
                 return _load_manifest(name, found, fd, metadata, plugin_id)
             return _load_file(name, os.path.basename(found), fd, metadata, plugin_id)
         except OSError as error:
-            raise LoadFailed(name, _reason(error)) from None
+            raise LoadFailed(name, reason(error)) from None
         finally:
             os.close(fd)
 
@@ -210,7 +232,7 @@ class PluginLoader:
         if os.path.lexists(name) or "/" in name:
             return name
         for folder in self._paths:
-            spellings = [os.path.join(folder, name + suffix) for suffix in ("", *_SUFFIXES)]
+            spellings = [os.path.join(folder, name + suffix) for suffix in ("", *_SUFFIXES, PACKAGE_SUFFIX)]
             there = [spelling for spelling in spellings if os.path.lexists(spelling)]
             if len(there) > 1:
                 raise LoadFailed(name, f"the name is ambiguous; name one of {', '.join(there)}")
@@ -229,32 +251,21 @@ def _entries(folder: str) -> list[str]:
 
 def _metadata_of(path: str) -> Metadata:
     """What a plugin says about itself, without its files."""
+    if path.endswith(PACKAGE_SUFFIX):
+        return open_package(path).metadata
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise LoadFailed(path, _reason(error)) from None
+        raise LoadFailed(path, reason(error)) from None
     try:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
-            file = os.path.join(path, "plugin.json")
-            return parse_metadata(_read_plugin_json(path, file, fd), file)
+            return parse_metadata(
+                read_plugin_json(path, fd, MAX_METADATA_BYTES), os.path.join(path, PLUGIN_JSON)
+            )
         stem, suffix = os.path.splitext(os.path.basename(path))
         return Metadata.for_file(stem, _detect(path, suffix, os.pread(fd, _HEAD, 0)))
     finally:
         os.close(fd)
-
-
-_SPECIAL: Final = "it is neither a file nor a folder"
-
-
-def _reason(error: OSError) -> str:
-    known = {
-        errno.ENOENT: "there is no such file or folder",
-        errno.EACCES: "this user may not read it",
-        errno.ELOOP: "it is a symbolic link that leads nowhere",
-        errno.ENOTDIR: "a part of the path is not a folder",
-        errno.ENXIO: _SPECIAL,
-    }
-    return known.get(error.errno or 0, f"it cannot be read: {error.strerror}")
 
 
 def _load_file(name: str, base: str, fd: int, metadata: Metadata | None, plugin_id: str | None) -> Bundle:
@@ -267,13 +278,19 @@ def _load_file(name: str, base: str, fd: int, metadata: Metadata | None, plugin_
         return collector.seal(msgspec.structs.replace(metadata, entry=base))
 
 
+def _load_package(name: str, found: str, fd: int, metadata: Metadata | None) -> Bundle:
+    with _Collector(name, folder=True) as collector:
+        package = collector.add_package(fd, found)
+        return collector.seal(package.metadata if metadata is None else metadata)
+
+
 def _load_manifest(
     name: str, found: str, fd: int, metadata: Metadata | None, plugin_id: str | None
 ) -> Bundle:
     try:
-        data = b"".join(_chunks(fd, extism_manifest.MAX_MANIFEST + 1))
+        data = b"".join(chunks(fd, extism_manifest.MAX_MANIFEST + 1))
     except OSError as error:
-        raise LoadFailed(name, _reason(error)) from None
+        raise LoadFailed(name, reason(error)) from None
     stem = os.path.splitext(os.path.basename(found))[0]
     manifest = extism_manifest.parse_manifest(data, name, stem if plugin_id is None else plugin_id)
     said = manifest.metadata
@@ -294,7 +311,7 @@ def _collect(name: str, folder: int, collector: "_Collector", source: extism_man
     if not source.path:
         collector.add_bytes(source.file, source.data)
     elif source.file not in collector.digests:
-        fd = _open_below(name, folder, source.path)
+        fd = open_below(name, folder, source.path)
         try:
             collector.add(source.file, fd)
         finally:
@@ -305,20 +322,6 @@ def _collect(name: str, folder: int, collector: "_Collector", source: extism_man
         raise LoadFailed(
             name, f"{source.file} has the SHA-256 {digest}, and the manifest says {source.sha256[:64]}"
         )
-
-
-def _open_below(name: str, folder: int, path: str) -> int:
-    """Open a file below a folder; no part of its path may be a link."""
-    *folders, file = path.split("/")
-    fd = os.dup(folder)
-    try:
-        for part in folders:
-            below = _open_inside(name, fd, part, path)
-            os.close(fd)
-            fd = below
-        return _open_inside(name, fd, file, path)
-    finally:
-        os.close(fd)
 
 
 def _detect(name: str, suffix: str, head: bytes) -> Format:
@@ -335,73 +338,15 @@ def _detect(name: str, suffix: str, head: bytes) -> Format:
 
 def _load_folder(name: str, fd: int, metadata: Metadata | None) -> Bundle:
     if metadata is None:
-        file = os.path.join(name, "plugin.json")
-        metadata = parse_metadata(_read_plugin_json(name, file, fd), file)
+        file = os.path.join(name, PLUGIN_JSON)
+        metadata = parse_metadata(read_plugin_json(name, fd, MAX_METADATA_BYTES), file)
     with _Collector(name, folder=True) as collector:
-        for path, content in _walk(name, fd, "", 0):
+        for path, content in walk(name, fd):
             try:
                 collector.add(path, content)
             finally:
                 os.close(content)
         return collector.seal(metadata)
-
-
-def _read_plugin_json(name: str, file: str, folder: int) -> bytes:
-    try:
-        fd = os.open("plugin.json", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    except FileNotFoundError:
-        raise LoadFailed(
-            name, "the folder has no plugin.json, which would name the plugin's format and entry"
-        ) from None
-    except OSError as error:
-        reason = "it is a symbolic link" if error.errno == errno.ELOOP else _reason(error)
-        raise LoadFailed(file, reason) from None
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise LoadFailed(file, "it is not a file")
-        return b"".join(_chunks(fd, MAX_METADATA_BYTES + 1))
-    except OSError as error:
-        raise LoadFailed(file, _reason(error)) from None
-    finally:
-        os.close(fd)
-
-
-def _walk(name: str, folder: int, below: str, depth: int) -> Iterator[tuple[str, int]]:
-    """Every file as a relative path and an open descriptor, in a fixed order; links are never followed."""
-    if depth > _MAX_DEPTH:
-        raise LoadFailed(name, f"folders are nested deeper than {_MAX_DEPTH}")
-    for entry in sorted(os.listdir(folder)):
-        if entry.startswith(".") or entry == "__pycache__" or (not below and entry == "plugin.json"):
-            continue
-        path = below + entry
-        if not path.isprintable() or "\\" in path:
-            raise LoadFailed(
-                name, f"the file name {path!r} has characters that a plugin's files may not have"
-            )
-        fd = _open_inside(name, folder, entry, path)
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            try:
-                yield from _walk(name, fd, f"{path}/", depth + 1)
-            finally:
-                os.close(fd)
-        else:
-            yield path, fd
-
-
-def _open_inside(name: str, folder: int, entry: str, path: str) -> int:
-    try:
-        return os.open(entry, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    except OSError as error:
-        link = "it is a symbolic link, which could lead out of the folder; put the file itself there"
-        raise LoadFailed(
-            os.path.join(name, path), link if error.errno == errno.ELOOP else _reason(error)
-        ) from None
-
-
-def _chunks(fd: int, limit: int) -> Iterator[bytes]:
-    while limit > 0 and (chunk := os.read(fd, min(_CHUNK, limit))):
-        limit -= len(chunk)
-        yield chunk
 
 
 class _Collector:
@@ -418,6 +363,7 @@ class _Collector:
         self._files: list[BundleFile] = []
         self.digests: dict[str, str] = {}
         self._end = 0
+        self._signed: Signed | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -432,15 +378,35 @@ class _Collector:
     def add(self, path: str, fd: int) -> None:
         """Read one file from an open descriptor, once."""
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise LoadFailed(self._where(path), _SPECIAL)
+            raise LoadFailed(self._where(path), SPECIAL)
         try:
-            self._take(path, _chunks(fd, MAX_SIZE - self._end + 1))
+            self._take(path, chunks(fd, MAX_SIZE - self._end + 1))
         except OSError as error:
-            raise LoadFailed(self._where(path), _reason(error)) from None
+            raise LoadFailed(self._where(path), reason(error)) from None
 
     def add_bytes(self, path: str, data: bytes) -> None:
         """Add a file that stood in another one."""
         self._take(path, (data,))
+
+    def add_package(self, fd: int, path: str) -> Package:
+        """Copy a package, once, and read the copy when nobody can change it any more.
+
+        Args:
+            fd: The package.
+            path: Its file, beside which its signatures lie.
+        """
+        try:
+            for chunk in chunks(fd, MAX_PACKAGE + 1):
+                memory_file.write(self._fd, chunk)
+        except OSError as error:
+            raise LoadFailed(self._name, reason(error)) from None
+        memory_file.seal(self._fd)
+        package = read_package(self._fd, self._name)
+        self._signed = look_beside(package, path)
+        own = [file for file in package.files if file.path != PLUGIN_JSON]
+        self._files = [BundleFile(file.path, file.offset, file.size) for file in own]
+        self.digests = {file.path: file.sha256 for file in own}
+        return package
 
     def _take(self, path: str, chunks: Iterable[bytes]) -> None:
         if len(self._files) >= MAX_FILES:
@@ -456,10 +422,11 @@ class _Collector:
 
     def seal(self, metadata: Metadata) -> Bundle:
         """Hand over the memory file, unchangeable from here on, once the entry is what it should be."""
-        memory_file.seal(self._fd)
+        if self._signed is None:
+            memory_file.seal(self._fd)
         if metadata.entry:
             self._check_entry(metadata)
-        bundle = Bundle(metadata, self._name, self._fd, tuple(self._files), self.digests)
+        bundle = Bundle(metadata, self._name, self._fd, tuple(self._files), self.digests, self._signed)
         self._fd = -1
         return bundle
 
@@ -467,9 +434,10 @@ class _Collector:
         file = next((file for file in self._files if file.path == metadata.entry), None)
         if file is None:
             there = ", ".join(file.path for file in self._files[:10]) or "nothing"
+            place = "folder" if self._signed is None else "package"
             raise ConfigError(
                 f"{self._where('plugin.json')}: entry",
-                f"names {metadata.entry}, which is not there; the folder holds {there}",
+                f"names {metadata.entry}, which is not there; the {place} holds {there}",
             )
         self._check(file, metadata.format)
 

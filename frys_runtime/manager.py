@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from .admission import Admission
 from .audit import AuditLog
 from .builder import PluginManagerBuilder
+from .bus.config import BusConfig, settings
 from .canary import Canaries
 from .communicator import HostFunction, PluginCommunicator
 from .compiled import CompiledCode
@@ -36,6 +37,9 @@ from .spans import Spans
 from .waits import line
 from .watching import Watching, require_watching
 
+if TYPE_CHECKING:
+    from .bus.supervisor import Supervisor
+
 
 class PluginManager:
     """Loads plugins that nobody trusts and calls them as local objects.
@@ -59,6 +63,8 @@ class PluginManager:
         hot_reload: A plugin is reloaded when its file was saved; needs ``frys-runtime[watch]``.
         state_dir: A folder for what plugins keep in their key-value stores, and for the compiled forms of
             their code; without one they last as long as the manager. Made when it is not there.
+        bus: Take part in the message bus (docs/bus.md): ``True`` for the user's own folder, or a folder, or
+            settings. Plugins then reach those of other supervisors, as far as their policies grant it.
         tracing: Make a span of OpenTelemetry for each call of a plugin (docs/observability.md).
         restore: Remember in ``state_dir`` what is loaded, and load it again at the start, however the last
             manager ended. What cannot be loaded again is in :attr:`unrestored`.
@@ -82,6 +88,7 @@ class PluginManager:
         audit: str | os.PathLike[str] | AuditLog | None = None,
         audit_required: bool = False,
         state_dir: str | os.PathLike[str] | None = None,
+        bus: bool | str | os.PathLike[str] | BusConfig = False,
         tracing: bool = False,
         restore: bool = False,
     ) -> None:
@@ -120,6 +127,8 @@ class PluginManager:
         self._reloader = Reloader(self._admission, self._events, self._loaded)
         self._canaries = Canaries(self._reloader, self._events, self._loaded)
         self._watching: Watching | None = None
+        self._bus_config = settings(bus)
+        self._bus: Supervisor | None = None
         self._restores = restore
         self._recall = Recall(self._state, self._loaded, self._events)
         self._loaded.on_change(self._recall.changed)
@@ -135,6 +144,12 @@ class PluginManager:
 
     async def __aenter__(self) -> Self:
         self._open()
+        if self._bus is not None:
+            try:
+                await self._bus.joined()
+            except BaseException:
+                await self.close()
+                raise
         if self._restores:
             await self._recall.restore(self.load_plugin)
         return self
@@ -149,6 +164,7 @@ class PluginManager:
         if self._nursery is None:
             self._shared = Shared(self._communicator, self._open_store, CompiledCode(self._state("compiled")))
             _raise_descriptor_limit()
+            self._open_bus()
             self._open_audit()
             if self._isolation.cgroups.controllers:
                 try:
@@ -157,6 +173,8 @@ class PluginManager:
                 except CgroupError as error:
                     if self._audit is not None:
                         self._audit.close()
+                    if self._bus is not None:
+                        self._bus.abort()
                     raise InitializationFailed("the manager", str(error)) from error
             self._nursery = Nursery(self._tree, self._spares)
             self._admission.open(self._nursery, self._shared, self._audit)
@@ -183,6 +201,18 @@ class PluginManager:
         Under an empty id, why what is remembered could not be read.
         """
         return self._recall.unrestored
+
+    def _open_bus(self) -> None:
+        if self._bus_config is not None:
+            from .bus.questions import questions  # these need ZeroMQ, which costs 7 MB and two threads
+            from .bus.supervisor import Supervisor
+
+            self._bus = Supervisor(self._bus_config, self._communicator, questions(self))
+
+    @property
+    def bus(self) -> "Supervisor | None":
+        """The message bus, if the manager takes part in one."""
+        return self._bus
 
     @property
     def communicator(self) -> PluginCommunicator:
@@ -251,7 +281,7 @@ class PluginManager:
         """Load a plugin into a jail of its own, after those that it depends on.
 
         Args:
-            path: A file, a folder with ``plugin.json``, or a name to look up in the plugin paths.
+            path: A file, a folder with ``plugin.json``, a package, or a name to look up in the plugin paths.
             plugin_id: Another id than the plugin's own. ``tax@2``: beside other versions of ``tax``, and only
                 if this is a version 2.
             isolation: Another level than the manager's, for this plugin.
@@ -310,16 +340,19 @@ class PluginManager:
         """
         wanted = None
         deployment = self._loaded.deployments.get(plugin_id)
-        if deployment is None:
+        if deployment is None and split_address(plugin_id)[0] in self._loaded.deployments:
             deployment, wanted = self._loaded.find(plugin_id)
         if timeout_ms is not None and (type(timeout_ms) is not int or timeout_ms <= 0):
             raise ValueError(
                 f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
             )
+        deliver = self._communicator.deliver
+        if deployment is None:  # another supervisor's, or nobody's
+            self._loaded.check_open()
+            return await deliver("", self._communicator.find(plugin_id), function, args, timeout_ms)
         release = deployment.pick(wanted)
         if release.gate is not None:
             release, timeout_ms = await deployment.reach_in_time(wanted, timeout_ms)
-        deliver = self._communicator.deliver
         if not line():
             return await deliver("", release, function, args, timeout_ms)
         with self._communicator.waits(release):
@@ -562,6 +595,8 @@ class PluginManager:
         if self._closed:
             return
         self._closed = True
+        if self._bus is not None:
+            await self._bus.close()
         if self._watching is not None:
             await self._watching.close()
         await self._recall.close()
@@ -588,7 +623,7 @@ def _check_drain(drain_ms: int) -> None:
 
 
 def _raise_descriptor_limit() -> None:
-    """A live plugin holds five descriptors of the host; the usual soft limit of 1024 is for select(2)."""
+    """A live plugin holds six descriptors of the host; the usual soft limit of 1024 is for select(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -7,7 +7,6 @@ then says only what is different, for all plugins and for single ones. docs/poli
 import functools
 import os
 import re
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from .errors import ConfigError
 from .messages import pack_config
 from .policy_file import BANDWIDTH, CORES, COUNT, Document, Node
 from .policy_grants import (
+    PLUGIN_PATTERN,
     MessageGrant,
     matches,
     network_nodes,
@@ -89,7 +89,7 @@ _MESSAGES: Final[dict[str, Callable[[Node], Any]]] = {
     "publish": read_names,
     "subscribe": read_names,
 }
-_SIGNATURES: Final = ("required", "keys", "threshold")
+_SIGNATURES: Final = ("required", "keys", "identities", "threshold")
 
 GROUPS: Final[dict[str, Iterable[str] | None]] = {
     "limits": LIMITS,
@@ -268,7 +268,7 @@ class PolicyFile:
         return self._policies[section]
 
 
-SECTION: Final = re.compile(r"^[A-Za-z0-9*?][A-Za-z0-9._*?-]{0,127}$")
+SECTION: Final = re.compile(f"^{PLUGIN_PATTERN.pattern}$")
 """Ids of plugins, and patterns of them."""
 
 
@@ -331,7 +331,8 @@ def settings(policy: Policy) -> dict[str, Any]:
     found |= {f"messages.{name}": getattr(policy.messages, name) for name in _MESSAGES}
     found["messages.call"] = dict(policy.messages.call)
     found |= {f"signatures.{name}": getattr(policy.signatures, name) for name in _SIGNATURES}
-    found["signatures.keys"] = {name: b64encode(key).decode() for name, key in policy.signatures.keys}
+    found["signatures.keys"] = {key.name: str(key) for key in policy.signatures.keys}
+    found["signatures.identities"] = {one.name: str(one) for one in policy.signatures.identities}
     found |= {f"supervision.{name}": getattr(policy.supervision, name) for name in _SUPERVISION}
     found |= {f"config.{key}": value for key, value in policy.config.items()}
     found |= {change_key(change): change.rule.why for change in policy.changes}

@@ -206,11 +206,21 @@ def _asks(policy: Policy) -> Iterator[_Remark]:
 
 
 def _signatures(policy: Policy) -> Iterator[_Remark]:
-    if policy.signatures.required:
-        text = "refuses every plugin: this version of Frys has no signed packages"
-        yield Kind.CONTRADICTORY, "signatures.required", text
-    elif policy.signatures.keys:
-        yield Kind.USELESS, "signatures.keys", "are not asked for: signatures.required is false"
+    wanted = policy.signatures
+    if not wanted.required:
+        for name in ("keys", "identities"):
+            if getattr(wanted, name):
+                text = "are not asked for: signatures.required is false"
+                yield Kind.USELESS, f"signatures.{name}", text
+        return
+    # With each signer, those that may sign one of the same plugins: too few for all of them is too few.
+    together = [
+        sum(any(_meet(one, two) for one in signer.ids for two in other.ids) for other in wanted.signers)
+        for signer in wanted.signers
+    ]
+    if max(together) < wanted.threshold:
+        text = f"refuses every plugin: none is one that {wanted.threshold} of the keys may sign"
+        yield Kind.CONTRADICTORY, "signatures.threshold", text
 
 
 def _permissions(policy: Policy) -> Iterator[_Remark]:

@@ -12,7 +12,17 @@ from typing import Any, Final
 from .config import IsolationLevel, Permission
 from .policy import KEYS, MAY_BE_ZERO, SECTION
 from .policy_file import BANDWIDTH, BYTES, TIME
-from .policy_grants import KEY_ID, METHOD, NAME_LENGTH, MessageGrant, NetworkGrant, Signatures
+from .policy_grants import (
+    KEY_ID,
+    METHOD,
+    NAME_LENGTH,
+    PLUGIN_PATTERN,
+    Identity,
+    MessageGrant,
+    NetworkGrant,
+    Signatures,
+    TrustedKey,
+)
 from .policy_supervision import MAY_BE_NONE as NO_TIME, READERS as SUPERVISION, TIMES, Supervision
 from .policy_syscalls import FORMATS
 from .policy_terms import LAYERS, LIMITS, MAY_BE_NONE, Limits, Policy
@@ -129,12 +139,23 @@ def _messages_schema() -> dict[str, Any]:
 
 def _signatures_schema() -> dict[str, Any]:
     names = {"pattern": f"^{KEY_ID.pattern}$"}
-    key = {"type": "string", "pattern": "^[A-Za-z0-9+/]{43}=$"}
+    text = {"type": "string", "pattern": "^[A-Za-z0-9+/]{43}=$"}
+    ids = {
+        "type": "array",
+        "items": {"type": "string", "pattern": f"^{PLUGIN_PATTERN.pattern}$"},
+        "minItems": 1,
+    }
+    limited = {**_documented(TrustedKey, {"key": text, "ids": ids}), "required": ["key"]}
+    key = {"anyOf": [text, limited]}
+    word = {"type": "string", "minLength": 1}
+    identity = _documented(Identity, {"identity": word, "issuer": word, "ids": ids})
+    identity["required"] = ["identity", "issuer"]
     return _documented(
         Signatures,
         {
             "required": _FLAG,
             "keys": {"type": "object", "propertyNames": names, "additionalProperties": key},
+            "identities": {"type": "object", "propertyNames": names, "additionalProperties": identity},
             "threshold": {"type": "integer", "minimum": 1},
         },
     )

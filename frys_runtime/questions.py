@@ -51,7 +51,10 @@ class Questions:
     async def _answer(self, watch: Watch, service: str, args: list[MessageValue]) -> None:
         plugin_id = self._instance.plugin_id
         try:
-            frame = wire.encode([wire.ANSWER, await self._services.answer(service, args, watch.deadline)])
+            answer = await self._services.answer(service, args, watch.deadline)
+            bulk = watch.child.lane.bulk
+            (value,) = (answer,) if bulk is None else bulk.place((answer,))
+            frame = wire.encode([wire.ANSWER, value])
         except Refused as refusal:
             frame = wire.encode([wire.REFUSAL, refusal.reason, refusal.message])
         except Exception:

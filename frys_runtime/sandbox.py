@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from . import explanation, monitor, suspension, wire
+from .bulk import Bulk
 from .compiled import Offer
 from .config import ResourceUsage
 from .errors import (
@@ -172,13 +173,16 @@ class PluginSandbox:
         assert self._child is not None
         self._sequence += 1
         limit = self.confinement.limits.output
-        frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, args])
         child = self._child
+        bulk = child.lane.bulk
+        values = args if bulk is None else bulk.place(args)
+        frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, values])
+        size = sum(map(len, frame)) + (bulk.placed if bulk is not None else 0)
         try:
             return await self._exchange(child, frame, timeout_ms, function, args)
         finally:
             if (passage := under_way.get()) is not None:
-                passage.bytes_out += sum(map(len, frame))
+                passage.bytes_out += size
                 passage.bytes_in += child.lane.answer_bytes
 
     async def ping(self, timeout_ms: int) -> None:
@@ -350,12 +354,12 @@ class PluginSandbox:
             lambda size: self._accuse(child, ResourceLimitExceeded(self.plugin_id, "log", limit, size)),
         )
         if room.may_fork and child.cgroup is not None:
-            limit, cgroup = room.limits.memory, child.cgroup
+            memory = room.limits.memory
             self._alarm = MemoryAlarm(
-                cgroup,
-                limit,
+                child.cgroup,
+                memory,
                 lambda peak: self._accuse(
-                    child, ResourceLimitExceeded(self.plugin_id, "memory", limit, peak)
+                    child, ResourceLimitExceeded(self.plugin_id, "memory", memory, peak)
                 ),
             )
         return child
@@ -379,11 +383,18 @@ class PluginSandbox:
             "stack": limits.stack,
             "compiled": offer.size,
             "room": offer.room,
+            "bulk": 0,
         }
+        fds = [bundle.fd, *offer.files]
+        if not offer.room:
+            bulk = Bulk(limits.memory)
+            child.lane.add_bulk(bulk)
+            request["bulk"] = bulk.size
+            fds.append(bulk.fd)
         watch = self._begin(child, limits.load_time, limits.load_time)
         try:
             answer = child.lane.expect(0)
-            child.lane.send_descriptors(wire.encode([wire.LOAD, request]), [bundle.fd, *offer.files])
+            child.lane.send_descriptors(wire.encode([wire.LOAD, request]), fds)
             frame = await answer
             if watch.verdict is not None:
                 raise LaneClosed("it was stopped with its answer on the way")
@@ -397,6 +408,8 @@ class PluginSandbox:
             error, outside = await self._explained(watch, reason, "load")
             if isinstance(error, ExecutionFailed):
                 error = SandboxError(error.reason) if outside else LoadFailed(bundle.path, error.reason)
+            if isinstance(error, Timeout):
+                error = Timeout(self.plugin_id, limits.load_time, loading=True)
             raise error from None
         finally:
             self._end(watch)
@@ -445,6 +458,8 @@ class PluginSandbox:
         if error is None:
             limits = self.confinement.limits
             error = explanation.of_end(self.plugin_id, "", end, child.cgroup, limits)
+        if self._child is not child:
+            return  # it was replaced meanwhile
         self._tell(error)
         self._retire()
         self._keeper.on_down(self, error, outside=outside)
@@ -502,8 +517,9 @@ class PluginSandbox:
         outside: bool = False,
     ) -> None:
         self._end(watch)
-        self._retire()
-        self._keeper.on_down(self, error, outside=outside, function=function, args=args)
+        if self._child is watch.child:
+            self._retire()
+            self._keeper.on_down(self, error, outside=outside, function=function, args=args)
 
     async def _failed(
         self, watch: Watch, failure: wire.Failure, function: str, args: tuple[MessageValue, ...] | None

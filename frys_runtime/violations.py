@@ -1,5 +1,6 @@
 """What one plugin tried although its policy forbids it: counted, told, and answered as the policy says."""
 
+import re
 from typing import Final
 
 from .events import Events
@@ -61,7 +62,7 @@ class Violations:
         A call that is denied or logged is counted here; one that kills is counted by :meth:`count` when the
         death is explained.
         """
-        what = f"it called {call}"
+        what = _in_words(call)
         if self._action == "kill":
             return "kill", what
         self._this_call += 1
@@ -109,6 +110,25 @@ class Violations:
                     total=total,
                 )
         self._this_call = 0
+
+
+_CLONE: Final = re.compile(r"clone\((0x[0-9a-f]+)")
+_CLONE_THREAD: Final = 0x10000
+
+
+def _in_words(call: str) -> str:
+    if call.startswith("sigaltstack("):
+        return (
+            "it set a stack for a thread's signals, as Go's runtime does (`frys new go-native` writes the "
+            f"policy that this needs): it called {call}"
+        )
+    clone = _CLONE.match(call)
+    if clone is None or not int(clone[1], 16) & _CLONE_THREAD:
+        return f"it called {call}"
+    return (
+        "it started a thread, which its policy does not allow (`threads: true` does, as in level high; "
+        f"Go's runtime and thread pools need it): it called {call}"
+    )
 
 
 class _Digest:

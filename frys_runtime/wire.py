@@ -3,8 +3,9 @@
 A plugin process is hostile: it may send anything at any time. So a frame is bounded before it is
 read (its length against the limit for results, which a sound launcher keeps by itself), measured before
 it is built (a walk counts items and depth without making a single object), and only then decoded, without
-extension types. No descriptor is ever accepted. Whatever does not fit is a ``ProtocolError``, and the
-caller kills that plugin; nobody else is harmed.
+extension types but the one by which :mod:`frys_runtime.bulk` brings large bytes. No descriptor is ever
+accepted. Whatever does not fit is a ``ProtocolError``, and the caller kills that plugin; nobody else is
+harmed.
 
 Frames: 32 bit big-endian length, then one MessagePack array whose first element is the kind
 (docs/protocol.md).
@@ -15,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from . import bulk
 from .messages import MAX_DEPTH, MessageValue
 
 VERIFY: Final = 0
@@ -63,7 +65,7 @@ def encode(frame: list[object]) -> tuple[bytes, ...]:
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder()
+_decoder = msgspec.msgpack.Decoder(ext_hook=bulk.refuse)
 
 
 class Reader:
@@ -71,11 +73,13 @@ class Reader:
 
     Attributes:
         limit: Bytes that the next frame's value may have.
-        size: Bytes of the latest frame, its length included.
+        size: Bytes of the latest frame, its length and what it took from the buffer included.
+        bulk: The buffer that carries large bytes beside the stream, if there is one.
     """
 
     def __init__(self) -> None:
         self.limit = self.size = 0
+        self.bulk: bulk.Bulk | None = None
         self._chunk = memoryview(bytearray(_CHUNK))
         self._buffer = self._chunk
         self._filled = 0
@@ -103,8 +107,13 @@ class Reader:
             if end > len(self._buffer):
                 self._grow(end)
             return None
-        frame = decode(self._buffer[4:end])
         self.size = end
+        if self.bulk is None:
+            frame = decode(self._buffer[4:end])
+        else:
+            self.bulk.allow(self.limit)
+            frame = decode(self._buffer[4:end], self.bulk.decoder)
+            self.size += self.bulk.taken
         self._buffer, self._filled = self._chunk, 0
         return frame
 
@@ -114,7 +123,7 @@ class Reader:
         self._buffer = larger
 
 
-def decode(body: memoryview) -> list[Any]:
+def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder) -> list[Any]:
     """Decode one frame's array.
 
     Raises:
@@ -124,7 +133,9 @@ def decode(body: memoryview) -> list[Any]:
     if not _is_one_bytes(body):
         measure(body)
     try:
-        frame = _decoder.decode(body)
+        frame = decoder.decode(body)
+    except bulk.BulkError as error:
+        raise ProtocolError(str(error)) from None
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
         raise ProtocolError(f"a frame cannot be decoded: {error}") from None
     if type(frame) is not list or not frame or type(frame[0]) is not int:
@@ -154,7 +165,7 @@ _SIZES: Final = {
     0xC4: (1, "raw"), 0xC5: (2, "raw"), 0xC6: (4, "raw"),
     0xCA: (4, ""), 0xCB: (8, ""),
     0xCC: (1, ""), 0xCD: (2, ""), 0xCE: (4, ""), 0xCF: (8, ""),
-    0xD0: (1, ""), 0xD1: (2, ""), 0xD2: (4, ""), 0xD3: (8, ""),
+    0xD0: (1, ""), 0xD1: (2, ""), 0xD2: (4, ""), 0xD3: (8, ""), 0xD7: (9, "place"),
     0xD9: (1, "raw"), 0xDA: (2, "raw"), 0xDB: (4, "raw"),
     0xDC: (2, "list"), 0xDD: (4, "list"), 0xDE: (2, "map"), 0xDF: (4, "map"),
 }
@@ -204,6 +215,10 @@ def _step(body: memoryview, code: int, at: int, end: int) -> tuple[int, int]:
         raise ProtocolError(f"byte 0x{code:02x} is not an allowed value")
     width, kind = _SIZES[code]
     if not kind:
+        return 0, _within(at + width, end)
+    if kind == "place":
+        if body[_within(at, end - 1)] != bulk.EXTENSION:
+            raise ProtocolError("an extension is no place in the shared buffer")  # -1 would be a timestamp
         return 0, _within(at + width, end)
     size = int.from_bytes(body[at : _within(at + width, end)], "big")
     at += width

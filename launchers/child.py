@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from frys_runtime import jail
 
 from .artifact import Artifact
+from .bulk import Bulk
 from .codec import pack, unpack
 from .failures import Failure, PluginRaised
 from .host import Host
@@ -100,8 +101,10 @@ def _receive_plugin(lane: Lane, host: Host) -> Artifact:
     request: Any = unpack(frame)
     details = request[1]
     content = _map(fds[0], details["size"], mmap.PROT_READ)
-    compiled = _map(fds[-1], details["compiled"], mmap.PROT_READ)
-    to_fill = _map(fds[-1], details["room"], mmap.PROT_READ | mmap.PROT_WRITE)
+    compiled = _map(fds[1 % len(fds)], details["compiled"], mmap.PROT_READ)
+    to_fill = _map(fds[1 % len(fds)], details["room"], mmap.PROT_READ | mmap.PROT_WRITE)
+    if details["bulk"]:
+        lane.bulk = Bulk(_map(fds[-1], details["bulk"], mmap.PROT_READ | mmap.PROT_WRITE))
     for fd in fds:
         os.close(fd)
     files = {path: content[at : at + size] for path, at, size in details["files"]}

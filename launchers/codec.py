@@ -4,11 +4,13 @@ The host uses msgspec. A plugin process cannot: a C extension costs private memo
 and does not load in a subinterpreter with its own GIL. What travels here is small or one large
 ``bytes``, for which plain Python is as fast as it needs to be.
 
-Format: https://github.com/msgpack/msgpack/blob/master/spec.md, without extension types.
+Format: https://github.com/msgpack/msgpack/blob/master/spec.md, with one extension type: bytes that lie in
+the buffer of bulk.py.
 """
 
 import struct
 
+from .bulk import LEAST, Bulk
 from .failures import BadValue
 from .values import Value
 
@@ -21,22 +23,39 @@ _pack_into = struct.pack
 _unpack = struct.unpack_from
 
 
-def pack(value: object, name: str = "result") -> bytes:
+class _Work:
+    """What one walk over a value keeps."""
+
+    __slots__ = ("bulk", "left")
+
+    def __init__(self, bulk: Bulk | None) -> None:
+        self.bulk = bulk
+        self.left = MAX_ITEMS
+
+
+def pack(value: object, name: str = "result", bulk: Bulk | None = None) -> bytes:
     """Encode a value.
 
     Args:
         value: Plain values.
         name: How errors call it.
+        bulk: Where large bytes go instead, as far as they fit.
 
     Raises:
         BadValue: The value, or something inside it, cannot travel; the message names the path.
     """
-    kind = type(value)
-    if kind is bytes:
-        return _head(len(value), 0, 0, 0xC4, 0xC5, 0xC6) + value  # type: ignore[arg-type, operator]
+    if bulk is not None:
+        bulk.used = 0
+    if type(value) is bytes:
+        return _bytes(value, bulk)
     out: list[bytes] = []
-    _pack(value, out, 0, name, [MAX_ITEMS])
+    _pack(value, out, 0, name, _Work(bulk))
     return b"".join(out)
+
+
+def _bytes(value: bytes | bytearray | memoryview, bulk: Bulk | None) -> bytes:
+    place = bulk.put(value) if bulk is not None and len(value) >= LEAST else b""
+    return place or _head(len(value), 0, 0, 0xC4, 0xC5, 0xC6) + value
 
 
 def _head(size: int, fix: int, fix_max: int, code8: int, code16: int, code32: int) -> bytes:
@@ -51,7 +70,7 @@ def _head(size: int, fix: int, fix_max: int, code8: int, code16: int, code32: in
     raise BadValue(f"a value of {size} bytes or items is too long for the lane")
 
 
-def _pack(value: object, out: list[bytes], depth: int, path: str, left: list[int]) -> None:
+def _pack(value: object, out: list[bytes], depth: int, path: str, work: _Work) -> None:
     if value is None:
         out.append(b"\xc0")
     elif value is True:
@@ -67,22 +86,20 @@ def _pack(value: object, out: list[bytes], depth: int, path: str, left: list[int
         out.append(_head(len(data), 0xA0, 32, 0xD9, 0xDA, 0xDB))
         out.append(data)
     elif isinstance(value, (bytes, bytearray, memoryview)):
-        data = bytes(value)
-        out.append(_head(len(data), 0, 0, 0xC4, 0xC5, 0xC6))
-        out.append(data)
+        out.append(_bytes(value, work.bulk))
     elif isinstance(value, (list, tuple)):
-        _check_bounds(depth, path, left, len(value))
+        _check_bounds(depth, path, work, len(value))
         out.append(_head(len(value), 0x90, 16, 0, 0xDC, 0xDD))
         for index, item in enumerate(value):
-            _pack(item, out, depth + 1, f"{path}[{index}]", left)
+            _pack(item, out, depth + 1, f"{path}[{index}]", work)
     elif isinstance(value, dict):
-        _check_bounds(depth, path, left, 2 * len(value))
+        _check_bounds(depth, path, work, 2 * len(value))
         out.append(_head(len(value), 0x80, 16, 0, 0xDE, 0xDF))
         for key, item in value.items():
             if not isinstance(key, str):
                 raise BadValue(f"{path} has a key of type {type(key).__name__}; keys must be str")
-            _pack(key, out, depth + 1, path, left)
-            _pack(item, out, depth + 1, f"{path}[{key[:40]!r}]", left)
+            _pack(key, out, depth + 1, path, work)
+            _pack(item, out, depth + 1, f"{path}[{key[:40]!r}]", work)
     else:
         raise BadValue(
             f"{path} is of type {type(value).__name__}, which cannot travel; "
@@ -90,11 +107,11 @@ def _pack(value: object, out: list[bytes], depth: int, path: str, left: list[int
         )
 
 
-def _check_bounds(depth: int, path: str, left: list[int], items: int) -> None:
+def _check_bounds(depth: int, path: str, work: _Work, items: int) -> None:
     if depth >= MAX_DEPTH:
         raise BadValue(f"{path[:80]}... is nested deeper than {MAX_DEPTH} levels, or contains itself")
-    left[0] -= items
-    if left[0] < 0:
+    work.left -= items
+    if work.left < 0:
         raise BadValue(f"{path[:80]} brings it to more than {MAX_ITEMS} items; send them as bytes")
 
 
@@ -115,13 +132,17 @@ def _pack_int(value: int, path: str) -> bytes:
     return _pack_into(">Bq", 0xD3, value) if value < 1 << 63 else _pack_into(">BQ", 0xCF, value)
 
 
-def unpack(data: memoryview) -> Value:
+def unpack(data: memoryview, bulk: Bulk | None = None) -> Value:
     """Decode one value that the host sent.
+
+    Args:
+        data: The encoded value.
+        bulk: Where large bytes lie.
 
     The host is trusted, so this only has to be right, not suspicious: it raises ``ValueError`` on a
     byte that it does not know.
     """
-    value, end = _read(data, 0)
+    value, end = _read(data, 0, bulk)
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes follow the value")
     return value
@@ -154,7 +175,7 @@ _LENGTHS = {
 }
 
 
-def _read(data: memoryview, at: int) -> tuple[Value, int]:
+def _read(data: memoryview, at: int, bulk: Bulk | None) -> tuple[Value, int]:
     code = data[at]
     at += 1
     if code < 0x80:
@@ -162,9 +183,9 @@ def _read(data: memoryview, at: int) -> tuple[Value, int]:
     if code >= 0xE0:
         return code - 0x100, at
     if code < 0x90:
-        return _read_dict(data, at, code & 0x0F)
+        return _read_dict(data, at, code & 0x0F, bulk)
     if code < 0xA0:
-        return _read_list(data, at, code & 0x0F)
+        return _read_list(data, at, code & 0x0F, bulk)
     if code < 0xC0:
         return _read_str(data, at, code & 0x1F)
     if code in _FIXED:
@@ -172,6 +193,8 @@ def _read(data: memoryview, at: int) -> tuple[Value, int]:
     if code in _NUMBERS:
         form, width = _NUMBERS[code]
         return _unpack(form, data, at)[0], at + width
+    if code == 0xD7 and bulk is not None:
+        return bulk.get(data, at), at + 9
     if code not in _LENGTHS:
         raise ValueError(f"byte 0x{code:02x} is not a value")
     form, width, kind = _LENGTHS[code]
@@ -181,24 +204,24 @@ def _read(data: memoryview, at: int) -> tuple[Value, int]:
         return bytes(data[at : at + size]), at + size
     if kind == "str":
         return _read_str(data, at, size)
-    return _read_list(data, at, size) if kind == "list" else _read_dict(data, at, size)
+    return _read_list(data, at, size, bulk) if kind == "list" else _read_dict(data, at, size, bulk)
 
 
 def _read_str(data: memoryview, at: int, size: int) -> tuple[str, int]:
     return str(data[at : at + size], "utf-8"), at + size
 
 
-def _read_list(data: memoryview, at: int, count: int) -> tuple[Value, int]:
+def _read_list(data: memoryview, at: int, count: int, bulk: Bulk | None) -> tuple[Value, int]:
     items: list[Value] = []
     for _ in range(count):
-        item, at = _read(data, at)
+        item, at = _read(data, at, bulk)
         items.append(item)
     return items, at
 
 
-def _read_dict(data: memoryview, at: int, count: int) -> tuple[Value, int]:
+def _read_dict(data: memoryview, at: int, count: int, bulk: Bulk | None) -> tuple[Value, int]:
     items: dict[str, Value] = {}
     for _ in range(count):
-        key, at = _read(data, at)
-        items[str(key)], at = _read(data, at)
+        key, at = _read(data, at, bulk)
+        items[str(key)], at = _read(data, at, bulk)
     return items, at

@@ -35,9 +35,9 @@ class Host:
         # A plugin's threads may ask, too; an answer must not go to the wrong one, nor cross a result.
         self._turn = allocate_lock()
 
-    def hand_over(self) -> tuple[int, bytes]:
+    def hand_over(self) -> tuple[int, bytes, memoryview]:
         """For the host of another interpreter in this process; see :meth:`launchers.serve.Lane.hand_over`."""
-        return self._lane.hand_over() if self._lane is not None else (-1, b"")
+        return self._lane.hand_over() if self._lane is not None else (-1, b"", memoryview(b""))
 
     def begin(self) -> None:
         """A call is under way: the host listens."""
@@ -54,18 +54,18 @@ class Host:
         Raises:
             HostRefused: The host does not grant it, cannot do it, or nobody listens.
         """
-        try:
-            question = _ASK + pack(service) + pack(args, "args")
-        except BadValue as error:
-            raise HostRefused("invalid", f"{service}: {error.message}") from None
         with self._turn:
             if not self._listens or self._lane is None:
                 raise HostRefused(
                     "unavailable", "the host answers only while the plugin loads or serves a call"
                 )
+            try:
+                question = _ASK + pack(service) + pack(args, "args", self._lane.bulk)
+            except BadValue as error:
+                raise HostRefused("invalid", f"{service}: {error.message}") from None
             raises = interrupt.hold()
             self._lane.send(question)
-            answer: Any = unpack(self._lane.receive())
+            answer: Any = unpack(self._lane.receive(), self._lane.bulk)
             interrupt.go_on(raises)
         if answer[0] == _REFUSAL:
             raise HostRefused(answer[1], answer[2])

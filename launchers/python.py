@@ -77,7 +77,7 @@ _LIBRARIES = (
 )
 # What a subinterpreter gets of ours; it sees none of our files.
 _INSIDE = (
-    *("artifact", "codec", "failures", "host", "interrupt", "serve", "values"),
+    *("artifact", "bulk", "codec", "failures", "host", "interrupt", "serve", "values"),
     *("python_frys", "python_given", "python_inside", "python_loop", "python_missing", "python_modules"),
     *("python_packages", "python_plugin", "python_sources", "python_traceback"),
 )
@@ -194,10 +194,10 @@ class Inside:
         report = memoryview(mmap.mmap(-1, _REPORT_SIZE))
         names = list(artifact.files)
         rest = [artifact.options, artifact.memory_limit, artifact.stack_limit]
-        lane, pending = artifact.host.hand_over()
+        lane, pending, bulk = artifact.host.hand_over()
         facts = pack([artifact.plugin_id, artifact.entry, artifact.root, names, *rest, lane, pending])
         views = {f"file_{number}": artifact.files[name] for number, name in enumerate(names)}
-        _run(interpreter, "load(globals())", {"facts": facts, "report": report, **views})
+        _run(interpreter, "load(globals())", {"facts": facts, "report": report, "bulk": bulk, **views})
         size = int.from_bytes(report[:4], "big")
         answer = unpack(report[4 : 4 + size])
         if isinstance(answer, list):

@@ -6,6 +6,7 @@ Only numbers, text, bytes and views of memory cross from one interpreter to the 
 import sys
 
 from .artifact import Artifact
+from .bulk import Bulk
 from .codec import pack, unpack
 from .failures import BadArtifact, Failure, PluginRaised
 from .host import Host
@@ -36,7 +37,7 @@ _lanes: list[tuple[Lane, Host]] = []
 
 def load(shared: "dict[str, Any]") -> None:
     """Load the plugin that lies in ``__main__``; write its functions, or the failure, to ``report``."""
-    report = shared.pop("report")
+    report, bulk = shared.pop("report"), shared.pop("bulk")
     facts: Any = unpack(memoryview(shared.pop("facts")))
     plugin_id, entry, root, names, options, memory, stack, fd, pending = facts
     files = {name: shared.pop(f"file_{number}") for number, name in enumerate(names)}
@@ -44,7 +45,7 @@ def load(shared: "dict[str, Any]") -> None:
         sys.modules["random"].seed()  # a fork copied its state
     host = Host()
     if fd >= 0:
-        lane = Lane(fd, pending)
+        lane = Lane(fd, pending, Bulk(bulk))
         host = Host(lane)
         _lanes.append((lane, host))
     host.begin()

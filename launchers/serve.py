@@ -9,6 +9,7 @@ import _socket
 import struct
 import time
 
+from .bulk import Bulk
 from .codec import pack, unpack
 from .failures import Failure, LimitReached, PluginRaised
 from .host import Host
@@ -52,22 +53,24 @@ class Lane:
     Args:
         fd: The socket; owned from here on.
         pending: Bytes that another lane on the same socket had read already.
+        bulk: The buffer for large bytes.
     """
 
-    def __init__(self, fd: int, pending: bytes = b"") -> None:
+    def __init__(self, fd: int, pending: bytes = b"", bulk: Bulk | None = None) -> None:
+        self.bulk = bulk
         self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
         self._buffer = bytearray(_CHUNK)
         self._view = memoryview(self._buffer)
         self._buffer[: len(pending)] = pending
         self._filled = len(pending)
 
-    def hand_over(self) -> tuple[int, bytes]:
-        """For another lane on the same socket: its descriptor, and the bytes that were read already.
+    def hand_over(self) -> tuple[int, bytes, memoryview]:
+        """For another lane on the same socket: its descriptor, the bytes that were read already, the buffer.
 
         This one can still send.
         """
         pending, self._filled = bytes(self._view[: self._filled]), 0
-        return self.socket.fileno(), pending
+        return self.socket.fileno(), pending, self.bulk.view if self.bulk is not None else memoryview(b"")
 
     def receive(self) -> memoryview:
         """Wait for one frame; the view is valid until the next call.
@@ -86,12 +89,12 @@ class Lane:
         return self._receive_large(size)
 
     def receive_with_descriptors(self) -> tuple[memoryview, list[int]]:
-        """Wait for the frame that carries the plugin, and for the one or two descriptors that come with it.
+        """Wait for the frame that carries the plugin, and for the descriptors that come with it.
 
         Raises:
             EOFError: The host closed the lane; a parked spare ends so.
         """
-        space = _socket.CMSG_SPACE(8)
+        space = _socket.CMSG_SPACE(12)
         count, messages, _, _ = self.socket.recvmsg_into([self._view], space, _socket.MSG_CMSG_CLOEXEC)
         if not count or not messages:
             raise EOFError
@@ -155,7 +158,7 @@ def serve(lane: Lane, plugin: Plugin, host: Host) -> None:
             frame = lane.receive()
         except EOFError:
             return
-        call: Any = unpack(frame)  # the host is trusted to send the shape of docs/protocol.md
+        call: Any = unpack(frame, lane.bulk)  # the host is trusted to send the shape of docs/protocol.md
         if call[0] == PING:
             lane.send(_RESULT + pack(call[1]) + b"\xc0")
             continue
@@ -163,7 +166,7 @@ def serve(lane: Lane, plugin: Plugin, host: Host) -> None:
         plugin.deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else 0.0
         host.begin()
         try:
-            body = _answer(plugin, function, args, max_result)
+            body = _answer(plugin, function, args, max_result, lane.bulk)
         except Failure as failure:
             host.end()
             lane.send_failure(sequence, failure)
@@ -172,15 +175,16 @@ def serve(lane: Lane, plugin: Plugin, host: Host) -> None:
             lane.send(_RESULT + pack(sequence), body)
 
 
-def _answer(plugin: Plugin, function: str, args: list[Value], max_result: int) -> bytes:
+def _answer(plugin: Plugin, function: str, args: list[Value], max_result: int, bulk: Bulk | None) -> bytes:
     try:
-        body = pack(plugin(function, args))
+        body = pack(plugin(function, args), bulk=bulk)
     except Failure:
         raise
     except MemoryError:
         raise LimitReached("memory", "the plugin ran out of memory") from None
     except BaseException as error:
         raise PluginRaised(f"{type(error).__name__}: {error}") from None
-    if len(body) > max_result:
-        raise LimitReached("output", "the result is larger than allowed", len(body))
+    size = len(body) + (bulk.used if bulk is not None else 0)
+    if size > max_result:
+        raise LimitReached("output", "the result is larger than allowed", size)
     return body

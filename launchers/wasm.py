@@ -26,6 +26,7 @@ from .wasm_abi import (
 )
 from .wasm_engine import Engine
 from .wasm_extism import Extism
+from .wasm_frys import FrysImports
 from .wasm_inspect import Inspector, facts
 from .wasm_instance import Instance
 from .wasm_link import Linked
@@ -93,7 +94,13 @@ _WARM_UP_EXTISM = b"""(module
 def _runtime() -> tuple[Engine, Wasi]:
     engine = Engine()
     bindgen.glue(engine)
+    _frys(engine)
     return engine, Wasi(engine)
+
+
+@cache
+def _frys(engine: Engine) -> FrysImports:
+    return FrysImports(engine)
 
 
 @cache
@@ -173,7 +180,7 @@ def load(artifact: Artifact) -> "Plugin | component.Plugin | Inspector":
     inspects = artifact.options.get(wasm_inspect.FUNCTION) is True
     if foreign.is_component(code):
         if inspects:
-            return Inspector(component.facts(engine, code))
+            return Inspector(component.facts(artifact, code))
         return _started(lambda: component.load(artifact, engine, code))
     compiled = Module.revive(engine, artifact.compiled) if artifact.compiled else Module.compile(engine, code)
     foreign.refuse(compiled)
@@ -294,6 +301,7 @@ class Plugin:
     def _start(self) -> Instance:
         arguments, environment = self._surroundings
         self._wasi.begin(Program(arguments, environment=environment, preopens=self._folders))
+        _frys(_runtime()[0]).begin(self._artifact.host)
         if hasattr(self._abi, "offer"):
             self._abi.offer(self._artifact, self._module)
         instance = self._module.instantiate(self._artifact.memory_limit)

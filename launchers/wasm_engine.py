@@ -49,7 +49,8 @@ class Engine:
         self._kinds = {kind: lib.wasm_valtype_new(number) for kind, number in numbers.items()}
         self._kinds["v128"] = lib.wasmtime_wasm_valtype_v128()
         self._numbers = numbers
-        self._host_functions: list[HostFunction] = []
+        self._host_functions: dict[int, HostFunction] = {}
+        self._numbered = 0
         self._raised: BaseException | None = None
         self.host_types: dict[tuple[str, str], FunctionType] = {}
 
@@ -63,10 +64,9 @@ class Engine:
     ) -> None:
         """Offer a host function to what is linked by one linker; it is kept as long as the process."""
         lib = self.lib
-        parameters, results = (self._types(kinds) for kinds in signature)
-        # SAFETY: the new type takes both vectors over; the linker copies names and type. The index
-        # travels in place of a pointer, so there is nothing to keep alive and nothing to free.
-        functype = lib.wasm_functype_new(parameters, results)
+        # SAFETY: the linker copies names and type. The number of the function travels in place of a pointer,
+        # so there is nothing to keep alive and nothing to free.
+        functype = self._function_type(signature)
         error = lib.wasmtime_linker_define_func_unchecked(
             linker,
             module.encode(),
@@ -75,13 +75,45 @@ class Engine:
             len(name.encode()),
             functype,
             self._callback,
-            ffi.cast("void *", len(self._host_functions)),
+            ffi.cast("void *", self._number(function)),
             ffi.NULL,
         )
         lib.wasm_functype_delete(functype)
         if error:
             raise RuntimeError(self.take_error(error))
-        self._host_functions.append(function)
+
+    def make(self, context: Pointer, signature: FunctionType, function: HostFunction, out: Pointer) -> int:
+        """Make a host function in a store; its number, by which it is to be forgotten when the store is gone.
+
+        Args:
+            context: The inside of the store.
+            signature: Its type.
+            function: What it does.
+            out: A ``wasmtime_func_t`` that becomes it.
+        """
+        number, functype = self._number(function), self._function_type(signature)
+        # SAFETY: the context is alive and the type is copied; the number travels in place of a pointer.
+        self.lib.wasmtime_func_new_unchecked(
+            context, functype, self._callback, ffi.cast("void *", number), ffi.NULL, out
+        )
+        self.lib.wasm_functype_delete(functype)
+        return number
+
+    def forget(self, numbers: list[int]) -> None:
+        """Give up host functions that were made in a store which is gone."""
+        for number in numbers:
+            del self._host_functions[number]
+        numbers.clear()
+
+    def _number(self, function: HostFunction) -> int:
+        self._numbered += 1
+        self._host_functions[self._numbered] = function
+        return self._numbered
+
+    def _function_type(self, signature: FunctionType) -> Pointer:
+        parameters, results = (self._types(kinds) for kinds in signature)
+        # SAFETY: the new type takes both vectors over.
+        return self.lib.wasm_functype_new(parameters, results)
 
     def _types(self, kinds: tuple[str, ...]) -> Pointer:
         vector = ffi.new("wasm_valtype_vec_t *")

@@ -1,17 +1,13 @@
-"""HTTP for Extism plugins, by way of their host: requests and headers are JSON text.
-
-The C half of the standard library's json is used directly: with ``json`` comes ``re``, and the two cost each
-plugin process 170 kB of its own.
-"""
+"""HTTP for Extism plugins, by way of their host: requests and headers are JSON text."""
 
 import _json
 from typing import Any
 
 from .failures import HostRefused, PluginRaised
 from .host import Host
+from .json_text import decode
 
 _KEYS = {"url", "method", "headers"}
-_SPACE = " \t\r\n"
 
 
 class Http:
@@ -64,29 +60,12 @@ class Http:
         return f"{{{members}}}".encode() if members else b""
 
 
-class _Strict:
-    """What the scanner wants to know."""
-
-    strict = True
-    object_hook = object_pairs_hook = None
-    parse_float, parse_int, parse_constant = float, int, float
-
-
-def _decode(text: bytes) -> Any:
-    try:
-        whole = text.decode().strip(_SPACE)
-        scanner: Any = _json.make_scanner
-        value, end = scanner(_Strict)(whole, 0)
-    except (ValueError, StopIteration, RecursionError, ImportError):
-        # The scanner imports json.decoder for its own error, and finds none in a plugin's process.
-        raise PluginRaised("the plugin's HTTP request is not JSON") from None
-    if end != len(whole):
-        raise PluginRaised(f"the plugin's HTTP request is JSON with {len(whole) - end} characters too many")
-    return value
-
-
 def _parse(text: bytes) -> tuple[str, str, Any]:
-    request = _decode(text)
+    try:
+        request = decode(text.decode())
+    except ValueError as error:
+        reason = "is not JSON" if isinstance(error, UnicodeDecodeError) else error
+        raise PluginRaised(f"the plugin's HTTP request {reason}") from None
     if not isinstance(request, dict) or not isinstance(request.get("url"), str):
         raise PluginRaised("the plugin's HTTP request has no url")
     unknown = request.keys() - _KEYS

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from auditing import is_on
+from browser import CHROMIUM
 from ordinary import plain
 from uml import UmlError, run_in_uml
 
@@ -165,12 +166,27 @@ def cargo() -> Reason:
 
 
 def rust_wasm() -> Reason:
-    """The Rust compiler has the standard library for wasm32-unknown-unknown."""
-    with tempfile.TemporaryDirectory(prefix="frys-rust-") as folder:
-        source = Path(folder, "probe.rs")
+    """A Rust compiler makes WebAssembly: the first one on PATH, or that of the distribution beside it."""
+    tried = [_compiles_to_wasm(folder) for folder in _RUST]
+    return None if None in tried else "; ".join(filter(None, tried))
+
+
+def rust_for_wasm() -> str:
+    """PATH as it has to be for that compiler and its cargo to be found first."""
+    folder = next(folder for folder in _RUST if _compiles_to_wasm(folder) is None)
+    return f"{folder}:{os.environ['PATH']}" if folder else os.environ["PATH"]
+
+
+_RUST = ("", "/usr/bin")
+
+
+@functools.cache
+def _compiles_to_wasm(folder: str) -> Reason:
+    with tempfile.TemporaryDirectory(prefix="frys-rust-") as output:
+        source = Path(output, "probe.rs")
         source.write_text("")
         target = ["--target", "wasm32-unknown-unknown", "--crate-type", "cdylib"]
-        return _run(["rustc", *target, "--out-dir", folder, str(source)])
+        return _run([os.path.join(folder, "rustc"), *target, "--out-dir", output, str(source)])
 
 
 def libraries() -> Reason:
@@ -205,6 +221,17 @@ def pip() -> Reason:
         return _run([*command, "tomlkit"])
 
 
+def chromium() -> Reason:
+    """Chromium opens a page without a window."""
+    with tempfile.TemporaryDirectory(prefix="frys-chromium-", ignore_cleanup_errors=True) as profile:
+        return _run([*CHROMIUM, f"--user-data-dir={profile}", "--dump-dom", "about:blank"])
+
+
+def atheris() -> Reason:
+    """The coverage-guided fuzzer is installed."""
+    return _run([sys.executable, "-c", "import atheris"])
+
+
 PROBES: dict[str, Callable[[], Reason]] = {
     probe.__name__: functools.cache(probe)
     for probe in (
@@ -226,6 +253,8 @@ PROBES: dict[str, Callable[[], Reason]] = {
         audit,
         npm,
         pip,
+        chromium,
+        atheris,
     )
 }
 

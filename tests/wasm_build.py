@@ -1,14 +1,20 @@
 """Compile the WASM fixtures: no binary is kept in the repository."""
 
 import functools
-import shutil
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import features
+import pip_packages
+import pytest
 import wasmtime
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "wasm"
+# The package of the index has the whole compiler, 100 MB.
+ZIG = "ziglang==0.17.1"
 
 
 @functools.cache
@@ -60,11 +66,49 @@ def _leb(number: int) -> bytes:
     return bytes([*out, number])
 
 
-def compile_c(name: str, directory: Path) -> Path | None:
-    """Compile ``fixtures/wasm/<name>.c`` with clang and no library; ``None`` where clang cannot."""
-    if shutil.which("clang") is None:
-        return None
+def compile_c(name: str, directory: Path, factory: pytest.TempPathFactory, *flags: str) -> Path:
+    """Compile ``fixtures/wasm/<name>.c`` with the clang that is in Zig's package, and no library."""
     module = directory / f"{name}.wasm"
-    command = ["clang", "--target=wasm32", "-O2", "-nostdlib", "-Wl,--no-entry", "-o", module]
-    done = subprocess.run([*command, FIXTURES / f"{name}.c"], capture_output=True, check=False)
-    return module if done.returncode == 0 else None
+    command = [sys.executable, "-m", "ziglang", "cc", "--target=wasm32-freestanding", "-O2", "-nostdlib"]
+    variables = {
+        "PYTHONPATH": str(pip_packages.install(ZIG, factory)),
+        "ZIG_GLOBAL_CACHE_DIR": str(directory / "zig-cache"),
+    }
+    subprocess.run(
+        [
+            *command,
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-Wl,--no-entry",
+            *flags,
+            "-o",
+            module,
+            FIXTURES / f"{name}.c",
+        ],
+        env=os.environ | variables,
+        check=True,
+    )
+    return module
+
+
+def compile_rust(source: Path, directory: Path) -> Path:
+    """Compile a file of Rust to a module, with the compiler that can (see features.py)."""
+    module = directory / f"{source.stem}.wasm"
+    command = ["rustc", "--edition", "2021", "-D", "warnings", "--crate-type", "cdylib", "-C", "panic=abort"]
+    subprocess.run(
+        [
+            *command,
+            "-C",
+            "opt-level=s",
+            "-C",
+            "strip=symbols",
+            *("--target", "wasm32-unknown-unknown"),
+            "-o",
+            module,
+            source,
+        ],
+        env={**os.environ, "PATH": features.rust_for_wasm()},
+        check=True,
+    )
+    return module

@@ -25,7 +25,11 @@ FILES: Final = {
 }
 """A plugin of each kind by its name in the report; ``python`` is an interpreter of its own."""
 
-_ALL: Final = FILES | {"extism": "bench_extism.wasm", "wasm-large": "large.wasm"}
+_ALL: Final = FILES | {
+    "extism": "bench_extism.wasm",
+    "component": "bench_component.wasm",
+    "wasm-large": "large.wasm",
+}
 _WARM_CALLS: Final = 5
 _INSIDE_SECONDS: Final = 0.01
 

@@ -11,7 +11,26 @@ import typer
 from .. import __version__
 from .exits import Exit, leave_quietly, tell, wants_traceback
 
-COMMANDS: Final = ("run", "inspect", "new", "dev", "bindgen", "doctor", "demo", "bench", "audit", "policy")
+BUS: Final = ("serve", "ps", "top", "call", "events", "trace")
+"""Those that talk to running supervisors."""
+COMMANDS: Final = (
+    "run",
+    "inspect",
+    "new",
+    "dev",
+    "bindgen",
+    "doctor",
+    "demo",
+    "bench",
+    "audit",
+    "policy",
+    "pack",
+    "registry",
+    "keygen",
+    "sign",
+    "verify",
+    *BUS,
+)
 """Each is a module of this package: its ``command`` is the command, or its ``group`` holds several."""
 
 

@@ -21,7 +21,8 @@ def command(
         typer.Option(
             "--only",
             metavar="NAME",
-            help="load, restart, call, extism, compute, memory, density, reload; may be repeated.",
+            help="load, restart, call, messages, bulk, extism, component, compute, memory, density, reload "
+            "or jail; may be repeated.",
         ),
     ] = None,
     json_file: Annotated[

@@ -10,6 +10,8 @@ from ..errors import (
     ConfigError,
     ExecutionFailed,
     InitializationFailed,
+    InvalidFormat,
+    LoadFailed,
     PluginError,
     ResourceLimitExceeded,
     SandboxError,
@@ -24,7 +26,7 @@ class Exit(IntEnum):
     OK = 0
     FAILED = 1
     """The plugin's function failed; of `doctor` and `demo`: not everything is as it has to be; of `policy`:
-    its check has findings, two differ, or a workload does not pass."""
+    its check has findings, two differ, or a workload does not pass; of `verify`: too few have signed."""
     USAGE = 2
     """Wrong words on the command line, a wrong policy or a wrong plugin.json."""
     STOPPED = 3
@@ -43,6 +45,10 @@ class UsageError(Exception):
     """The words on the command line make no sense; the text says why and what would."""
 
 
+class NotRunning(Exception):
+    """No supervisor runs what was asked for; the text says where it was looked for."""
+
+
 class WorkloadFailed(Exception):
     """What a plugin was given to do does not succeed; the text says under which conditions."""
 
@@ -51,6 +57,7 @@ _CODES: tuple[tuple[type[Exception], Exit], ...] = (
     (UsageError, Exit.USAGE),
     (ConfigError, Exit.USAGE),
     (WorkloadFailed, Exit.FAILED),
+    (NotRunning, Exit.NOT_LOADED),
     (ExecutionFailed, Exit.FAILED),
     (CommunicationError, Exit.FAILED),
     (Timeout, Exit.STOPPED),
@@ -66,11 +73,29 @@ _HINTS: dict[Exit, str] = {
     Exit.FAILED: "the error is the plugin's own; `frys inspect PLUGIN` lists its functions",
     Exit.STOPPED: "a policy file (--policy) sets the limits; `frys inspect PLUGIN` shows those in force",
     Exit.VIOLATION: "a plugin that really needs this takes a policy that grants it (--policy FILE)",
-    Exit.NOT_LOADED: "a plugin is a .wasm, .so, .js, .mjs, .cjs or .py file, a folder with plugin.json, or "
-    "an Extism manifest (.json, .toml)",
+    Exit.NOT_LOADED: "docs/writing-plugins.md says what each format needs",
     Exit.MACHINE: "`frys doctor` shows what this machine gives, and how to get the rest",
     Exit.BUG: "FRYS_DEBUG=1 shows where; please report it with that output",
 }
+
+
+_NO_PLUGIN = (
+    "a plugin is a .wasm, .so, .js, .mjs, .cjs or .py file, a folder with plugin.json, or an Extism manifest "
+    "(.json, .toml)"
+)
+
+
+def _hint(error: Exception, code: Exit) -> str:
+    if isinstance(error, NotRunning):
+        return "`frys ps` lists what runs, and `frys serve PLUGIN` runs a plugin"
+    if isinstance(error, PluginError) and error.retryable:
+        return "the same may work a moment later"
+    if isinstance(error, LoadFailed) and error.by_policy:
+        return "`frys policy explain PLUGIN` shows what it asks for and what it gets (--policy, --isolation)"
+    absent = isinstance(error, LoadFailed) and not os.path.exists(error.path)
+    if absent or (isinstance(error, InvalidFormat) and error.expected.startswith("a plugin (")):
+        return _NO_PLUGIN
+    return _HINTS.get(code, "")
 
 
 def code_of(error: Exception) -> Exit:
@@ -87,7 +112,7 @@ def tell(error: Exception) -> Exit:
     code = code_of(error)
     said = str(error) if code is not Exit.BUG else f"an error of Frys itself: {type(error).__name__}: {error}"
     message = Text.assemble(("frys: ", "bold red"), printable(said))
-    if hint := _HINTS.get(code, ""):
+    if hint := _hint(error, code):
         message.append_text(Text.assemble("\n", ("hint: ", "bold"), hint))
     stderr().print(message, soft_wrap=True)
     return code

@@ -81,6 +81,7 @@ class Inspection:
         memory: Bytes that only its process held.
         error: Why it could not be loaded.
         module: What a WebAssembly module is made of; also there when it was refused, but could be compiled.
+        package: The SHA-256 of the package that it is; empty for another kind of file.
     """
 
     metadata: Metadata
@@ -94,6 +95,7 @@ class Inspection:
     memory: int = 0
     error: PluginError | None = None
     module: Module | None = None
+    package: str = ""
 
 
 def command(
@@ -129,8 +131,9 @@ def look(plugin: str, isolation: IsolationLevel | None, policy: Path | None) -> 
     """
     with PluginLoader().load(plugin) as bundle:
         files = [File(file.path, file.size, bundle.digests[file.path]) for file in bundle.files]
+        package = bundle.package.digest if bundle.package is not None else ""
     given = IsolationManager(policy=policy, level=isolation).policy(bundle.metadata)
-    return Inspection(bundle.metadata, files, given.level, given.limits)
+    return Inspection(bundle.metadata, files, given.level, given.limits, package=package)
 
 
 async def _load(
@@ -172,6 +175,8 @@ def _print(plugin: str, found: Inspection, console: "Console", *, loaded: bool) 
     console.print(Text(f"{printable(plugin)}: a {FORMATS[about.format]} plugin\n"), soft_wrap=True)
     console.print(_claims_table(about))
     console.print()
+    if found.package:
+        console.print(f"A package with the SHA-256 {found.package}\n", soft_wrap=True)
     if found.files:
         console.print(_files_table(found.files))
         if len(found.files) > _SHOWN_FILES:
@@ -245,7 +250,7 @@ def _print_module(module: Module, console: "Console") -> None:
     rows = table("import", "provided, and its type")
     for item in imports[:_SHOWN_IMPORTS]:
         answer = "yes" if item.provided else "no "
-        wanted = Text(printable(f"{item.module}.{item.name}"))
+        wanted = Text(printable(f"{item.module}.{item.name}" if item.name else item.module))
         rows.add_row(wanted, Text(printable(f"{answer} {item.type}")))
     console.print(rows)
     if len(imports) > _SHOWN_IMPORTS:
@@ -265,6 +270,7 @@ def _as_json(plugin: str, found: Inspection) -> dict[str, Any]:
         "path": plugin,
         "metadata": msgspec.to_builtins(found.metadata),
         "files": [asdict(file) for file in found.files],
+        "package": {"sha256": found.package} if found.package else None,
         "level": found.level,
         "limits": msgspec.to_builtins(found.limits),
         "functions": found.functions,

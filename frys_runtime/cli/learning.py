@@ -8,6 +8,7 @@ candidates, until none can be spared.
 """
 
 import asyncio
+import functools
 import re
 import time
 from collections import Counter
@@ -18,10 +19,13 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from ..communicator import PluginCommunicator
+from ..compiled import CompiledCode
 from ..config import IsolationLevel
 from ..errors import InitializationFailed, PluginError, SandboxError
 from ..events import Events
 from ..isolation import Confinement, IsolationManager
+from ..keyvalue import KeyValueStore
 from ..linux.bpf import Condition, SyscallRule, syscall_number
 from ..linux.cgroup import CgroupError, CgroupTree
 from ..loader import PluginLoader
@@ -31,6 +35,7 @@ from ..nursery import Nursery
 from ..policy_syscalls import Change
 from ..policy_terms import OnViolation
 from ..pool import Pool
+from ..services import Shared
 from ..violations import Violations
 
 _TELLING: Final = {
@@ -343,9 +348,12 @@ def _is_nameable(name: str) -> bool:
 async def _run_once(path: str, room: Confinement, nursery: Nursery, workload: tuple[Call, ...]) -> Outcome:
     bundle = PluginLoader().load(path)
     name, outcome = bundle.metadata.id, Outcome()
-    notebook = _Notebook(name)
-    logging = room.policy.on_violation == "log"
-    plugin = Pool(name, bundle, room, nursery, Events(), violations=notebook if logging else None)
+    notebook, events = _Notebook(name), Events()
+    # What it asks its host for is answered as in earnest, and forgotten after each run.
+    store = functools.cache(KeyValueStore)
+    shared = Shared(PluginCommunicator(events), store, CompiledCode())
+    violations = notebook if room.policy.on_violation == "log" else None
+    plugin = Pool(name, bundle, room, nursery, events, shared, violations)
     try:
         await plugin.start()
         for call in workload:
@@ -363,5 +371,8 @@ async def _run_once(path: str, room: Confinement, nursery: Nursery, workload: tu
         outcome.error = error
     finally:
         await plugin.close()
+        await shared.compiled.close()
+        if store.cache_info().currsize:
+            store().close()
     outcome.seen = notebook.seen
     return outcome

@@ -16,8 +16,13 @@ from .terminal import print_json, printable, stdout
 TEMPLATES: Final = Path(__file__).resolve().parents[1] / "templates"
 """A folder for each language; a file's name ends in .in, and names and texts have placeholders like @id@."""
 
-HEADERS: Final = {"c": ("frys.h",)}
-"""Files of Frys itself that a plugin is compiled with; its folder gets a copy."""
+HEADERS: Final = {
+    "c": {"frys.h": "frys.h"},
+    "go-native": {"frys.h": "frys.h"},
+    "rust": {"frys.rs": "src/frys.rs"},
+    "rust-native": {"frys.rs": "src/frys.rs"},
+}
+"""Files of Frys itself that a plugin is compiled with, and where its folder gets a copy."""
 
 _SUFFIX: Final = ".in"
 
@@ -92,11 +97,11 @@ def make(language: str, name: str, folder: Path) -> list[str]:
             _write(file, TEMPLATES / language, folder, words)
             for file in (TEMPLATES / language).rglob(f"*{_SUFFIX}")
         ]
-        headers = HEADERS.get(language, ())
-        for header in headers:
+        headers = HEADERS.get(language, {})
+        for header, path in headers.items():
             shipped = resources.files("frys_runtime.launchers").joinpath("include", header)
-            (folder / header).write_bytes(shipped.read_bytes())
-        return sorted([*files, *headers])
+            (folder / path).write_bytes(shipped.read_bytes())
+        return sorted([*files, *headers.values()])
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise UsageError(f"{folder} cannot be written: {error.strerror}; --dir names another place") from None

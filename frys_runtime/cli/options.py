@@ -7,7 +7,7 @@ import typer
 
 from ..config import IsolationLevel
 
-PluginPath = Annotated[str, typer.Argument(help="A file, or a folder with plugin.json.")]
+PluginPath = Annotated[str, typer.Argument(help="A file, a folder with plugin.json, or a package (.frys).")]
 Isolation = Annotated[
     IsolationLevel | None, typer.Option("--isolation", "-i", help="The level; maximum by default.")
 ]
@@ -17,3 +17,9 @@ PolicyPath = Annotated[
 NoLoad = Annotated[
     bool, typer.Option("--no-load", help="Only what can be told without running any of its code.")
 ]
+BusFolder = Annotated[
+    Path | None,
+    typer.Option("--bus", metavar="DIR", help="Where supervisors meet: /run/frys, or $XDG_RUNTIME_DIR/frys."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print facts for a program.")]
+Count = Annotated[int | None, typer.Option("--count", "-n", metavar="N", min=1, help="End after so many.")]

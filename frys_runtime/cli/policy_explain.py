@@ -59,6 +59,7 @@ class _Explanation:
         loaded: Whether its jail was really built and the plugin loaded in it.
         layers: The layers that were in force around it.
         error: Why it would not be loaded, or was not.
+        signatures: What was found about its signatures; empty where that is why it would not be loaded.
     """
 
     metadata: Metadata
@@ -68,6 +69,7 @@ class _Explanation:
     loaded: bool = False
     layers: frozenset[str] = field(default_factory=frozenset)
     error: PluginError | None = None
+    signatures: str = ""
 
 
 def explain(
@@ -98,13 +100,13 @@ def explain(
 def _look(plugin: str, isolation: IsolationLevel | None, policy: Path | None) -> _Explanation:
     manager = IsolationManager(policy=policy, level=isolation)
     with PluginLoader().load(plugin) as bundle:
-        about = bundle.metadata
+        about, signed = bundle.metadata, bundle.signed
     settings = manager.explain(about)
     decided = {one.key: one.origin for one in settings}
     config = {one.key.removeprefix("config."): one.value for one in settings if one.key.startswith("config.")}
     found = _Explanation(about, manager.policy(about), decided, config)
     try:
-        manager.confine(about, path=plugin)
+        found.signatures = manager.confine(about, path=plugin, signed=signed).signatures
     except PluginError as error:
         found.error = error
     return found
@@ -179,6 +181,8 @@ def _gets_table(found: _Explanation) -> "Table":
     rows.add_row("threads", "yes" if policy.threads else "no")
     for name, what in _granted_by_host(policy).items():
         rows.add_row(name, Text(printable(what)))
+    if policy.signatures.required and found.signatures:
+        rows.add_row("signed", found.signatures)
     rows.add_row("config", Text(printable(", ".join(found.config) or "none")))
     for name in msgspec.structs.asdict(limits):
         rows.add_row(f"limits.{name}", quantity(name, getattr(limits, name)))
@@ -187,7 +191,10 @@ def _gets_table(found: _Explanation) -> "Table":
 
 def _granted_by_host(policy: Policy) -> dict[str, str]:
     messages, signatures = policy.messages, policy.signatures
-    names = ", ".join(name for name, _ in signatures.keys)
+    names = ", ".join(
+        one.name if one.ids == ("*",) else f"{one.name} (for {', '.join(one.ids)})"
+        for one in signatures.signers
+    )
     return {
         "http": "\n".join(map(str, policy.http)) or "none",
         "calls": said_by_name(dict(messages.call)),
@@ -325,6 +332,7 @@ def _as_json(plugin: str, found: _Explanation) -> dict[str, Any]:
         "host": {
             name: {"heldBy": who, "holdsItTo": what} for name, (who, what) in kept_by_host(policy).items()
         },
+        "signatures": found.signatures,
         "loaded": found.loaded,
         "error": {"kind": type(error).__name__, "message": str(error)} if error else None,
     }

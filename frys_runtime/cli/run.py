@@ -15,7 +15,7 @@ from ..plugin import Plugin
 from .arguments import argument, parse_size
 from .exits import UsageError
 from .options import Isolation, PluginPath, PolicyPath
-from .terminal import as_text, milliseconds, show_log, size
+from .terminal import milliseconds, print_value, show_log, size
 
 
 def command(
@@ -84,13 +84,3 @@ def _print_stats(plugin: Plugin, load_ms: float, call_ms: float) -> None:
     if usage.memory_usage:
         figures += f"; memory {size(usage.memory_private)} private, {size(usage.memory_usage)} charged"
     print(figures, file=sys.stderr)
-
-
-def print_value(value: MessageValue) -> None:
-    """Print a function's result: raw for a program, harmless on a terminal."""
-    on_terminal = sys.stdout.isatty()
-    if isinstance(value, bytes) and not on_terminal:
-        sys.stdout.buffer.write(value)
-        sys.stdout.buffer.flush()
-    else:
-        print(as_text(value, harmless=on_terminal), flush=True)

@@ -57,10 +57,21 @@ def as_text(value: "MessageValue", *, harmless: bool = True) -> str:
         value = value.decode("utf-8", "backslashreplace")
     if isinstance(value, str):
         return printable(value) if harmless else value
-    return json.dumps(value, indent=2, default=_bytes, ensure_ascii=harmless)
+    return json.dumps(value, indent=2, default=encode_bytes, ensure_ascii=harmless)
 
 
-def _bytes(value: object) -> object:
+def print_value(value: "MessageValue") -> None:
+    """Print a function's result: raw for a program, harmless on a terminal."""
+    on_terminal = sys.stdout.isatty()
+    if isinstance(value, bytes) and not on_terminal:
+        sys.stdout.buffer.write(value)
+        sys.stdout.buffer.flush()
+    else:
+        print(as_text(value, harmless=on_terminal), flush=True)
+
+
+def encode_bytes(value: object) -> object:
+    """Bytes in JSON; for ``json.dumps(default=...)``."""
     assert isinstance(value, bytes)
     return {"base64": base64.b64encode(value).decode()}
 

@@ -33,6 +33,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
 _PROT_READ, _PROT_EXEC = 1, 4
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
 
 
@@ -156,6 +157,13 @@ def forbid_writing_to_code() -> int:
         result = _libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(size), _PROT_READ | _PROT_EXEC)
         check("mprotect", result)
     return len(mappings)
+
+
+def punch_hole(fd: int, start: int, size: int) -> None:
+    """Free a part of a file and keep its size (fallocate(2))."""
+    mode = ctypes.c_int(_FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE)
+    # SAFETY: no pointer is passed.
+    check("fallocate", _libc.fallocate(ctypes.c_int(fd), mode, ctypes.c_int64(start), ctypes.c_int64(size)))
 
 
 def close_range(first: int, last: int) -> None:

@@ -5,6 +5,8 @@ import fcntl
 import os
 from typing import Final
 
+from . import libc
+
 _MFD_NOEXEC_SEAL: Final = 8
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -28,6 +30,12 @@ def write(fd: int, data: bytes | memoryview) -> int:
     return len(data)
 
 
-def seal(fd: int) -> None:
-    """From here on it neither grows, nor shrinks, nor changes."""
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+def seal(fd: int, *, writable: bool = False) -> None:
+    """From here on it neither grows nor shrinks, nor changes unless it is ``writable``."""
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS & ~fcntl.F_SEAL_WRITE if writable else _SEALS)
+
+
+def free(fd: int, start: int, size: int) -> None:
+    """Give back the memory of a part, which reads as zeros from then on (FALLOC_FL_PUNCH_HOLE)."""
+    if size > 0:
+        libc.punch_hole(fd, start, size)

@@ -22,8 +22,8 @@ from ..wasm_memory import Caller, Memory
 from ..wasm_module import Module, describe
 from ..wasm_program import STDERR
 from . import Call, Function, Guest
-from .bindgen_values import lay_out, lift, list_of, lower, type_of
-from .types import SIZES, Signature, Types, of_artifact
+from .bindgen_values import HANDLES, lay_out, lift, list_of, lower, type_of
+from .types import FUNCTION, SIZES, Signature, Types, of_artifact
 
 FRESH_INSTANCE = False
 
@@ -125,10 +125,10 @@ def _word(
 ) -> int | float:
     """Turn an argument into the word for its slot; objects that were made for it are noted in ``pinned``."""
     base = kind.removesuffix("?")
-    managed = base in ("str", "bytes", "buffer", "none") or base.startswith("list:")
+    managed = base in ("str", "bytes", "buffer", "none") or (base[:5] == "list:" and base[5:] in SIZES)
     if not managed:
         chosen = lay_out([kind], (wasm,))
-        if base == "any" or chosen is None:
+        if base in ("any", FUNCTION, *HANDLES) or chosen is None:
             raise BadArguments(f"{where}: AssemblyScript has no {base} here; the module takes {wasm}")
         word = lower(kind, chosen[0], value, where)[0]
         assert isinstance(word, int | float)  # lower() makes blocks and references of other types only

@@ -8,7 +8,8 @@ method of that name, ``method`` alone works on one object, made at the first suc
 A module knows its functions' types only in wasm's terms. plugin.json, the ``.d.ts`` beside the
 module, or the descriptions in the output of ``cargo build`` say the rest. Without them the arguments
 decide: ``bytes`` and ``str`` are an address and a length, a number is itself; two results are ``bytes``, one
-is a signed number. An ``Err`` is the plugin's exception, and the instance lives on.
+is a signed number. An ``Err`` is the plugin's exception, and the instance lives on. Bytes and arrays that
+the function changes in place (``&mut [u8]``) come back: instead of nothing, else behind the result in a list.
 """
 
 import struct
@@ -27,8 +28,23 @@ from .bindgen_imports import as_object, plain, spell
 from .bindgen_names import Export, exports_of
 from .bindgen_objects import AREA_WORDS, Objects
 from .bindgen_results import Result, of_area, of_slots
-from .bindgen_values import Block, Held, Shape, Word, lay_out, lift, list_of, lower, type_of
-from .types import SIZES, Signature, Types, of_artifact
+from .bindgen_values import (
+    HANDLES,
+    Block,
+    Changed,
+    Held,
+    Part,
+    Row,
+    Shape,
+    Word,
+    lay_out,
+    lift,
+    list_of,
+    lower,
+    type_of,
+)
+from .bindgen_world import Made
+from .types import FUNCTION, PROMISE, SIZES, Signature, Types, is_array, of_artifact
 
 FRESH_INSTANCE = False
 
@@ -151,8 +167,9 @@ class _Caller:
             Failure: Anything else went wrong inside.
         """
         objects, export = self._objects, self._export
+        self._refuse_javascript()
         objects.glue.world = objects.world
-        head: list[Word | Block | Held] = []
+        head: list[Part] = []
         if self._handle:
             ends = export.role == "free"
             if not args or (ends and len(args) > 1):
@@ -170,15 +187,39 @@ class _Caller:
         words = [*head, *self._lower(layout, args)]
         if layout.area:
             words.insert(0, objects.return_area())
+        changed = [word for word in words if isinstance(word, Changed)]
         held = self._store(words)
         self._run()
         try:
-            return self._result(layout)
+            result = self._result(layout)
+            if not changed:
+                return result
+            parts = [part.read() for part in changed]
+            if self._returns not in ("void", "") or result is not None:
+                return [result, *parts]
+            return parts[0] if len(parts) == 1 else [*parts]
         finally:
             if not export.owner:
                 for number, value in held:  # borrowed; what the function took over is gone already
                     if objects.world.get(number) is value:
                         objects.world.drop(number)
+
+    def _refuse_javascript(self) -> None:
+        """What needs JavaScript's event loop or its functions, and is declared so."""
+        export, signature = self._export, self._export.signature
+        if signature is None:
+            return
+        if signature.returns.removesuffix("?") == PROMISE:
+            raise BadArguments(
+                f"{export.name} is async: it returns a promise, which only the event loop of JavaScript "
+                "settles; export a function that is not async"
+            )
+        for index, kind in enumerate(signature.params, 1):
+            if kind.removesuffix("?") == FUNCTION:
+                raise BadArguments(
+                    f"{export.name}: argument {index} is a function (a closure), which a caller in another "
+                    "process cannot give; export a function that takes values"
+                )
 
     def _only_object(self, export: Export) -> int:
         """The object that methods without a handle work on, made when the first of them is called."""
@@ -215,13 +256,14 @@ class _Caller:
         areas = (False,) if results else (False, True)
         if declared is not None and not results and declared.returns != "void":
             areas = (True,)
-        for area in areas:
-            before = ("i32",) * (area + self._method)
-            chosen = None
-            if kinds[: len(before)] == before:
-                chosen = lay_out(known, kinds[len(before) :], guess=declared is None)
-            if chosen is not None:
-                return _Layout(self._export.name, known, chosen, self._objects.structs, area=area)
+        for wanted in self._readings(known, declared):
+            for area in areas:
+                before = ("i32",) * (area + self._method)
+                chosen = None
+                if kinds[: len(before)] == before:
+                    chosen = lay_out(wanted, kinds[len(before) :], guess=declared is None)
+                if chosen is not None:
+                    return _Layout(self._export.name, wanted, chosen, self._objects.structs, area=area)
         if declared is not None:
             raise BadArguments(
                 f"{self._export.name} is declared as {declared}, but in the module it is "
@@ -233,6 +275,18 @@ class _Caller:
             "bytes and str are two i32, and where it returns nothing the first i32 may be for the result"
         )
 
+    def _readings(self, known: list[str], declared: Signature | None) -> list[list[str]]:
+        """Types of the arguments that the same declaration may mean, the likelier ones first.
+
+        TypeScript does not tell ``&[u8]`` from ``&mut [u8]``. In a module that copies arrays back to its host
+        a function's only array is one of those if it returns nothing.
+        """
+        arrays = [kind for kind in known if is_array(kind)]
+        if declared is None or len(arrays) != 1 or not self._objects.copies_back:
+            return [known]
+        other = [f"mut:{kind}" if kind in arrays else kind for kind in known]
+        return [other, known] if declared.returns == "void" else [known, other]
+
     def _known(self, kind: str) -> str:
         """Replace the name of no known struct by what any object of JavaScript is."""
         base = kind.removesuffix("?")
@@ -240,12 +294,12 @@ class _Caller:
             return "any"
         return kind
 
-    def _lower(self, layout: _Layout, args: list[Value]) -> list[Word | Block | Held]:
+    def _lower(self, layout: _Layout, args: list[Value]) -> list[Part]:
         missing = len(layout.steps) - len(args)
         if missing < 0 or len(args) < layout.least:
             wanted = f"({', '.join(layout.params)}), {len(layout.params)} arguments"
             raise BadArguments(f"{self._export.name} takes {wanted}, not {len(args)}")
-        words: list[Word | Block | Held] = []
+        words: list[Part] = []
         for (kind, shape, owner, where), value in zip(layout.steps, [*args, *[None] * missing], strict=True):
             if owner and value is not None:
                 words.append(self._objects.address(owner, value, where))
@@ -253,7 +307,7 @@ class _Caller:
                 words += lower(kind, shape, value, where)
         return words
 
-    def _store(self, words: list[Word | Block | Held]) -> list[tuple[int, object]]:
+    def _store(self, words: list[Part]) -> list[tuple[int, object]]:
         """Put words into the slots and blocks into the module's memory; returns the handles it made."""
         objects, kinds = self._objects, self._export.wasm[0]
         ready: list[Word | Held] = []
@@ -263,6 +317,8 @@ class _Caller:
                 address = objects.allocate(len(word.data), word.item)
                 objects.memory.write(address, word.data)
                 ready += [address, len(word.data) // word.item]
+            elif isinstance(word, Row):
+                ready += [objects.give_all(word.values), len(word.values)]
             else:
                 ready.append(word)
         held: list[tuple[int, object]] = []
@@ -307,6 +363,8 @@ class _Caller:
         base = kind.removesuffix("?")
         if kind == "void":
             return None
+        if base in HANDLES and len(result.shape) == 1:
+            base = "any"
         if (base in ("bytes", "str") and len(result.shape) == 2) or base.startswith("list:"):
             return self._array(base, words[0] & _MASK, words[1] & _MASK)
         if base.lower() in objects.structs:
@@ -318,12 +376,20 @@ class _Caller:
             found = objects.glue.references.value(objects.instance.context, words[0] & _MASK)
         else:
             found = objects.take(words[0] & _MASK)
+        if kind.removesuffix("?") in HANDLES and isinstance(found, Made) and found.content is None:
+            return []  # an array into which nothing was put
         value: Value = plain(found)
         return value
 
     def _array(self, base: str, address: int, length: int) -> Value:
         if not address:
             return None
+        if base in HANDLES:
+            return self._objects.take_all(address, length)
+        if base[:5] == "list:" and not is_array(base):
+            raise BadValue(
+                f"{self._export.name} returns an array of {base[5:]}, which only JavaScript can hold"
+            )
         item = struct.calcsize(SIZES[base[5:]]) if base.startswith("list:") else 1
         data = self._objects.memory.read(address, length * item)
         self._objects.release(address, length * item, item)

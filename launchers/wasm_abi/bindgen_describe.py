@@ -8,7 +8,7 @@ Source: crates/shared/src/tys.rs and crates/cli-support/src/descriptor.rs of
 https://github.com/wasm-bindgen/wasm-bindgen.
 """
 
-from .types import Signature
+from .types import FUNCTION, PROMISE, SIZES, Signature, is_array
 
 _NUMBERS = "I8 U8 I16 U16 I32 U32 I64 U64"
 _AS_FLOATS = "I64_AS_F64 U64_AS_F64"
@@ -72,8 +72,13 @@ class _Reader:
         name = self._names[code]
         if name in _SIZED:
             return name.lower()
-        if name in ("REF", "REFMUT", "LONGREF", "RESULT", "CLAMPED"):
+        if name == "REFMUT":
+            kind = self._type(depth + 1)
+            return f"mut:{kind}" if is_array(kind) else kind
+        if name in ("REF", "LONGREF", "RESULT", "CLAMPED"):
             return self._type(depth + 1)
+        if name in ("FUNCTION", "CLOSURE"):
+            return self._closure(name, depth)
         if name == "OPTIONAL":
             return self._type(depth + 1).removesuffix("?") + "?"
         if name in ("SLICE", "VECTOR"):
@@ -91,10 +96,26 @@ class _Reader:
         if kind in ("ENUM", "STRING_ENUM"):
             next(self._words)
             return "number"
+        if kind == "NAMED_EXTERNREF" and name.startswith("Promise"):
+            return PROMISE
         return name if kind == "RUST_STRUCT" else "any"
+
+    def _closure(self, kind: str, depth: int) -> str:
+        if kind == "CLOSURE":
+            next(self._words)  # the function that frees it
+            next(self._words)  # whether it borrows
+            next(self._words)  # FUNCTION
+        next(self._words)  # its shim
+        count = next(self._words)
+        if count > _MAX_PARAMETERS:
+            raise ValueError
+        for _ in range(count + 2):
+            self._type(depth + 1)
+        return FUNCTION
 
 
 def _array_of(item: str) -> str:
-    if item == "str":
-        raise ValueError
-    return "bytes" if item == "u8" else f"list:{item}"
+    if item == "u8":
+        return "bytes"
+    listed = item in SIZES or item in ("str", "any") or item[:1].isupper()
+    return f"list:{item}" if listed else "list:any"

@@ -130,8 +130,20 @@ class Glue:
 _FLOATS = {"f64": "<d", "f32": "<f4x"}
 
 
+_WHY = {
+    "queuemicrotask": ": it is async, and only the event loop of JavaScript settles promises",
+    "promise": ": it is async, and only the event loop of JavaScript settles promises",
+    "then": ": it is async, and only the event loop of JavaScript settles promises",
+    "closure": ": it makes a function for JavaScript (a closure), which nobody could call here",
+    "settimeout": ": it waits for JavaScript's timers",
+}
+
+
 def _absent(name: str) -> HostFunction:
+    stem = _HASH.sub("", name.rpartition(".")[2]).replace("_", "").lower()
+    why = next((text for word, text in _WHY.items() if word in stem), "")
+
     def run(_caller: Caller, _slots: Pointer) -> int | None:
-        raise PluginRaised(f"the plugin needs {name}, which only a JavaScript host has")
+        raise PluginRaised(f"the plugin needs {name}, which only a JavaScript host has{why}")
 
     return run

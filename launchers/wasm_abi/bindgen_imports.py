@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..artifact import Value
 from ..failures import BadValue, LimitReached, PluginRaised
 from ..wasm_memory import Caller
-from .bindgen_world import UNDEFINED, Thrown, View, World
+from .bindgen_world import UNDEFINED, Made, Thrown, View, World
 
 type Import = tuple[str, str, Callable[..., Any]]
 """How arguments are read (a letter each), what the result is, and who computes it."""
@@ -49,7 +48,7 @@ def json_of(value: object) -> str:
     return json.dumps(plain(value), default=repr, ensure_ascii=False, separators=(",", ":"))
 
 
-def as_object(value: Value) -> object:
+def as_object(value: object) -> object:
     """Turn an argument into what a module may hold."""
     if not isinstance(value, bytes):
         return UNDEFINED if value is None else value
@@ -68,6 +67,8 @@ def plain(value: object, depth: int = 0) -> Any:
         raise BadValue(f"the plugin's value is nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, View):
         return value.read()
+    if isinstance(value, Made):
+        value = {} if value.content is None else value.content
     if isinstance(value, Thrown):
         return value.message
     if isinstance(value, list):
@@ -218,6 +219,42 @@ def _set(_world: World, _caller: Caller, target: object, source: object, at: int
         target.write(at, source.read() if isinstance(source, View) else source)
 
 
+def _set_by_numbers(world: World, caller: Caller, target: object, second: int, third: int) -> None:
+    # Where handles are numbers, so are the index of an array and the place in a typed array.
+    if not isinstance(target, Made):
+        _set(world, caller, target, world.get(second), third)
+        return
+    key = world.get(second)
+    if isinstance(key, str) and not isinstance(target.content, list):
+        target.put(key, world.get(third))
+        world.drop(second)
+    else:
+        target.put(second, world.get(third))
+    world.drop(third)  # the value is the object's now
+
+
+def _put(_world: World, _caller: Caller, target: object, key: object, value: object) -> None:
+    if isinstance(target, Made):
+        target.put(key, value)
+
+
+def _put_on(world: World, caller: Caller, target: object, key: object, value: object) -> object:
+    _put(world, caller, target, key, value)
+    return target
+
+
+def _reflect_set(world: World, caller: Caller, target: object, key: object, value: object) -> int:
+    _put(world, caller, target, key, value)
+    return int(isinstance(target, Made))
+
+
+def _push(_world: World, _caller: Caller, target: object, value: object) -> int:
+    if not isinstance(target, Made):
+        return 0
+    target.put(len(target.content or ()), value)
+    return len(target.content or ())
+
+
 def _set_from_memory(_world: World, caller: Caller, address: int, length: int, source: object) -> None:
     if isinstance(source, View | bytes):
         data = source.read() if isinstance(source, View) else source
@@ -304,10 +341,18 @@ FUNCTIONS: dict[str, tuple[Import, ...]] = {
     "newwithbyteoffsetandlength": (("hpp", "h", _view),),
     "newwithlength": (("p", "h", _new_view),),
     "newfromslice": (("pp", "h", lambda _world, caller, start, length: caller.memory().read(start, length)),),
-    "new": (("", "h", lambda *_: Thrown("")), ("pp", "h", _error_new), ("h", "h", _copy_of)),
+    "new": (("", "h", lambda *_: Made()), ("pp", "h", _error_new), ("h", "h", _copy_of)),
     "length": (("h", "p", _length),),
     "subarray": (("hpp", "h", _subarray),),
-    "set": (("hhp", "", _set),),
+    "set": (
+        ("hpp", "", _set_by_numbers),
+        ("hph", "", _put),
+        ("hhp", "", _set),
+        ("hhh", "", _put),
+        ("hhh", "p", _reflect_set),
+        ("hhh", "h", _put_on),
+    ),
+    "push": (("hh", "p", _push),),
     "prototypesetcall": (("pph", "", _set_from_memory),),
     "copytotypedarray": (("pph", "", _copy_to_view),),
     "getrandomvalues": (("pp", "", _fill_random), ("hh", "", _fill_view)),

@@ -1,11 +1,13 @@
 """An instance of a wasm-bindgen module, its allocator, and the objects inside it that callers hold."""
 
+import struct
+
 from ..artifact import Value
 from ..failures import BadArguments, LimitReached
 from ..wasm_instance import Entry
 from . import Guest
 from .bindgen_glue import Glue
-from .bindgen_imports import as_object
+from .bindgen_imports import as_object, plain
 from .bindgen_results import UNTOUCHED
 
 TYPE_CHECKING = False  # only annotations need what follows
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from ..wasm_memory import Memory
 
 _STRIPPED = "__wbindgen_export"
+_COPIES_BACK = "wbindgencopytotypedarray"
+_DROP_SLICE = "__externref_drop_slice"
+_HANDLE = 4  # bytes
 _MASK = 0xFFFFFFFF
 AREA_WORDS = 8
 """Words of the return area; the longest result has six."""
@@ -32,6 +37,7 @@ class Objects:
         world: The values of the host that this one holds.
         structs: The names of its structs, in lower case.
         made: By struct, the address of the object that methods without a handle work on.
+        copies_back: Whether it imports what copies an array back to its host that it has changed.
     """
 
     def __init__(self, guest: Guest, glue: Glue) -> None:
@@ -47,7 +53,10 @@ class Objects:
         self._held: dict[int, tuple[str, int]] = {}
         self.made: dict[str, int] = {}
         self._area = 0
+        self.copies_back = any(_COPIES_BACK in name.replace("_", "") for (_, name), _ in guest.module.imports)
         self._malloc, self._free, self._slot = _helpers(guest)
+        dropped = guest.module.functions().get(_DROP_SLICE) == (("i32", "i32"), ())
+        self._drop_slice = guest.instance.entry(_DROP_SLICE, (("i32", "i32"), ())) if dropped else None
         self.world.allocate = self.allocate
         self.world.program = guest.wasi.program
         self._tables = self.world.tables = [
@@ -121,7 +130,7 @@ class Objects:
             del self._held[handle]
         return held[1]
 
-    def give(self, value: Value, held: list[tuple[int, object]]) -> int:
+    def give(self, value: object, held: list[tuple[int, object]]) -> int:
         """Hand the module a value by a number; 0 is no value. One of the heap is noted in ``held``."""
         if value is None:
             return 0
@@ -129,12 +138,43 @@ class Objects:
             given = as_object(value)
             held.append((self.world.put(given), given))
             return held[-1][0]
+        return self._give(value)
+
+    def _give(self, value: object) -> int:
+        if not self._tables:
+            return self.world.put(as_object(value))
         if self._slot is None:
             raise BadArguments("the module exports nothing to hand it a value of its host with")
         self._slot.run()
         number = int(self._slot.words[0]) & _MASK
         self.glue.references.put(self.instance.context, self._tables[0], number, as_object(value))
         return number
+
+    def give_all(self, values: list[Value]) -> int:
+        """Hand the module an array of values, which it owns then; where it is.
+
+        Raises:
+            BadArguments: The module cannot have one.
+            LimitReached: There is no room, or too many values.
+        """
+        numbers = [self._give(value) for value in values]
+        address = self.allocate(_HANDLE * len(values), _HANDLE)
+        self.memory.write(address, struct.pack(f"<{len(numbers)}I", *numbers))
+        return address
+
+    def take_all(self, address: int, length: int) -> Value:
+        """The values of an array that the module hands over.
+
+        Raises:
+            BadValue: It lies outside of the memory.
+        """
+        data = self.memory.read(address, _HANDLE * length)
+        values = [plain(self.take(number)) for number in struct.unpack(f"<{length}I", data)]
+        if self._drop_slice is not None:
+            self._drop_slice.words[0], self._drop_slice.words[2] = address, length
+            self._drop_slice.run()
+        self.release(address, len(data), _HANDLE)
+        return values
 
     def gave(self, number: int) -> bool:
         """Whether the module holds a value under this number."""

@@ -9,7 +9,7 @@ Source: ``ResultAbi`` and ``WasmRet`` in src/convert/traits.rs of https://github
 
 from collections.abc import Sequence
 
-from .bindgen_values import Shape, shapes
+from .bindgen_values import HANDLES, Shape, shapes
 
 UNTOUCHED = 0xA5C35AF1
 """What stands in a word of the return area before the call."""
@@ -61,7 +61,8 @@ def of_area(kind: str, words: Sequence[int]) -> Result:
         kind = base
     if kind == "void":
         return Result(kind, (), (), words[:2])
-    if base in ("bytes", "str") or base.startswith("list:"):
+    one_handle = base in HANDLES and there[2] and not there[3]
+    if base in ("bytes", "str") or (base.startswith("list:") and not one_handle):
         return Result(kind, _PAIR, words, words[2:4] if there[3] else ())
     if kind != base and base not in ("any", "bool") and shapes(kind)[0] != ("i32",):
         return _optional_number(kind, base, words, there)

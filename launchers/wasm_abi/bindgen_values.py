@@ -12,6 +12,7 @@ from functools import cache
 
 from ..artifact import Value
 from ..failures import BadArguments, BadValue
+from .bindgen_world import View
 from .types import SIZES
 
 type Shape = tuple[str, ...]  # wasm types
@@ -19,6 +20,13 @@ type Word = int | float
 
 _PAIR: Shape = ("i32", "i32")
 _REFERENCE: Shape = ("externref",)
+HANDLES = ("list:str", "list:any")
+"""Arrays of handles; where a declaration is all that says so, one handle of an array."""
+
+_CHANGED: tuple[Shape, ...] = (
+    ("i32", "i32", "externref"),
+    ("i32", "i32", "i32"),
+)  # with its JavaScript array
 _WHOLE = ("number", "i8", "u8", "i16", "u16", "i32", "u32")
 _RANGES = {
     "i8": (-(1 << 7), 1 << 7), "u8": (0, 1 << 8), "i16": (-(1 << 15), 1 << 15), "u16": (0, 1 << 16),
@@ -44,8 +52,36 @@ class Held:
 
     __slots__ = ("value",)
 
-    def __init__(self, value: Value) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value
+
+
+class Changed(Held):
+    """What the module copies an array back into that it has changed."""
+
+    __slots__ = ("_base", "_view")
+
+    def __init__(self, base: str, data: bytes) -> None:
+        self._base, self._view = base, View(len(data))
+        self._view.write(0, data)
+        super().__init__(self._view)
+
+    def read(self) -> Value:
+        """The array after the call."""
+        data = self._view.read()
+        return data if self._base == "bytes" else list_of(self._base[5:], data)
+
+
+class Row:
+    """Values that travel as an array of handles: the address and how many there are."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: list[Value]) -> None:
+        self.values = values
+
+
+type Part = Word | Block | Held | Row
 
 
 @cache
@@ -57,8 +93,12 @@ def shapes(kind: str) -> tuple[Shape, ...]:
         return (_PAIR, ("i32", "i64"), ("i32", "f64"), ("i32", "f32"), ("f64",), ("i32",))
     if kind == "void":
         return ((),)
+    if base.startswith("mut:"):
+        return _CHANGED
+    if base in HANDLES:
+        return (_PAIR, _REFERENCE, ("i32",))
     if base == "bytes" or base.startswith("list:"):
-        return (_PAIR,)
+        return (_PAIR, _CHANGED[0])
     if base == "str":
         return (_PAIR, ("i32",))
     if base == "any":
@@ -109,21 +149,24 @@ def type_of(value: Value) -> str:
     return "bytes" if isinstance(value, bytes) else "str" if isinstance(value, str) else "any"
 
 
-def lower(kind: str, shape: Shape, value: Value, where: str) -> list[Word | Block | Held]:
-    """Turn an argument into words of its shape; a block stands for two.
+def lower(kind: str, shape: Shape, value: Value, where: str) -> list[Part]:
+    """Turn an argument into words of its shape; a block and a row stand for two.
 
     Raises:
         BadArguments: It is of another type; the message begins with ``where``.
     """
-    base = kind.removesuffix("?")
-    if base == "any" or shape == _REFERENCE:
+    base = kind.removesuffix("?").removeprefix("mut:")
+    if base == "any" or (shape == _REFERENCE and base not in HANDLES):
         return [Held(value)]
     if value is None and (base != kind or kind == "none"):
         return _nothing(base, shape)
-    if base == "bytes" or (base == "str" and shape == _PAIR):
-        return [Block(_bytes(base, value, where))]
-    if base.startswith("list:"):
-        return [_list(base[5:], value, where)]
+    if base in HANDLES:
+        row = _row(base, value, where)
+        return [row] if shape == _PAIR else [Held(row.values)]
+    if base == "bytes" or base.startswith("list:") or (base == "str" and shape == _PAIR):
+        listed = base.startswith("list:")
+        block = _list(base[5:], value, where) if listed else Block(_bytes(base, value, where))
+        return [block, Changed(base, block.data)] if shape in _CHANGED else [block]
     if base == "str":
         if not isinstance(value, str) or len(value) != 1:
             raise BadArguments(f"{where} takes a str of one character, not {_short(value)}")
@@ -136,7 +179,7 @@ def lower(kind: str, shape: Shape, value: Value, where: str) -> list[Word | Bloc
     return [1, *number] if len(shape) == 2 else number
 
 
-def _nothing(base: str, shape: Shape) -> list[Word | Block | Held]:
+def _nothing(base: str, shape: Shape) -> list[Part]:
     if shape == ("f64",):
         return [_NO_FLOAT]
     if shape == ("i32",) and base in ("bool", "str", *_WHOLE):
@@ -160,7 +203,20 @@ def _bytes(base: str, value: Value, where: str) -> bytes:
     return value
 
 
+def _row(base: str, value: Value, where: str) -> Row:
+    wanted = "a list of str" if base == "list:str" else "a list"
+    if not isinstance(value, list):
+        raise BadArguments(f"{where} takes {wanted}, not {_short(value)}")
+    if base == "list:str":
+        for index, item in enumerate(value):
+            if not isinstance(item, str):
+                raise BadArguments(f"{where} takes {wanted}; at {index} there is {_short(item)}")
+    return Row(value)
+
+
 def _list(item: str, value: Value, where: str) -> Block:
+    if item not in SIZES:
+        raise BadArguments(f"{where} takes an array of {item}, which only JavaScript of its own could make")
     code = SIZES[item]
     size = struct.calcsize(code)
     if isinstance(value, bytes) and not len(value) % size:
@@ -173,7 +229,7 @@ def _list(item: str, value: Value, where: str) -> Block:
         raise BadArguments(f"{where} takes a list of {item}: {error}") from None
 
 
-def _number(base: str, wasm: str, value: Value, where: str) -> list[Word | Block | Held]:
+def _number(base: str, wasm: str, value: Value, where: str) -> list[Part]:
     if not isinstance(value, int | float):
         raise BadArguments(f"{where} takes a number, not {_short(value)}")
     if wasm in ("f32", "f64"):

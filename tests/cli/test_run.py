@@ -132,3 +132,26 @@ def test_policy_file_decides(plugin, tmp_path):
 def test_every_format_runs(name, words):
     """The other three formats are called the same way."""
     assert frys("run", PLUGINS / name, *words).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "metadata", "said", "hint"),
+    [
+        ("x = 1", {"permissions": ["Network"]}, "it asks for Network", "`frys policy explain PLUGIN`"),
+        ("def broken(:", {}, "invalid syntax", "docs/writing-plugins.md"),
+        ("while True: pass", {}, "`limits.load_time`", "--policy"),
+    ],
+)
+def test_the_hint_is_about_the_error(tmp_path, content, metadata, said, hint):
+    """Who is refused by a policy is not told what files a plugin may be; nor who takes too long to load."""
+    (tmp_path / "main.py").write_text(content)
+    facts = {"id": "it", "version": "1.0.0", "format": "python", "entry": "main.py", **metadata}
+    (tmp_path / "plugin.json").write_text(json.dumps(facts))
+    (tmp_path / "policy.yaml").write_text("extends: maximum\nlimits: {load_time: 300ms}\n")
+
+    done = frys("run", "--policy", tmp_path / "policy.yaml", tmp_path, "f")
+
+    sentence, hinted = done.stderr.decode().split("hint: ")
+    assert said in sentence
+    assert hint in hinted
+    assert ".wasm" not in hinted

@@ -42,14 +42,23 @@ class Host:
         self._folder = folder
         self._plugins: dict[str, Path] = {}
         self._runner = asyncio.Runner()
-        self._manager = PluginManager()
+        self._manager = PluginManager(bus=folder / "bus")
         self._hurried: dict[IsolationLevel, PluginManager] = {}
         self._count = 0
         self._victim = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(3600)"])
         self._targets = _Targets(folder)
         self.run(self._manager.__aenter__())
         self._good = self.run(self._manager.load_plugin(self._artifact("javascript"), plugin_id="good"))
-        self.facts = self._targets.facts | {"victim": str(self._victim.pid), "backwards": SECRET[::-1]}
+        assert self._manager.bus is not None
+        bus = Path(self._manager.bus.folder)
+        socket_file = bus / f"{self._manager.bus.name}.sock"
+        for path, mode in ((bus, 0o711), (socket_file, 0o777)):
+            path.chmod(mode)  # permissions must not be what keeps a plugin out
+        self.facts = (
+            {"bus": str(socket_file)}
+            | self._targets.facts
+            | {"victim": str(self._victim.pid), "backwards": SECRET[::-1]}
+        )
         self._before = self._state()
 
     def __enter__(self) -> Self:

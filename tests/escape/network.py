@@ -111,6 +111,15 @@ ROWS: list[Attempt] = [
     ),
     c(
         "reach_by_name",
+        "the message bus, by its socket",
+        levels(refused("ENOENT"), SOCKET, SOCKET),
+        "the folder of the bus is in no plugin's root",
+        "{bus}",
+        Control(args=("{bus}",)),
+        id="reach-bus",
+    ),
+    c(
+        "reach_by_name",
         "an abstract Unix socket of a sibling",
         levels(refused("EPERM")),
         "Landlock: siblings share an empty network namespace, but no names",

@@ -34,6 +34,14 @@ ROWS: list[Attempt] = [
         spoils_itself=True,
     ),
     _frame("foreign-type", "an extension type", "00000007_930301d6ff0000"),
+    _frame(
+        "beyond-buffer", "bytes beyond the end of the shared buffer", "0000000d_930301d701_fffffff0_fffffff0"
+    ),
+    _frame(
+        "other-extension",
+        "bytes of the shared buffer by another type",
+        "0000000d_930301d702_0000000000000001",
+    ),
     _frame("no-array", "a frame that is no array", "00000001_c0"),
     _frame("many-items", "an array of two thousand million items", "00000005_dd7fffffff"),
     _frame("other-call", "the answer to another call", "00000003_920203"),

@@ -144,7 +144,7 @@ def _check_hostile(said: dict) -> None:
     assert said["spin"].startswith("ResourceLimitExceeded cpu")
     assert said["spawn"].startswith("SecurityViolation")
     assert said["kill"].startswith("SecurityViolation")
-    assert said["abort"].startswith("ExecutionFailed")
+    assert said["abort"].startswith("Crashed")
     assert said["left"] == []
 
 

@@ -163,7 +163,7 @@ async def test_who_requires_signatures_starts_nothing_unsigned(plugin, policy, t
     (refused,) = (record for record in records if record["kind"] == "refused")
     (granted,) = (record for record in records if record["kind"] == "granted")
 
-    assert "no signed packages" in refused["data"]["reason"]
+    assert "only packages carry signatures" in refused["data"]["reason"]
     assert granted["plugin"] == "other"
     assert granted["data"]["signatures"] == "none required"
     assert granted["data"]["http"][0].startswith("GET, HEAD to a.example, port 443")

@@ -6,6 +6,7 @@ The components are WAT of our own: a core module that gives back what it gets, l
 import math
 import os
 import random
+import struct
 
 import pytest
 from frys_runtime.launchers import wasm
@@ -13,6 +14,8 @@ from frys_runtime.launchers.artifact import Artifact
 from frys_runtime.launchers.failures import (
     BadArguments,
     BadArtifact,
+    BadValue,
+    Failure,
     LimitReached,
     NoSuchFunction,
     PluginRaised,
@@ -300,6 +303,24 @@ def test_memory_is_bounded(echo):
         )
 
 
+def test_values_that_come_out_are_bounded():
+    """A list whose every string is the same megabyte would be thousands of times the plugin's memory."""
+    plugin = load(
+        component(
+            lift("grow", "two", '(param "v" (list u8)) (result (list u8))'),
+            lift("bomb", "two", '(param "v" (list u8)) (result (list string))'),
+            lift("far", "i32", '(param "v" u32) (result string)'),
+        )
+    )
+    megabyte = 1 << 20
+    assert plugin("grow", [bytes(megabyte)]) == bytes(megabyte)
+
+    with pytest.raises(LimitReached, match="values that are too large"):
+        plugin("bomb", [struct.pack("<II", 0, megabyte) * 1000])
+    with pytest.raises(BadValue, match="outside its memory"):
+        plugin("far", [2**32 - 4])
+
+
 def test_nothing_is_lost_over_many_calls(echo):
     """Arguments, results and refused arguments are given back."""
     value = [{"x": number, "full-name": "n" * 500} for number in range(200)]
@@ -379,13 +400,31 @@ def refusal(code: bytes) -> str:
 def test_imports_are_refused_by_their_names():
     """What a component wants and nobody offers is told."""
     code = compile_text(
-        '(component (import "wasi:cli/environment@0.2.0" (instance))'
+        '(component (import "me:pkg/door@0.2.0" (instance (export "open" (func))))'
+        ' (import "wasi:cli/environment@0.2.0" (instance (export "get-arguments" (func (result string)))))'
+        ' (import "wasi:cli/stdin@0.3.0" (instance (export "get" (func))))'
         ' (import "log" (func (param "text" string)))'
         ' (core module $n (func (export "f"))) (core instance $i (instantiate $n))'
         ' (func (export "f") (canon lift (core func $i "f"))))'
     )
 
-    assert "imports what Frys does not offer: wasi:cli/environment@0.2.0, log" in refusal(code)
+    named = "me:pkg/door@0.2.0, wasi:cli/environment@0.2.0#get-arguments, wasi:cli/stdin@0.3.0, log"
+    assert f"imports what Frys does not offer: {named}" in refusal(code)
+
+
+def test_a_resource_of_its_own_is_none_of_the_hosts():
+    """A host function never gets a handle that only looks like one of its own by its name."""
+    code = compile_text(
+        "(component (type $own' (resource (rep i32))) (export $own \"descriptor\" (type $own'))"
+        ' (import "wasi:filesystem/types@0.2.0"'
+        " (instance (alias outer 1 $own (type $d)) (type $b (borrow $d))"
+        ' (export "[method]descriptor.is-same-object"'
+        ' (func (param "self" $b) (param "other" $b) (result bool)))))'
+        ' (core module $n (func (export "f"))) (core instance $i (instantiate $n))'
+        ' (func (export "f") (canon lift (core func $i "f"))))'
+    )
+
+    assert "filesystem/types@0.2.0#[method]descriptor.is-same-object" in refusal(code)
 
 
 @pytest.mark.parametrize(
@@ -401,6 +440,48 @@ def test_what_is_no_component_is_refused(code, reason):
     assert reason in refusal(code)
 
 
+def test_broken_components_are_refused():
+    """Whatever the bytes, a component loads or is refused, and nothing else happens."""
+    codes = [compile_text(RESOURCES), component(lift("f", "two", '(param "v" $point) (result string)'))]
+    chance, verdicts = random.Random(4), set()
+    for _ in range(400):
+        code = bytearray(chance.choice(codes))
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(8, len(code))
+            code[at : at + chance.randint(0, 3)] = chance.randbytes(chance.randint(0, 3))
+        try:
+            load(bytes(code)).close()
+            verdicts.add("loads")
+        except Failure as failure:
+            verdicts.add(failure.kind)
+
+    assert {"loads", "format"} <= verdicts <= {"loads", "format", "limit"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "".join(f"(type $t{n} (tuple $t{n - 1} $t{n - 1}))" for n in range(1, 60)),
+            "a type that is too large",
+        ),
+        (
+            "(component $c0)"
+            + "".join(
+                f"(component $c{n} (alias outer 1 $c{n - 1} (component $c)) (instance (instantiate $c))"
+                " (instance (instantiate $c)))"
+                for n in range(1, 30)
+            )
+            + "(instance (instantiate $c29))",
+            "more than 1000 instances",
+        ),
+    ],
+)
+def test_what_grows_without_end_is_refused(text, reason):
+    """Types and instances that double with every line."""
+    assert reason in refusal(compile_text(f"(component (type $t0 u8) {text})"))
+
+
 def test_a_start_that_traps_is_refused():
     """What fails while it is instantiated is the file's fault."""
     code = compile_text(
@@ -413,34 +494,171 @@ def test_a_start_that_traps_is_refused():
 
 
 def test_what_cannot_travel_cannot_be_called():
-    """Handles, and an option of an option, are refused at the call, the rest of the component works."""
+    """An option of an option, and a stream, are refused at the call; the rest of the component works."""
     plugin = load(
         component(
-            '(type $door_ (resource (rep i32))) (export $door "door" (type $door_))',
-            lift("open", "i32", '(param "v" (own $door)) (result u32)'),
-            lift("make", "i32", '(param "v" u32) (result (own $door))'),
+            "(type $words (stream string))",
+            lift("listen", "i32", '(param "v" $words) (result u32)'),
             lift("nested", "three", '(param "v" (option (option u32))) (result (option (option u32)))'),
             lift("fine", "i32", '(param "v" u32) (result u32)'),
         )
     )
 
-    reasons = {"open": "v is a handle", "make": "its result is a handle", "nested": "within an option"}
-    for name, reason in reasons.items():
+    for name, reason in {"listen": "v is a stream", "nested": "within an option"}.items():
         with pytest.raises(BadArguments, match=f"{name} cannot be called: .*{reason}"):
             plugin(name, [1])
-    assert plugin.functions()["open"] == "func(v: handle) -> u32"
     assert plugin("fine", [1]) == 1
+
+
+# ---- resources
+
+RESOURCES = """(component
+  (core module $destroy_module
+    (global $ended (export "ended") (mut i32) (i32.const 0))
+    (func (export "destroy") (param i32)
+      (global.set $ended (i32.add (global.get $ended) (local.get 0)))))
+  (core instance $destroy (instantiate $destroy_module))
+  (type $counter' (resource (rep i32) (dtor (core func $destroy "destroy"))))
+  (core func $new (canon resource.new $counter'))
+  (core func $drop (canon resource.drop $counter'))
+  (core func $rep (canon resource.rep $counter'))
+  (core module $module
+    (import "resource" "new" (func $new (param i32) (result i32)))
+    (import "resource" "drop" (func $drop (param i32)))
+    (import "resource" "rep" (func $rep (param i32) (result i32)))
+    (import "destroy" "ended" (global $ended (mut i32)))
+    (func (export "new") (param i32) (result i32) (call $new (local.get 0)))
+    (func (export "value") (param i32) (result i32) (local.get 0))
+    (func (export "take") (param $counter i32) (result i32)
+      (call $rep (local.get $counter))
+      (call $drop (local.get $counter)))
+    (func (export "back") (param i32) (result i32) (local.get 0))
+    (func (export "ended") (result i32) (global.get $ended)))
+  (core instance $core (instantiate $module
+    (with "resource" (instance (export "new" (func $new)) (export "drop" (func $drop))
+      (export "rep" (func $rep))))
+    (with "destroy" (instance $destroy))))
+  (export $counter "counter" (type $counter'))
+  (func (export "[constructor]counter") (param "start" u32) (result (own $counter))
+    (canon lift (core func $core "new")))
+  (func (export "[method]counter.value") (param "self" (borrow $counter)) (result u32)
+    (canon lift (core func $core "value")))
+  (func (export "[static]counter.take") (param "it" (own $counter)) (result u32)
+    (canon lift (core func $core "take")))
+  (func (export "back") (param "it" (own $counter)) (result (own $counter))
+    (canon lift (core func $core "back")))
+  (func (export "ended") (result u32) (canon lift (core func $core "ended"))))"""
+
+
+def test_a_resource_is_made_used_and_ended_by_its_handle():
+    """As the structs of wasm-bindgen are; its destructor runs when the caller drops it."""
+    plugin = load(compile_text(RESOURCES))
+    assert plugin.functions() == {
+        "counter.new": "func(start: u32) -> own<counter>",
+        "counter.value": "func(self: borrow<counter>) -> u32",
+        "counter.take": "func(it: own<counter>) -> u32",
+        "counter.drop": "func(self: own<counter>)",
+        "back": "func(it: own<counter>) -> own<counter>",
+        "ended": "func() -> u32",
+    }
+    first, second = plugin("counter.new", [10]), plugin("counter.new", [5])
+
+    assert first != second
+    assert [plugin("counter.value", [one]) for one in (first, second)] == [10, 5]
+    again = plugin("back", [first])
+    assert plugin("counter.take", [again]) == 10
+    assert plugin("ended", []) == 10
+    assert plugin("counter.drop", [second]) is None
+    assert plugin("ended", []) == 15
+    for handle in (first, again, second, 0, -1, "x", True, None):
+        with pytest.raises(BadArguments, match="takes a handle of the resource counter"):
+            plugin("counter.value", [handle])
+    assert plugin("ended", []) == 15
+
+
+# What a component does to handles that it should not; each body is of a function (i32) -> i32.
+WRONG = {
+    "keeps what it borrowed": ("(local.get 0)", "borrow"),
+    "drops what it gave": ("(call $drop (local.get 0)) (call $drop (local.get 0)) (i32.const 0)", "own"),
+    "makes it up": ("(call $drop (i32.const 500)) (i32.const 0)", "own"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_handles_that_are_misused_trap(name):
+    """Between two components, of which one defines the resource and the other only has handles of it."""
+    body, how = WRONG[name]
+    code = compile_text(
+        f"""(component
+          (component $owner
+            (type $door' (resource (rep i32)))
+            (core func $new (canon resource.new $door'))
+            (export $door "door" (type $door'))
+            (func (export "make") (param "at" u32) (result (own $door)) (canon lift (core func $new))))
+          (instance $o (instantiate $owner))
+          (component $user
+            (import "door" (type $door (sub resource)))
+            (core func $drop (canon resource.drop $door))
+            (core module $m
+              (import "door" "drop" (func $drop (param i32)))
+              (func (export "use") (param i32) (result i32) {body}))
+            (core instance $i (instantiate $m (with "door" (instance (export "drop" (func $drop))))))
+            (func (export "use") (param "it" ({how} $door)) (result u32)
+              (canon lift (core func $i "use"))))
+          (alias export $o "door" (type $door))
+          (instance $u (instantiate $user (with "door" (type $door))))
+          (export "make" (func $o "make"))
+          (export "use" (func $u "use")))"""
+    )
+    plugin = load(code)
+    handle = plugin("make", [7])
+
+    with pytest.raises(PluginRaised, match=r"only borrowed|no handle"):
+        plugin("use", [handle])
+    with pytest.raises(BadArguments, match="takes a handle"):
+        plugin("use", [handle])  # the handles of an instance end with it
+
+
+def test_components_call_each_other():
+    """A component that another one is given calls it, in another encoding."""
+    inner = CORE.replace("$", "$inner_")
+    options = OPTIONS.replace("$", "$inner_")
+    code = compile_text(
+        f"""(component
+          (component $inner {inner}
+            (func (export "same") (param "v" string) (result string)
+              (canon lift (core func $inner_core "two") {options})))
+          (instance $i (instantiate $inner))
+          (alias export $i "same" (func $same))
+          (core module $libc (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096)))
+          (core instance $l (instantiate $libc))
+          (alias core export $l "memory" (core memory $m))
+          (alias core export $l "realloc" (core func $r))
+          (core func $lowered (canon lower (func $same) (memory $m) (realloc $r) string-encoding=utf16))
+          (core module $outer
+            (import "inner" "same" (func $same (param i32 i32 i32)))
+            (func (export "same") (param i32 i32) (result i32)
+              (call $same (local.get 0) (local.get 1) (i32.const 16)) (i32.const 16)))
+          (core instance $o (instantiate $outer (with "inner" (instance (export "same" (func $lowered))))))
+          (func (export "same") (param "v" string) (result string)
+            (canon lift (core func $o "same") (memory $m) (realloc $r) string-encoding=utf16)))"""
+    )
+
+    assert load(code)("same", ["größe"]) == "größe"
 
 
 def test_inspection_tells_imports_and_exports():
     """`frys inspect` shows what a component wants, and what it offers in the words of WIT."""
     code = compile_text(
-        '(component (import "wasi:cli/environment@0.2.0" (instance)) (core module $n (func (export "f")))'
+        '(component (import "wasi:cli/environment@0.2.0" (instance))'
+        ' (import "me:pkg/door" (instance (export "open" (func)))) (core module $n (func (export "f")))'
         ' (core instance $i (instantiate $n)) (func (export "f") (canon lift (core func $i "f"))))'
     )
     artifact = Artifact("tester", "a.wasm", {"a.wasm": memoryview(code)}, options={"inspect": True})
     facts = wasm.load(artifact)("inspect", [])
 
     assert facts["abi"] == "component"
-    assert [one["module"] for one in facts["imports"]] == ["wasi:cli/environment@0.2.0"]
+    provided = {one["module"]: one["provided"] for one in facts["imports"]}
+    assert provided == {"wasi:cli/environment@0.2.0": True, "me:pkg/door": False}
     assert facts["exports"] == [{"name": "f", "type": "func()"}]

@@ -229,6 +229,41 @@ async def test_a_package_that_does_without_its_extension_module(
     assert await _call(folder) == [[1], {"own": "msgpack.fallback", "main": "msgpack._cmsgpack"}[interpreter]]
 
 
+NUMPY = """
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+import numpy
+
+def f():
+    square = numpy.array([[2.0, 1.0], [1.0, 3.0]])
+    return numpy.linalg.solve(square, numpy.array([3.0, 5.0])).round(9).tolist()
+"""
+
+
+@compat.requirement(
+    "numpy==2.5.5",
+    "linalg.solve",
+    'runs with `"interpreter": "main"`, one thread and 128 MiB; in the default interpreter it is refused',
+)
+@pytest.mark.needs_pip
+@live
+async def test_numpy(
+    make: Make, interpreter: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It needs no system call beyond the level's: what it asks in vain, it does without."""
+    folder = make({"main.py": NUMPY}, pip_packages.install("numpy==2.5.5", tmp_path_factory))
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("extends: maximum\nlimits: {memory: 128MiB}\n")
+    async with PluginManager(policy=policy) as manager:
+        if interpreter == "own":
+            with pytest.raises(InvalidFormat, match="does not support subinterpreters"):
+                await manager.load_plugin(folder)
+            return
+        plugin = await manager.load_plugin(folder)
+        assert await manager.execute_plugin(plugin, "f") == [0.8, 1.4]
+
+
 @pytest.mark.needs_pip
 @live
 async def test_an_extension_module_that_is_imported_too_late(

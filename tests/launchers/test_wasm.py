@@ -163,11 +163,10 @@ def test_bytes_function_takes_one_bytes(text, args):
         text("echo", args)
 
 
-def test_module_of_a_c_compiler(tmp_path):
+@pytest.mark.needs_pip
+def test_module_of_a_c_compiler(tmp_path, tmp_path_factory):
     """What clang makes of C, without any library."""
-    module = compile_c("words", tmp_path)
-    if module is None:
-        pytest.skip("needs a clang that compiles to wasm32")
+    module = compile_c("words", tmp_path, tmp_path_factory)
     plugin = load(module.read_bytes())
 
     for _ in range(3):

@@ -2,16 +2,18 @@
 
 import itertools
 import math
+import random
 import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, strategies as st
 
 from frys_runtime.breaker import Breaker, Circuit
 from frys_runtime.policy_supervision import READERS, Supervision
 from frys_runtime.states import TRANSITIONS, PluginState
 from frys_runtime.supervision import Fault, FaultKind, Restarts
-from frys_runtime.waits import Circle, Instance, Waits, extend_line, forget_line, served_by
+from frys_runtime.waits import Circle, Instance, Wait, Waits, extend_line, forget_line, served_by
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "supervision.md"
 CRASH = Fault(FaultKind.CRASH, "it crashed", "f", "d1")
@@ -206,3 +208,66 @@ def test_the_manual_has_every_key_of_the_policy():
     """With its default at level Maximum."""
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| `([^`|]+)`", DOCS.read_text(), re.MULTILINE))
     assert rows.keys() >= READERS.keys()
+
+
+def test_the_host_program_waits_for_nobody_that_waits_for_it():
+    """A call of its own is in no line, so it can be in no circle."""
+    waits = Waits()
+    forget_line()
+    with waits.waiting(Peer("a")), waits.waiting(Peer("a")):
+        assert not waits._waits
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_waits_never_refuse_what_could_end_and_never_let_a_knot_be(seed):
+    """Any order of calls, serves and ends: somebody can always go on, and a refused call could never have."""
+    chance = random.Random(seed)
+    peers = [Peer(name, chance.randint(1, 2)) for name in "abc"]
+    waits, open_waits = Waits(), []
+    for _ in range(12):
+        busy = {wait.server for _, wait, _ in open_waits if wait.server}
+        waiting = {who for who, _, _ in open_waits}
+        callers = [one for peer in peers for one in map(peer.instance, range(1, peer.instances + 1))]
+        who, target = (
+            chance.choice([one for one in callers if one not in waiting] or [None]),
+            chance.choice(peers),
+        )
+        if who is None:
+            break
+        _as(who)
+        entered = waits.waiting(target)
+        before = [(one, wait) for one, wait, _ in open_waits]
+        try:
+            entered.__enter__()
+        except Circle:
+            assert _is_knot([*before, (who, Wait(target))], who)
+            continue
+        wait = waits._waits[who][-1]
+        free = [one for one in map(target.instance, range(1, target.instances + 1)) if one not in busy]
+        free = [one for one in free if one not in waiting | {who}]
+        if free and chance.random() < 0.8:
+            wait.server = free[0]
+        open_waits.append((who, wait, entered))
+        assert not _is_knot([(one, wait) for one, wait, _ in open_waits], who)
+    while open_waits:
+        forget_line()
+        open_waits.pop()[2].__exit__(None, None, None)
+    assert not waits._waits
+
+
+def _is_knot(pairs, who):
+    """Whether an instance never goes on: computed the plain way, by letting everybody go who can."""
+    waiting = dict(pairs)
+    gone = True
+    while gone:
+        gone = [one for one, wait in waiting.items() if _ends(wait, waiting)]
+        for one in gone:
+            del waiting[one]
+    return who in waiting
+
+
+def _ends(wait, waiting):
+    if wait.server is not None:
+        return wait.server not in waiting
+    numbers = range(1, wait.target.instances + 1)
+    return any(wait.target.instance(number) not in waiting for number in numbers)

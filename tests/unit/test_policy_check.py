@@ -12,6 +12,11 @@ from frys_runtime.policy_check import Kind, diff, lint
 from frys_runtime.policy_schema import schema, schema_text
 
 KEY = "A" * 43 + "="
+OTHER_KEY = "B" * 42 + "A="
+APART = (
+    "extends: high\nsignatures: {required: true, threshold: 2, keys: {"
+    f"a: {{key: {KEY}, ids: [x-*]}}, b: {{key: {OTHER_KEY}, ids: [y-*, z]}}}}}}\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +132,10 @@ def test_the_shipped_levels_are_without_findings(level):
         ("extends: high\nlimits: {kv: 1KiB}\n", Kind.USELESS, "limits.kv", "no kv"),
         ("extends: high\nhost_functions: []\nconfig: {a: 1}\n", Kind.USELESS, "config.a", "no config"),
         (
-            f"extends: high\nsignatures: {{required: true, keys: {{a: {KEY}}}}}\n",
+            APART,
             Kind.CONTRADICTORY,
-            "signatures.required",
-            "no signed packages",
+            "signatures.threshold",
+            "2 of the keys may sign",
         ),
         (
             f"extends: high\nsignatures: {{keys: {{a: {KEY}}}}}\n",
@@ -320,6 +325,12 @@ def test_the_schema_describes_every_key():
         ("extends: high\nconfig: [1]\n", False),
         ("extends: high\nconfig: {'': 1}\n", False),
         (f"extends: high\nsignatures: {{required: true, keys: {{a: {KEY}}}, threshold: 1}}\n", True),
+        (f"extends: high\nsignatures: {{keys: {{a: {{key: {KEY}, ids: ['x-*', y]}}}}}}\n", True),
+        (f"extends: high\nsignatures: {{keys: {{a: {{key: {KEY}}}}}}}\n", True),
+        (f"extends: high\nsignatures: {{keys: {{a: {{key: {KEY}, ids: []}}}}}}\n", False),
+        ("extends: high\nsignatures: {keys: {a: {ids: [x]}}}\n", False),
+        ("extends: high\nsignatures: {identities: {a: {identity: m, issuer: x, ids: [y]}}}\n", True),
+        ("extends: high\nsignatures: {identities: {a: {identity: m}}}\n", False),
         ("extends: high\nsignatures: {keys: {a: AAAA}}\n", False),
         ("extends: high\nsignatures: {threshold: 0}\n", False),
         ("extends: high\nlimits: {messages: 10/s, kv: 0}\n", True),

@@ -1,39 +1,16 @@
 """The decoder of plugins' bytes: nothing that a plugin sends may harm the host."""
 
 import contextlib
-import importlib.util
 import math
 import struct
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
+from plugins_side import codec
 
 from frys_runtime import wire
 from frys_runtime.wire import ProtocolError, Reader
-
-ROOT = Path(__file__).parents[2]
-
-
-def _launchers_codec() -> ModuleType:
-    """The plugin's codec, loaded as the fork server loads it: as a package of files."""
-    spec = importlib.util.spec_from_file_location(
-        "frys_launchers_under_test",
-        ROOT / "launchers" / "__init__.py",
-        submodule_search_locations=[str(ROOT / "launchers")],
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    package = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = package
-    spec.loader.exec_module(package)
-    return importlib.import_module(f"{spec.name}.codec")
-
-
-codec = _launchers_codec()
 
 values = st.recursive(
     st.none()

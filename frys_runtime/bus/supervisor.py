@@ -1,0 +1,401 @@
+"""What a manager takes part with: its plugins can be called from elsewhere, and call what is elsewhere.
+
+Authorisation and types are decided where the caller is: its own supervisor knows its policy, and knows what
+the other plugin offers from what that one's supervisor has told. What can be checked again there, is.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final
+
+from .. import trace, waits
+from ..communicator import PluginCommunicator, Version
+from ..errors import CommunicationError
+from ..messages import MessageValue, PluginMessage, Refused, check_value
+from ..policy_grants import MessageGrant, matches
+from ..ranges import Range
+from . import frames
+from .circles import MAX_LINE, Circles
+from .config import BusConfig, default_folder
+from .node import Known, Node, Peer
+from .questions import Question
+from .rendezvous import Registration, Rendezvous
+
+logger = logging.getLogger("frys.bus")
+
+_JOIN_SECONDS: Final = 2.0
+"""How long a supervisor that starts waits for those that are there; who answers later is met later."""
+_MANY: Final = 1 << 30
+"""Calls that a plugin elsewhere may serve at the same time; its own supervisor knows how many."""
+_SIGNATURE: Final = 4096
+"""Characters of a function's signature, in a plugin's own words, that others are told."""
+_FIRST_RETRY, _LONGEST_RETRY = 0.5, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """Another participant, as :attr:`Supervisor.others` names it.
+
+    Attributes:
+        name: What it calls itself.
+        program: ``supervisor``, or ``visitor``, which runs no plugins.
+        pid: Its process.
+        plugins: The ids of its plugins.
+        events: Types of events that it wants, with ``*`` and ``?``, and how many receive each.
+        dropped: Events for which it was too slow.
+    """
+
+    name: str
+    program: str
+    pid: int
+    plugins: tuple[str, ...]
+    events: Mapping[str, int]
+    dropped: int
+
+
+class Supervisor:
+    """One manager on the bus; made by it.
+
+    Args:
+        config: Where to meet.
+        communicator: Whose plugins and events take part.
+        questions: What visitors may ask, by name.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        InitializationFailed: The folder or an address cannot be had.
+    """
+
+    def __init__(
+        self, config: BusConfig, communicator: PluginCommunicator, questions: Mapping[str, Question]
+    ) -> None:
+        self._config, self._communicator, self._questions = config, communicator, questions
+        self._place = Rendezvous(os.fspath(config.folder) if config.folder else default_folder())
+        secret = config.read_secret_key()
+        self._registration: Registration = self._place.register()
+        self.name = self._registration.name
+        self._told = frames.About("supervisor")
+        self._news: asyncio.Handle | None = None
+        self._retries: dict[str, asyncio.TimerHandle] = {}
+        self._turns = itertools.count()
+        self._circles = Circles(self._ask_on, self._instances)
+        self._keys: dict[str, int] = {}
+        self._free_keys = itertools.count(-1, -1)
+        self._closed = False
+        self._node = Node(self.name, self, secret, config.allow)
+        self._far: dict[str, tuple[str, str]] = {}
+        self._met: list[asyncio.Future[Peer | None]] = []
+        try:
+            self._join()
+        except BaseException:
+            self.abort()
+            raise
+
+    def _join(self) -> None:
+        self._node.hub.listen(self._registration.address, tcp=self._config.listen)
+        self._registration.show({"version": frames.VERSION, "pid": os.getpid()})
+        self._communicator.elsewhere = self
+        self._told = self.about()
+        # After it can be found, so that of two who start at once one sees the other.
+        self._met = [self._dial(entry.address) for entry in self._place.others() if entry.name != self.name]
+        self._met += [self._dial(address, key) for address, key in self._config.connect.items()]
+
+    async def joined(self) -> None:
+        """Wait until those who are there know of this one, and it knows of them."""
+        met, self._met = self._met, []
+        if met:
+            await asyncio.wait(met, timeout=_JOIN_SECONDS)
+
+    def _dial(
+        self, address: str, key: str | None = None, pause: float = _FIRST_RETRY
+    ) -> asyncio.Future[Peer | None]:
+        met = self._node.dial(address, key)
+        if key is not None:  # of another machine: it may not be up yet
+
+            def look(future: asyncio.Future[Peer | None]) -> None:
+                if future.cancelled():
+                    return
+                if (peer := future.result()) is None:
+                    self._dial_later(address, key, pause)
+                else:
+                    self._far[peer.name] = address, key
+
+            met.add_done_callback(look)
+        return met
+
+    def _dial_later(self, address: str, key: str | None, pause: float) -> None:
+        if self._closed or address in self._retries:
+            return
+
+        def again() -> None:
+            del self._retries[address]
+            if key is not None or any(address == entry.address for entry in self._place.others()):
+                self._dial(address, key, min(2 * pause, _LONGEST_RETRY))
+
+        self._retries[address] = asyncio.get_running_loop().call_later(pause, again)
+
+    @property
+    def folder(self) -> str:
+        """Where supervisors meet."""
+        return self._place.folder
+
+    @property
+    def others(self) -> list[PeerInfo]:
+        """The other supervisors."""
+        return [info for info in self.everybody if info.program == "supervisor"]
+
+    @property
+    def everybody(self) -> list[PeerInfo]:
+        """The other supervisors, and visitors such as the ``frys`` command."""
+        return [
+            PeerInfo(peer.name, peer.program, peer.pid, tuple(peer.plugins), dict(peer.events), peer.dropped)
+            for peer in self._node.peers.values()
+        ]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was turned away: connections ``refused``, messages ``malformed``."""
+        malformed = sum(self._node.malformed_messages.values())
+        return {"refused": self._node.hub.refused, "malformed": malformed}
+
+    # What the communicator asks for.
+
+    def find(self, plugin_id: str, wanted: Range | None, *, as_host: bool) -> Version | None:
+        """A plugin of another supervisor: of several, the one that has the fewest calls of ours to answer.
+
+        Where they are equal, each gets its turn. Each supervisor tells of the version that counts there for
+        who names none.
+        """
+        peers = [
+            peer
+            for peer in self._node.peers.values()
+            if (known := peer.plugins.get(plugin_id)) is not None and (wanted is None or known.fits(wanted))
+        ]
+        if not peers:
+            return None
+        first = next(self._turns) % len(peers)
+        peer = min(peers[first:] + peers[:first], key=lambda peer: len(peer.pending))
+        return _Remote(self, peer, plugin_id, peer.plugins[plugin_id], as_host=as_host)
+
+    def publish(self, event: PluginMessage.Event) -> int:
+        """Tell each supervisor that wants it of an event, once; how many plugins and streams will get it."""
+        receivers, data = 0, b""
+        for peer in tuple(self._node.peers.values()):
+            wanting = sum(
+                count for pattern, count in peer.events.items() if matches(pattern, event.event_type)
+            )
+            if not wanting:
+                continue
+            data = data or frames.encode(frames.Event(event.event_type, event.data, event.source))
+            if peer.send(data):
+                receivers += wanting
+            else:
+                peer.dropped += 1
+                if peer.dropped & (peer.dropped - 1) == 0:
+                    logger.warning("%s is too slow for events (%d dropped so far)", peer, peer.dropped)
+        return receivers
+
+    async def request(
+        self,
+        peer: Peer,
+        target: str,
+        make: Callable[[int], frames.Request],
+        timeout_ms: int | None = None,
+    ) -> MessageValue:
+        """Ask another supervisor; see :meth:`frys_runtime.bus.node.Node.request`."""
+        return await self._node.request(peer, target, make, timeout_ms)
+
+    def changed(self) -> None:
+        """Tell the others of plugins and wanted events, once for all changes of this turn of the loop."""
+        if self._news is None and not self._closed:
+            self._news = asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._news = None
+        now = self.about()
+        news, self._told = frames.news(self._told, now), now
+        if news is not None:
+            self._node.tell(news)
+
+    def waiting(self, target: Version) -> AbstractContextManager[None]:
+        """The last of the line of calls waits for a plugin; Refused if it waits for itself over others."""
+        address = target.address if isinstance(target, _Remote) else target.plugin_id
+        return self._circles.waiting(tuple(one.plugin_id for one in waits.line()), address)
+
+    def key(self, address: str) -> int:
+        """A number for a plugin that is elsewhere, and that no plugin here has."""
+        if address not in self._keys:
+            self._keys[address] = next(self._free_keys)
+        return self._keys[address]
+
+    def _instances(self, plugin_id: str) -> int:
+        here = self._communicator.plugins.get(plugin_id)
+        return here.instances if here is not None else _MANY
+
+    def _instance(self, name: str) -> waits.Instance:
+        """Who waits here, as others have told of it; of several instances nobody tells which."""
+        here = self._communicator.plugins.get(name)
+        key = here.key if here is not None and here.instances == 1 else self.key(self.everywhere(name))
+        return waits.Instance(key, 1, name)
+
+    def chase(self, chase: frames.Chase) -> None:
+        """Follow who waits for whom."""
+        if 2 <= len(chase.path) <= MAX_LINE:
+            self._circles.chase([self._here(address) for address in chase.path])
+
+    def _ask_on(self, path: list[str]) -> None:
+        peer = self._node.peers.get(path[-1].partition("/")[2])
+        if peer is not None:
+            peer.send(frames.encode(frames.Chase([self.everywhere(plugin) for plugin in path])))
+
+    def everywhere(self, plugin: str) -> str:
+        """A plugin's address, as every supervisor writes it."""
+        return plugin if "/" in plugin else f"{plugin}/{self.name}"
+
+    def _here(self, address: str) -> str:
+        """The same, as it is written here."""
+        return address.removesuffix(f"/{self.name}")
+
+    # What the others ask for.
+
+    def about(self) -> frames.About:
+        """What is told of this supervisor."""
+        plugins = {
+            name: frames.Plugin(
+                version=peer.metadata.version,
+                format=peer.metadata.format,
+                functions={name: text[:_SIGNATURE] for name, text in peer.functions.items()},
+                exports={
+                    name: frames.Offer(export.params, export.returns, export.names)
+                    for name, export in peer.metadata.exports.items()
+                },
+                types=peer.metadata.types,
+                publishes=peer.metadata.events.publishes,
+            )
+            for name, peer in self._communicator.plugins.items()
+        }
+        return frames.About("supervisor", os.getpid(), plugins, self._communicator.wanted)
+
+    async def serve(self, peer: Peer, request: frames.Request) -> MessageValue:
+        """What another supervisor or a visitor asks for."""
+        match request:
+            case frames.Call():
+                return await self._call(request)
+            case frames.Publish(_, event_type, data):
+                return await self._communicator.broadcast(PluginMessage.Event(event_type, data))
+            case frames.Ask(_, question, args):
+                answer = self._questions.get(question)
+                if answer is None:
+                    known = ", ".join(self._questions)
+                    raise Refused("missing", f"{question[:40]!r} is no question; there are {known}")
+                return await answer(peer, args)
+
+    async def _call(self, call: frames.Call) -> MessageValue:
+        line = tuple(self._here(address) for address in call.line)
+        if call.source and (not line or line[-1] != self._here(call.source)):
+            raise Refused("invalid", "the line of calls does not end with who calls")
+        if call.source:
+            self._circles.refuse(line, call.target)
+        elif line.count(call.target) >= self._instances(call.target):
+            what = "it waits for the very function of the host program that calls it"
+            raise CommunicationError(call.target, what)
+        trace.current.set(
+            trace.parse(call.context.get("traceparent", ""), call.context.get("tracestate", ""))
+        )
+        callers = tuple(map(self._instance, line))
+        source, left = self._here(call.source), call.left_ms or None
+        return await self._communicator.call_from_elsewhere(
+            source, callers, call.target, call.function, call.args, left
+        )
+
+    def event(self, _peer: Peer, event: frames.Event) -> None:
+        """An event that somebody here wants."""
+        self._communicator.event_from_elsewhere(
+            PluginMessage.Event(event.event_type, event.data, event.source)
+        )
+
+    def left(self, peer: Peer) -> None:
+        """A participant is gone; a supervisor that still holds its lock may come back, else it is swept."""
+        for address in [address for address in self._keys if address.endswith(f"/{peer.name}")]:
+            del self._keys[address]
+        if far := self._far.pop(peer.name, None):
+            self._dial_later(*far, _FIRST_RETRY)
+        elif peer.program == "supervisor" and not self._closed:
+            for entry in self._place.others():
+                if entry.name == peer.name:
+                    self._dial_later(entry.address, None, _FIRST_RETRY)
+
+    async def close(self) -> None:
+        """Leave."""
+        self._stop()
+        await self._node.close()
+        self._registration.close()
+
+    def abort(self) -> None:
+        """Leave without a word."""
+        self._stop()
+        self._node.hub.abort()
+        self._registration.close()
+
+    def _stop(self) -> None:
+        self._closed = True
+        self._communicator.elsewhere = None
+        for retry in self._retries.values():
+            retry.cancel()
+        if self._news is not None:
+            self._news.cancel()
+
+
+class _Remote:
+    """A plugin of another supervisor, for one call."""
+
+    def __init__(
+        self, supervisor: Supervisor, peer: Peer, plugin_id: str, known: Known, *, as_host: bool
+    ) -> None:
+        self.plugin_id = plugin_id
+        self.address = f"{plugin_id}/{peer.name}"
+        self.key = supervisor.key(self.address)
+        self.metadata, self.interface, self.functions = known.metadata, known.interface, known.functions
+        self._supervisor, self._peer, self._as_host = supervisor, peer, as_host
+
+    @property
+    def instances(self) -> int:
+        return _MANY
+
+    @property
+    def messages(self) -> MessageGrant:
+        return MessageGrant()  # its own supervisor decides about what it does
+
+    async def call(
+        self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
+    ) -> MessageValue:
+        values = list(args)
+        check_value(values, "args")
+        callers = (one.plugin_id for one in waits.line())
+        line = [self._supervisor.everywhere(plugin) for plugin in callers]
+        source = "" if self._as_host or not line else line[-1]
+
+        def make(number: int) -> frames.Call:
+            left = timeout_ms or 0
+            return frames.Call(number, self.plugin_id, function, values, left, source, line, _context())
+
+        return await self._supervisor.request(self._peer, self.plugin_id, make, timeout_ms)
+
+    async def ping(self) -> None:
+        def make(number: int) -> frames.Ask:
+            return frames.Ask(number, "ping", [self.plugin_id])
+
+        await self._supervisor.request(self._peer, self.plugin_id, make)
+
+
+def _context() -> dict[str, str]:
+    """Where the call belongs, in the words of W3C Trace Context."""
+    place = trace.current.get()
+    if place is None:
+        return {}
+    return {"traceparent": place.traceparent, "tracestate": place.tracestate}
