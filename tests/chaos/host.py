@@ -114,6 +114,16 @@ def _memory() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def _settled() -> dict[str, Any]:
+    """What it holds once threads that are ending have ended: that which watches files does so in its time."""
+    for _ in range(500):
+        held = _held()
+        if held["tasks of the kernel"] == 1:
+            break
+        time.sleep(0.02)
+    return _held()
+
+
 def _held() -> dict[str, Any]:
     """What a process holds of its machine."""
     return {
@@ -129,7 +139,10 @@ def _descriptors() -> list[str]:
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
-            found.append(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+            what = os.readlink(f"/proc/self/fd/{name}")
+            if what == "anon_inode:[eventpoll]":  # what it waits for tells whose it is
+                what += " ".join(Path(f"/proc/self/fdinfo/{name}").read_text().split())
+            found.append(f"{name} {what}")
         except FileNotFoundError:
             continue  # that of the look itself
     return found
@@ -143,15 +156,11 @@ def run(seed: int, seconds: float, pace: float, fault_pace: float) -> dict[str, 
     (folder / "tmp").mkdir()
     try:
         asyncio.run(_warm(folder))
-        before = _held()
+        before = _settled()
         asyncio.run(_live(ledger, folder, seed, seconds, pace, fault_pace))
         for found in leftovers(os.getpid()):
             ledger.fail(f"left: {found}")
-        for _ in range(500):  # a thread that watches files ends a moment later
-            after = _held()
-            if after == before:
-                break
-            time.sleep(0.02)
+        after = _settled()
         for name, value in before.items():
             if after[name] != value:
                 ledger.fail(f"{name} are left: {value} before, {after[name]} now")
