@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 from supervised import RULES, supervised, until, write_plugin
 from support import leftovers, live
 
-from frys_runtime import Crashed, PluginManager, Timeout
+from frys_runtime import Crashed, PluginError, PluginManager, Timeout, launcher
 from frys_runtime.launcher import Child, Launcher
 
 pytestmark = [pytest.mark.needs_userns, pytest.mark.needs_landlock, pytest.mark.needs_seccomp_notify]
@@ -107,8 +108,8 @@ async def test_a_start_is_given_up_just_when_the_process_is_there(
         load = asyncio.create_task(manager.load_plugin(write_plugin(tmp_path, "q")))
         spawned = Launcher._spawned
 
-        def at_that_moment(launcher: Launcher, child: Child, fds: list[int]) -> None:
-            spawned(launcher, child, fds)
+        def at_that_moment(server: Launcher, child: Child, fds: list[int]) -> None:
+            spawned(server, child, fds)
             load.cancel()
 
         monkeypatch.setattr(Launcher, "_spawned", at_that_moment)
@@ -163,6 +164,31 @@ async def test_a_load_is_given_up_while_a_thread_reads_the_files(tmp_path: Path)
             with pytest.raises(asyncio.CancelledError):
                 await load
         assert await manager.load_plugin(plugin) == "p"
+
+
+@live
+async def test_the_end_waits_for_nothing_that_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for a launcher that is being started, nor for a process that is being parked."""
+    for patience in ("_START_SECONDS", "_PARK_SECONDS"):
+        monkeypatch.setattr(launcher, patience, 10_000)
+    async with PluginManager() as manager:
+        await manager.load_plugin(write_plugin(tmp_path, "p"))
+        server, serves = _fork_server(), manager.plugin("p").pid
+        await until(lambda: len(server.children()) == 2)
+        (parked,) = [child for child in server.children() if child.pid != serves]
+        with suppress(psutil.NoSuchProcess):
+            parked.suspend()
+        script = tmp_path / "q.js"
+        script.write_text("function echo(value) { return value }")
+        load = asyncio.create_task(manager.load_plugin(script))
+        await until(lambda: len(psutil.Process().children()) == 2)
+        psutil.Process().children()[1].suspend()
+        async with asyncio.timeout(60):
+            await manager.close()
+        with pytest.raises(PluginError):
+            await load
 
 
 DIES_LATE = """
