@@ -10,6 +10,7 @@ from typing import IO, Any, Final
 from chaos.plugins import PARTS, parts_of
 
 _KEPT: Final = 60
+_BEAT: Final = 0.02
 
 
 class Ledger:
@@ -19,6 +20,7 @@ class Ledger:
         broken: Sentences about invariants that did not hold, with the moment.
         counts: What became of the calls, and which faults there were.
         slowest: Seconds by which a call outlasted its deadline, at most.
+        stood_still: Seconds for which this program did not run at all, for want of a processor or on purpose.
         asked: Questions of plugins that the host program answers now.
         journal: Where stored values are written down, for who looks after this program was killed.
         floor: For each plugin, the version that is known to serve: calls made from now on get none below it.
@@ -28,6 +30,7 @@ class Ledger:
         self.broken: list[str] = []
         self.counts: Counter[str] = Counter()
         self.slowest = 0.0
+        self.stood_still = 0.0
         self.asked = 0
         self.journal: IO[str] | None = None
         self.floor: dict[str, int] = {}
@@ -122,6 +125,15 @@ class Ledger:
             self.fail(f"{kind} has {value} under {key}; {least} was acknowledged, {most} the last tried")
 
     # What nobody may leave to chance.
+
+    async def keep_time(self) -> None:
+        """Find out for how long this program stands still; until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _BEAT
+            await asyncio.sleep(_BEAT)
+            if (late := loop.time() - due) > _BEAT:
+                self.stood_still += late
 
     def listen(self) -> None:
         """Count as broken what the event loop or the interpreter would only print."""

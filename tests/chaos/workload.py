@@ -20,8 +20,9 @@ from frys_runtime import (
     ReloadFailed,
 )
 
-GRACE: Final = 1.5
-"""Seconds after its deadline by which a call has ended on a machine that is busy with other things, too."""
+GRACE: Final = 2.5
+"""Seconds after its deadline by which a call has ended, without those in which this program stood still; the
+machine may be busy with other things, too."""
 _SLOW: Final = 60.0
 """Seconds that a reload, a load or an end may take while launchers are frozen."""
 _NOTHING: Final = object()
@@ -51,6 +52,7 @@ class Workload:
         self._pace = pace
         self._numbers = itertools.count(1)
         self._tasks: list[asyncio.Task[None]] = []
+        self._watchers: list[asyncio.Task[None]] = []
         self._go_on = True
         manager.host_function("did")(ledger.did)
         manager.host_function("did_again")(lambda call: ledger.did(call, most=2))
@@ -76,7 +78,10 @@ class Workload:
         self._begin(self._pause, self._pace * 40)
         self._begin(self._leave, self._pace * 60)
         self._begin(self._look, self._pace * 10)
-        self._tasks.append(asyncio.create_task(self._follow(self._manager.events())))
+        self._watchers = [
+            asyncio.create_task(self._ledger.keep_time()),
+            asyncio.create_task(self._follow(self._manager.events())),
+        ]
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, None]], pace: float) -> None:
         async def again() -> None:
@@ -96,17 +101,18 @@ class Workload:
     async def stop(self) -> None:
         """Let what is under way end, which it does in time."""
         self._go_on = False
-        *works, follower = self._tasks
-        self._tasks = []
-        done, late = await asyncio.wait(works, timeout=2 * _SLOW)
-        for task in late:
-            self._ledger.fail(f"a caller never came back: {task.get_stack()}")
-            task.cancel()
-        for task in done:
-            if not task.cancelled() and (error := task.exception()):
-                self._ledger.fail(f"a caller failed: {error!r}")
-        follower.cancel()
-        await asyncio.wait((follower,))
+        while self._tasks:  # some of them begin others
+            works, self._tasks = self._tasks, []
+            done, late = await asyncio.wait(works, timeout=2 * _SLOW)
+            for task in late:
+                self._ledger.fail(f"a caller never came back: {task.get_stack()}")
+                task.cancel()
+            for task in done:
+                if not task.cancelled() and (error := task.exception()):
+                    self._ledger.fail(f"a caller failed: {error!r}")
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.wait(self._watchers)
 
     async def all_answer(self) -> None:
         """Nothing breaks any more: within a bounded time every plugin serves."""
@@ -157,7 +163,7 @@ class Workload:
     async def _expect(self, what: str, timeout_ms: int, work: Awaitable[Any]) -> Any:
         """Await something that returns or raises a typed error in time; ``_NOTHING`` for an error."""
         loop, ledger = asyncio.get_running_loop(), self._ledger
-        deadline = loop.time() + timeout_ms / 1000
+        deadline, still = loop.time() + timeout_ms / 1000, ledger.stood_still
         try:
             async with asyncio.timeout_at(deadline + _SLOW):
                 value = await work
@@ -173,7 +179,7 @@ class Workload:
             ledger.fail(f"{what}: {type(error).__name__}: {error}")
             return _NOTHING
         finally:
-            ledger.late(what, loop.time() - deadline, GRACE)
+            ledger.late(what, loop.time() - deadline - (ledger.stood_still - still), GRACE)
         return value
 
     async def _answer(self, kind: str, function: str, timeout_ms: int, *more: Any) -> None:
@@ -241,9 +247,10 @@ class Workload:
         task = asyncio.create_task(self._answer(kind, function, 3000, 1.0))
         await asyncio.sleep(self._rng.uniform(0, 0.4))
         task.cancel()
-        began = loop.time()
+        began, still = loop.time(), self._ledger.stood_still
         await asyncio.wait((task,), timeout=_SLOW)
-        self._ledger.late(f"giving up {kind}.nap", loop.time() - began, GRACE)
+        passed = loop.time() - began - (self._ledger.stood_still - still)
+        self._ledger.late(f"giving up {kind}.nap", passed, GRACE)
         if not task.done():
             self._ledger.fail(f"{kind}.nap cannot be given up")
         elif not task.cancelled() and (error := task.exception()) and not isinstance(error, PluginError):
@@ -315,7 +322,7 @@ class Workload:
 
     def _extra(self, work: Coroutine[Any, Any, object]) -> None:
         """Something that happens at the same time as something else with the same plugin."""
-        self._tasks.insert(0, asyncio.create_task(work))  # type: ignore[arg-type]
+        self._tasks.append(asyncio.create_task(work))  # type: ignore[arg-type]
 
     async def _leave(self) -> None:
         if "guest" in self._ids():
