@@ -13,7 +13,7 @@ class Row:
 
     Attributes:
         what: What was measured.
-        unit: Of the value: ``ms``, ``us``, ``MiB``, ``%``, ``/s``, or empty for a plain number or ratio.
+        unit: Of the value: ``ms``, ``us``, ``KiB``, ``MiB``, ``%``, ``/s``; empty for a number or ratio.
         p50: The median; ``None`` when it was not run. Of a benchmark in rounds: the median of their medians.
         p99: The 99th percentile of all samples; ``None`` where it says nothing.
         low: The lowest and
@@ -43,6 +43,21 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Something that was watched over a run, for the plot.
+
+    Attributes:
+        what: What it is.
+        unit: Of the values.
+        points: How many calls had ended, and the value then.
+    """
+
+    what: str
+    unit: str
+    points: list[list[float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
     """One of the numbers to reach, with everything that was measured for it."""
 
@@ -50,6 +65,7 @@ class Benchmark:
     title: str
     how: str
     rows: list[Row] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from .figures import Benchmark, Row
+from .figures import Benchmark, Curve, Row
 from .report import head, number, verdict
 
 _WIDTH: Final = 980
 _LABELS: Final = 300
 _BARS: Final = 500
 _STEP: Final = 21
+_CHART: Final = 160
 _COLOURS: Final = {"reached": "#2563eb", "missed": "#dc2626", "unclear": "#d97706", "": "#9ca3af"}
 _STYLE: Final = (
     "text{font:12px system-ui,sans-serif;fill:#1f2937}.title{font-size:15px;font-weight:600}"
@@ -68,7 +69,37 @@ def _panel(benchmark: Benchmark, y: int) -> tuple[list[str], int]:
     for row in rows:
         y += _STEP
         parts += _line(row, y, axis)
-    return parts, y + (20 if axis is not None else 4)
+    y += 20 if axis is not None else 4
+    if benchmark.curves:
+        lines, y = _chart(benchmark.curves, y + 16)
+        parts += lines
+    return parts, y
+
+
+def _chart(curves: list[Curve], y: int) -> tuple[list[str], int]:
+    """Curves of one unit over the calls, from 0, so that what is flat looks flat."""
+    most = max(point[0] for curve in curves for point in curve.points)
+    top = max(point[1] for curve in curves for point in curve.points) * 1.1
+    bottom, parts = y + _CHART, []
+    step = 10 ** math.floor(math.log10(top / 2))
+    for turn in range(int(top / step) + 1):
+        level = bottom - _CHART * turn * step / top
+        parts.append(f'<path d="M{_LABELS} {level:.1f}h{_BARS}" stroke="#e5e7eb"/>')
+        text = f"{turn * step:.4g} {curves[0].unit}"
+        parts.append(
+            f'<text class="small" x="{_LABELS - 8}" y="{level + 4:.1f}" text-anchor="end">{text}</text>'
+        )
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = _LABELS + _BARS * share
+        text = f"{most * share:,.0f} calls"
+        parts.append(f'<text class="small" x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{text}</text>')
+    for curve, colour in zip(curves, ("#2563eb", "#d97706", "#6b7280"), strict=False):
+        places = [(_LABELS + _BARS * x / most, bottom - _CHART * value / top) for x, value in curve.points]
+        line = " ".join(f"{x:.1f},{level:.1f}" for x, level in places)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        x, level = places[-1]
+        parts.append(f'<text x="{x + 8:.1f}" y="{level + 4:.1f}" fill="{colour}">{escape(curve.what)}</text>')
+    return parts, bottom + 20
 
 
 def _axis(name: str, rows: list[Row]) -> _Axis | None:

@@ -14,6 +14,7 @@ from . import (
     component,
     compute,
     density,
+    endurance,
     extism,
     jail,
     load,
@@ -45,6 +46,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "memory": memory.run,
     "density": density.run,
     "reload": reload.run,
+    "endurance": endurance.run,
     "jail": jail.run,
     "registry": registry.run,
 }

@@ -61,7 +61,14 @@ class Admission:
         Raises:
             LoadFailed, ConfigError, InvalidFormat: It is no plugin.
         """
-        return await asyncio.to_thread(self.read_now, source)
+        reading = asyncio.ensure_future(asyncio.to_thread(self.read_now, source))
+        try:
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            await asyncio.wait((reading,))  # nothing stops a thread, and what it brings has to be closed
+            if not reading.cancelled() and not reading.exception():
+                reading.result().close()
+            raise
 
     def read_now(self, source: Source) -> Bundle:
         """The same for a thread that may block."""

@@ -115,6 +115,9 @@ class Target(Protocol):
     async def reach(self, wanted: Range | None = None) -> Version:
         """The version for a call or an event, once it takes one."""
 
+    async def reach_in_time(self, wanted: Range | None, timeout_ms: int | None) -> tuple[Version, int | None]:
+        """The same within a call's time, and how much of that is left."""
+
     def interface_of(self, metadata: Metadata) -> Interface:
         """What the version with this metadata declares."""
 
@@ -319,8 +322,11 @@ class PluginCommunicator:
         found = self._targets.get(plugin_id)
         match message:
             case PluginMessage.FunctionCall(function, args):
-                version = await found.reach(wanted) if found is not None else self.find(target)
-                value = await self.deliver("", version, function, args, timeout_ms)
+                if found is None:
+                    value = await self.deliver("", self.find(target), function, args, timeout_ms)
+                else:
+                    version, left = await found.reach_in_time(wanted, timeout_ms)
+                    value = await self.deliver("", version, function, args, left)
                 return PluginMessage.FunctionResponse(value)
             case PluginMessage.Event():
                 check_value(message.data, "data")

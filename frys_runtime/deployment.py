@@ -6,12 +6,13 @@ pinned. While a new version is on trial it gets a share of the calls to the vers
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .config import IsolationLevel, SandboxConfig
-from .errors import CommunicationError, LoadFailed, PluginNotFound, ReloadFailed, SecurityViolation
+from .errors import CommunicationError, LoadFailed, PluginNotFound, ReloadFailed, SecurityViolation, Timeout
 from .interfaces import Interface
 from .messages import MessageValue
 from .metadata import Metadata, interface
@@ -298,6 +299,23 @@ class Deployment:
                 self._held -= 1
             release = self.pick(wanted)
         return release
+
+    async def reach_in_time(self, wanted: Range | None, timeout_ms: int | None) -> tuple[Release, int | None]:
+        """:meth:`reach` within a call's time, and how much of that is left.
+
+        Raises:
+            Timeout: The version took no calls in time.
+        """
+        if timeout_ms is None:
+            return await self.reach(wanted), None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_ms / 1000
+        try:
+            async with asyncio.timeout_at(deadline):
+                release = await self.reach(wanted)
+        except TimeoutError:
+            raise Timeout(self.plugin_id, timeout_ms, waiting=True) from None
+        return release, max(math.ceil((deadline - loop.time()) * 1000), 1)
 
     @property
     def pinned(self) -> Range | None:

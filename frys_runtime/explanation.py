@@ -27,19 +27,23 @@ _CLD_EXITED: Final = 1
 _SIGNALS: Final = frozenset(int(number) for number in signal.Signals)
 
 
-def of_end(plugin_id: str, function: str, end: Exit, cgroup: Cgroup | None, limits: Limits) -> PluginError:
+def of_end(
+    plugin_id: str, function: str, end: Exit | None, cgroup: Cgroup | None, limits: Limits
+) -> PluginError:
     """Why a process ended that the host did not kill.
 
     Args:
         plugin_id: The plugin.
         function: What it was called for.
-        end: What the kernel told its parent.
+        end: What the kernel told its parent; ``None`` where that does not say.
         cgroup: Its cgroup, where it has one.
         limits: Its limits.
     """
     if (peak := _out_of_memory(cgroup, limits)) is not None:
         return ResourceLimitExceeded(plugin_id, "memory", limits.memory, peak)
     when = "during the call" if function else "between calls"
+    if end is None:
+        return Crashed(plugin_id, function, f"its process ended {when}, and its launcher does not say how")
     if end.code == _CLD_EXITED:
         return Crashed(plugin_id, function, f"its process exited with status {end.status} {when}")
     match end.status:

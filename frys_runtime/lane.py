@@ -107,6 +107,11 @@ class Lane:
             self._send(buffers)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing more can come."""
+        return self._ended is not None
+
+    @property
     def is_asked(self) -> bool:
         """Whether the plugin waits for the answer to a question."""
         return self._asked
@@ -141,6 +146,8 @@ class Lane:
 
     def send_descriptors(self, buffers: Sequence[bytes], fds: Sequence[int]) -> None:
         """Send a frame with descriptors; the frame is small enough for the socket's empty buffer."""
+        if self._ended is not None:
+            return  # who expects an answer is told
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         data = b"".join(buffers)
         try:
@@ -254,6 +261,5 @@ class Lane:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_exception(reason)
-            if waiter is self._first:
-                waiter.exception()  # who gave up before the first frame does not ask for it
+            waiter.exception()  # who gave up at the same moment does not ask for it
         self._on_end(reason)

@@ -327,6 +327,9 @@ class Launcher:
 
     async def _abandon(self, child: Child) -> str:
         words = b""
+        spawned = child.spawned
+        if spawned.done() and not (spawned.cancelled() or spawned.exception()) and child.pidfd < 0:
+            child.pidfd = spawned.result()  # it came just when nobody waited any more
         if child.number in self._children and not child.spawned.done():
             child.spawned.cancel()
             child.exited.cancel()
@@ -454,9 +457,10 @@ class Launcher:
 
 async def _handshake(child: Child, plan: Plan, require: frozenset[str]) -> None:
     frame, listener = await child.lane.receive_descriptor()
+    if listener >= 0:
+        child.listen(listener)
     if frame != [wire.LISTENER] or listener < 0:
         raise ProtocolError("the jail did not hand over its listener")
-    child.listen(listener)
     match await child.lane.exchange(wire.encode([wire.VERIFY]), 0):
         case [kind, list(layers), list(broken)] if kind == wire.HELLO:
             pass

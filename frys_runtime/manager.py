@@ -352,7 +352,7 @@ class PluginManager:
             return await deliver("", self._communicator.find(plugin_id), function, args, timeout_ms)
         release = deployment.pick(wanted)
         if release.gate is not None:
-            release = await deployment.reach(wanted)
+            release, timeout_ms = await deployment.reach_in_time(wanted, timeout_ms)
         if not line():
             return await deliver("", release, function, args, timeout_ms)
         with self._communicator.waits(release):

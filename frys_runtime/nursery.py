@@ -30,6 +30,7 @@ class Nursery:
         self._tree = tree
         self._spares = spares
         self._launchers: dict[LauncherKind, asyncio.Task[Launcher]] = {}
+        self._coming: set[Launcher] = set()
         self._parked: dict[tuple[Launcher, Plan], list[asyncio.Task[Child]]] = {}
         self._chores: set[asyncio.Task[None]] = set()
         self._denials: Denials | None = None
@@ -56,7 +57,11 @@ class Nursery:
         except OSError as error:
             what = f"the launcher for {kind.format}"
             raise InitializationFailed(what, error.strerror or str(error)) from error
-        await launcher.start()
+        self._coming.add(launcher)
+        try:
+            await launcher.start()
+        finally:
+            self._coming.discard(launcher)
         launcher.dead.add_done_callback(lambda _: self._chore(self._forget(launcher)))
         return launcher
 
@@ -96,8 +101,8 @@ class Nursery:
         except asyncio.CancelledError:
             self._chore(_discard_all([spare]))  # whoever wanted it is gone
             raise
-        if child.exited.done():
-            await child.discard()
+        if child.exited.done() or child.lane.has_ended:
+            self._chore(_discard_all([spare]))  # it died while it was parked
             return None
         if child.cgroup is not None:
             try:
@@ -114,18 +119,19 @@ class Nursery:
 
     async def _forget(self, launcher: Launcher) -> None:
         """End a launcher with its parked children; for one that is dead, reap what is left of it."""
-        for key in [key for key in self._parked if key[0] is launcher]:
-            await _discard_all(self._parked.pop(key))
-        await launcher.close()
+        parked = [self._parked.pop(key) for key in [key for key in self._parked if key[0] is launcher]]
+        await launcher.close()  # before them: one that stands still in its jail would be waited for
+        for spares in parked:
+            await _discard_all(spares)
 
     async def close(self) -> None:
         """End every launcher and every parked child; returns when nothing is left."""
         self._closed = True
+        for launcher in self._coming:
+            launcher.kill()  # nobody needs it any more, and it may stand still
         launchers = await asyncio.gather(*self._launchers.values(), return_exceptions=True)
         self._launchers.clear()
-        for launcher in launchers:
-            if isinstance(launcher, Launcher):
-                await self._forget(launcher)
+        await asyncio.gather(*(self._forget(one) for one in launchers if isinstance(one, Launcher)))
         await asyncio.gather(*self._chores)
         if self._denials is not None:
             self._denials.close()

@@ -162,6 +162,13 @@ class Pool:
                 export = self.metadata.exports.get(function)
                 if export is None or not export.idempotent or self.state not in STARTABLE:
                     raise
+                left = math.ceil((deadline - self._loop.time()) * 1000)
+                if timeout_ms is None:
+                    deadline = self._loop.time() + timeout / 1000
+                elif left > 0:
+                    timeout = left
+                else:
+                    raise
                 self._events.publish("retried", self.plugin_id, function=function, reason=error.reason)
             return await self._serve(function, args, deadline, timeout, timeout_ms)
         finally:

@@ -27,7 +27,7 @@ from .errors import (
 from .events import Events
 from .isolation import Confinement
 from .lane import HostOutOfMemory, LaneClosed
-from .launcher import Child, Launcher, LauncherKind
+from .launcher import Child, Exit, Launcher, LauncherKind
 from .linux import process
 from .linux.cgroup import CgroupError, CgroupLimits
 from .loader import Bundle
@@ -45,6 +45,8 @@ from .watchdog import MemoryAlarm, Watch, Watchdog
 logger = logging.getLogger("frys.plugin")
 
 _EXIT_SECONDS: Final = 0.2
+_REPORT_SECONDS: Final = 0.5
+"""How long a caller waits to be told how a process ended; a frozen launcher says it later, or never."""
 _INTERRUPTIBLE: Final = frozenset({("javascript", ""), ("python", "main")})
 """Formats, with their variant, whose engine ends a call when its process gets SIGUSR1."""
 _INTERRUPT_SECONDS: Final = 0.05
@@ -205,30 +207,29 @@ class PluginSandbox:
         limits = self.confinement.limits
         watch = self._begin(child, timeout_ms, limits.cpu_time)
         answer = child.lane.exchange(frame, limits.output)
+        ends_later = False
         try:
             reply = await answer
             if watch.verdict is not None:
                 raise LaneClosed("it was stopped with its answer on the way")
             return self._result(reply, function)
         except (LaneClosed, wire.ProtocolError) as reason:
-            watch.given_up = (
-                True  # whoever waits here may give up, too; what replaces the process ends the watch
-            )
+            ends_later = True
             raise await self._finish(self._died(watch, reason, function, args)) from None
         except _Refusal as refusal:
             raise await self._finish(self._failed(watch, refusal.failure, function, args)) from None
         except BaseException:
             if not answer.done() or answer.cancelled():
-                watch.given_up = True
+                ends_later = watch.given_up = True
                 self._chore(self._end_given_up(watch, function))
             elif (ended := answer.exception()) is not None or watch.verdict is not None:
                 # It was stopped, or ended, in the very moment in which its caller gave up.
-                watch.given_up = True
+                ends_later = watch.given_up = True
                 why = ended if isinstance(ended, wire.ProtocolError) else LaneClosed(f"it ended: {ended}")
                 self._chore(self._died(watch, why, function, args))
             raise
         finally:
-            if not watch.given_up:
+            if not ends_later:
                 self._end(watch)
 
     async def _finish[T](self, work: Coroutine[Any, Any, T]) -> T:
@@ -452,9 +453,8 @@ class PluginSandbox:
             await asyncio.wait((child.exited,), timeout=_EXIT_SECONDS)
             if not child.exited.done() and not process.is_dead(child.pidfd):
                 error = SecurityViolation(self.plugin_id, "it closed its lane and went on")
-        child.kill()
-        end = await child.end()
-        outside = error is None and explanation.was_killed(end)
+        end = await _end_of(child)
+        outside = error is None and (end is None or explanation.was_killed(end))
         if error is None:
             limits = self.confinement.limits
             error = explanation.of_end(self.plugin_id, "", end, child.cgroup, limits)
@@ -480,7 +480,9 @@ class PluginSandbox:
 
     # What an end means.
 
-    async def _explained(self, watch: Watch, reason: Exception, function: str) -> tuple[PluginError, bool]:
+    async def _explained(
+        self, watch: Watch, reason: BaseException, function: str
+    ) -> tuple[PluginError, bool]:
         """Wait for the end of a process and say why it ended, and whether neither it nor we did it."""
         child = watch.child
         alive = not child.exited.done()
@@ -492,15 +494,14 @@ class PluginSandbox:
                 watch.verdict = SecurityViolation(self.plugin_id, "it closed its lane and went on")
         elif isinstance(reason, wire.ProtocolError) and watch.verdict is None:
             watch.verdict = SecurityViolation(self.plugin_id, f"it broke the lane's protocol: {reason}")
-        child.kill()
-        end = await child.end()
+        end = await _end_of(child)
         limits, cgroup = self.confinement.limits, child.cgroup
         error = watch.verdict or explanation.of_end(self.plugin_id, function, end, cgroup, limits)
         self._tell(error)
-        return error, watch.verdict is None and explanation.was_killed(end)
+        return error, watch.verdict is None and (end is None or explanation.was_killed(end))
 
     async def _died(
-        self, watch: Watch, reason: Exception, function: str, args: tuple[MessageValue, ...] | None
+        self, watch: Watch, reason: BaseException, function: str, args: tuple[MessageValue, ...] | None
     ) -> PluginError:
         error, outside = await self._explained(watch, reason, function)
         self._replace(watch, error, function, args, outside=outside)
@@ -587,12 +588,23 @@ class PluginSandbox:
         """End its process for no fault of its own; returns when nothing of it is left."""
         if self._dog.watch is not None:
             self._dog.watch.condemn(CommunicationError(self.plugin_id, "it was unloaded during the call"))
-            self._over = self._loop.create_future()
-            await self._over
+            if self._over is None or self._over.done():
+                self._over = self._loop.create_future()
+            await asyncio.shield(self._over)
         self._retire()
         while self._chores:
             await asyncio.wait(self._chores)
         self._dog.close()
+
+
+async def _end_of(child: Child) -> Exit | None:
+    """Kill a process; how it ended, unless its launcher keeps that to itself."""
+    child.kill()
+    try:
+        async with asyncio.timeout(_REPORT_SECONDS):
+            return await child.end()
+    except TimeoutError:
+        return None
 
 
 class _Refusal(Exception):

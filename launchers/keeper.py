@@ -62,6 +62,8 @@ def split(control: int, *, network: bool, cgroups: list[str], uid: int, temporar
             os._exit(1)
         os.close(host)
         return ground
+    # A keeper that somebody has stopped would otherwise never see that the host is dead.
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGCONT)
     try:
         _keep(host, control, child, cgroups)
     finally:

@@ -28,6 +28,14 @@ def _required() -> frozenset[str]:
     return frozenset(features.PROBES if "all" in names else names)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("chaos", "tests/chaos")
+    group.addoption(
+        "--chaos-seed", type=int, default=None, help="decides what breaks; by default another one each time"
+    )
+    group.addoption("--chaos-seconds", type=float, default=60.0, help="how long things break; by default 60")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for name, probe in features.PROBES.items():
         config.addinivalue_line("markers", f"needs_{name}: {probe.__doc__}")
