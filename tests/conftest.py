@@ -30,9 +30,7 @@ def _required() -> frozenset[str]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "tests/chaos")
-    group.addoption(
-        "--chaos-seed", type=int, default=None, help="decides what breaks; by default another one each time"
-    )
+    group.addoption("--chaos-seed", type=int, default=1, help="decides what breaks; by default 1")
     group.addoption("--chaos-seconds", type=float, default=60.0, help="how long things break; by default 60")
 
 

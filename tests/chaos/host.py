@@ -114,14 +114,16 @@ def _memory() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _settled() -> dict[str, Any]:
+def _settled(like: dict[str, Any] | None = None) -> dict[str, Any]:
     """What it holds once threads that are ending have ended: that which watches files does so in its time."""
+    held = _held()
     for _ in range(500):
-        held = _held()
-        if held["tasks of the kernel"] == 1:
+        if held == like or (like is None and held["tasks of the kernel"] == 1):
             break
         time.sleep(0.02)
-    return _held()
+        gc.collect()
+        held = _held()
+    return held
 
 
 def _held() -> dict[str, Any]:
@@ -160,7 +162,7 @@ def run(seed: int, seconds: float, pace: float, fault_pace: float) -> dict[str, 
         asyncio.run(_live(ledger, folder, seed, seconds, pace, fault_pace))
         for found in leftovers(os.getpid()):
             ledger.fail(f"left: {found}")
-        after = _settled()
+        after = _settled(before)
         for name, value in before.items():
             if after[name] != value:
                 ledger.fail(f"{name} are left: {value} before, {after[name]} now")

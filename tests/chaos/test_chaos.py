@@ -67,8 +67,7 @@ def test_nothing_is_lost_or_left_whatever_breaks(request: pytest.FixtureRequest)
 
 
 def _seed(request: pytest.FixtureRequest) -> int:
-    given = request.config.getoption("--chaos-seed")
-    return random.randrange(1 << 32) if given is None else int(given)
+    return int(request.config.getoption("--chaos-seed"))
 
 
 def test_a_host_that_is_killed_in_the_middle_finds_all_again(
