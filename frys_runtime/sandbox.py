@@ -174,7 +174,7 @@ class PluginSandbox:
         child = self._child
         bulk = child.lane.bulk
         values = args if bulk is None else bulk.place(args)
-        frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, values])
+        frame = wire.encode_call(self._sequence, timeout_ms, limit, function, values)
         size = sum(map(len, frame)) + (bulk.placed if bulk is not None else 0)
         try:
             return await self._exchange(child, frame, timeout_ms, function, args)

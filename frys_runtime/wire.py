@@ -11,6 +11,7 @@ Frames: 32 bit big-endian length, then one MessagePack array whose first element
 (docs/protocol.md).
 """
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -43,6 +44,8 @@ _SMALL: Final = 1 << 12
 _CHUNK: Final = 1 << 13
 """The receive buffer that every live plugin costs the host; a longer frame gets one of its own size."""
 _LENGTH: Final = Struct(">I")
+_CALL: Final = Struct(">IBBBQBQBQ")
+_RESULT: Final = Struct(">BBBQB")
 
 
 class ProtocolError(Exception):
@@ -62,6 +65,19 @@ def encode(frame: list[object]) -> tuple[bytes, ...]:
     """Encode one frame for a plugin as buffers to be sent in order."""
     body = _encoder.encode(frame)
     return (_LENGTH.pack(len(body)) + body,) if len(body) < _SMALL else (_LENGTH.pack(len(body)), body)
+
+
+def encode_call(
+    sequence: int, timeout_ms: int, limit: int, function: str, args: Sequence[object]
+) -> tuple[bytes, ...]:
+    """Encode ``[CALL, sequence, timeout_ms, limit, function, args]`` as buffers to be sent in order.
+
+    Its numbers have a fixed width, so that a launcher reads them in one step.
+    """
+    name, values = _encoder.encode(function), _encoder.encode(args)
+    size = _CALL.size - _LENGTH.size + len(name) + len(values)
+    head = _CALL.pack(size, 0x96, CALL, 0xCF, sequence, 0xCF, timeout_ms, 0xCF, limit) + name
+    return (head + values,) if len(values) < _SMALL else (head, values)
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -130,8 +146,9 @@ def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder)
         ProtocolError: It is not an array of plain values within the bounds.
         MemoryError: The host has no memory for it.
     """
-    if not _is_one_bytes(body):
-        measure(body)
+    if (common := _bytes_result(body)) is not None:
+        return common
+    measure(body)
     try:
         frame = decoder.decode(body)
     except bulk.BulkError as error:
@@ -143,20 +160,20 @@ def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder)
     return frame
 
 
-_INTS: Final = {0xCC: 4, 0xCD: 5, 0xCE: 7, 0xCF: 11, 0xD0: 4, 0xD1: 5, 0xD2: 7, 0xD3: 11}
 _RAW: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 
 
-def _is_one_bytes(body: memoryview) -> bool:
-    """Whether it is ``[RESULT, sequence, bytes]`` and nothing else: a common answer that needs no walk."""
-    try:
-        if body[0] != 0x93 or body[1] != RESULT:
-            return False
-        at = _INTS[body[2]] if body[2] >= 0x80 else 3
-        end = at + 1 + _RAW[body[at]]
-        return end + int.from_bytes(body[at + 1 : end]) == len(body)
-    except (IndexError, KeyError):
-        return False
+def _bytes_result(body: memoryview) -> list[Any] | None:
+    """``[RESULT, sequence, bytes]`` as launchers write it, a common answer that needs no walk; else nothing."""
+    if len(body) <= _RESULT.size:
+        return None
+    array, kind, number, sequence, code = _RESULT.unpack_from(body)
+    if array != 0x93 or kind != RESULT or number != 0xCF or code not in _RAW:
+        return None
+    begin = _RESULT.size + _RAW[code]
+    if begin + int.from_bytes(body[_RESULT.size : begin]) != len(body):
+        return None
+    return [RESULT, sequence, bytes(body[begin:])]
 
 
 # fmt: off

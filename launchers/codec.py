@@ -47,7 +47,8 @@ def pack(value: object, name: str = "result", bulk: Bulk | None = None) -> bytes
     if bulk is not None:
         bulk.used = 0
     if type(value) is bytes:
-        return _bytes(value, bulk)
+        size = len(value)
+        return bytes((0xC4, size)) + value if size < 0x100 else _bytes(value, bulk)
     out: list[bytes] = []
     _pack(value, out, 0, name, _Work(bulk))
     return b"".join(out)
@@ -142,7 +143,7 @@ def unpack(data: memoryview, bulk: Bulk | None = None) -> Value:
     The host is trusted, so this only has to be right, not suspicious: it raises ``ValueError`` on a
     byte that it does not know.
     """
-    value, end = _read(data, 0, bulk)
+    value, end = read(data, 0, bulk)
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes follow the value")
     return value
@@ -162,7 +163,6 @@ _NUMBERS = {
     0xD3: (">q", 8),
 }
 _LENGTHS = {
-    0xC4: (">B", 1, "bin"),
     0xC5: (">H", 2, "bin"),
     0xC6: (">I", 4, "bin"),
     0xD9: (">B", 1, "str"),
@@ -175,11 +175,15 @@ _LENGTHS = {
 }
 
 
-def _read(data: memoryview, at: int, bulk: Bulk | None) -> tuple[Value, int]:
+def read(data: memoryview, at: int, bulk: Bulk | None) -> tuple[Value, int]:
+    """Decode the value that begins at ``at``; with it comes where it ends."""
     code = data[at]
     at += 1
     if code < 0x80:
         return code, at
+    if code == 0xC4:
+        end = at + 1 + data[at]
+        return bytes(data[at + 1 : end]), end
     if code >= 0xE0:
         return code - 0x100, at
     if code < 0x90:
@@ -214,7 +218,7 @@ def _read_str(data: memoryview, at: int, size: int) -> tuple[str, int]:
 def _read_list(data: memoryview, at: int, count: int, bulk: Bulk | None) -> tuple[Value, int]:
     items: list[Value] = []
     for _ in range(count):
-        item, at = _read(data, at, bulk)
+        item, at = read(data, at, bulk)
         items.append(item)
     return items, at
 
@@ -222,6 +226,6 @@ def _read_list(data: memoryview, at: int, count: int, bulk: Bulk | None) -> tupl
 def _read_dict(data: memoryview, at: int, count: int, bulk: Bulk | None) -> tuple[Value, int]:
     items: dict[str, Value] = {}
     for _ in range(count):
-        key, at = _read(data, at, bulk)
-        items[str(key)], at = _read(data, at, bulk)
+        key, at = read(data, at, bulk)
+        items[str(key)], at = read(data, at, bulk)
     return items, at
