@@ -85,6 +85,8 @@ class Lane:
 
     Attributes:
         on_question: Called with a plugin's ASK frame; whoever takes it calls :meth:`answer` later.
+        is_plain: The other end is forbidden to send descriptors by its filter, so nobody looks for them, which
+            would cost two microseconds a frame; the kernel drops them.
         answer_bytes: Bytes of the answer to the latest exchange; 0 until it is there.
     """
 
@@ -100,6 +102,7 @@ class Lane:
         self._descriptor = -1
         self._ended: Exception | None = None
         self._asked = False
+        self.is_plain = False
         self.on_question: Callable[[list[Any]], None] | None = None
         self._bytes_in = self._bytes_out = self.answer_bytes = 0
         self._first = self.expect(0)
@@ -222,28 +225,34 @@ class Lane:
             self._writing = False
 
     def _readable(self) -> None:
-        room = socket.CMSG_SPACE(4) if self._descriptors_welcome else 0
+        space = self._reader.space()
         try:
-            count, rights, flags, _ = self._socket.recvmsg_into([self._reader.space()], room, _CLOEXEC)
+            count = self._socket.recv_into(space) if self.is_plain else self._receive(space)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._end(LaneClosed(str(error)))
             return
+        except (LaneClosed, ProtocolError) as error:
+            self._end(error)
+            return
+        if count:
+            self._take(count)
+        else:
+            self._end(LaneClosed("the plugin's end was closed"))
+
+    def _receive(self, space: memoryview) -> int:
+        """Receive bytes, and with the first of them the one descriptor that is welcome."""
+        room = socket.CMSG_SPACE(4) if self._descriptors_welcome else 0
+        count, rights, flags, _ = self._socket.recvmsg_into([space], room, _CLOEXEC)
         for *_, data in rights:
             self._descriptor = memoryview(data[:4]).cast("i")[0]
             self._descriptors_welcome = False
         if flags & _CTRUNC:
-            # The first one is welcome; if it did not come, there was no room for it here.
-            self._end(
-                LaneClosed("this process has too many open files")
-                if room
-                else ProtocolError("it sent descriptors through its lane")
-            )
-        elif not count:
-            self._end(LaneClosed("the plugin's end was closed"))
-        else:
-            self._take(count)
+            if room:  # the first one did not come, because there was no room for it here
+                raise LaneClosed("this process has too many open files")
+            raise ProtocolError("it sent descriptors through its lane")
+        return count
 
     def _take(self, count: int) -> None:
         self._bytes_in += count

@@ -391,6 +391,7 @@ class PluginSandbox:
                 raise LaneClosed("it was stopped with its answer on the way")
             match frame:
                 case [wire.LOADED, dict(functions), int(kept)]:
+                    child.lane.is_plain = not self.confinement.may_send_descriptors
                     return {str(name): str(text) for name, text in functions.items()}, max(kept, 0)
                 case [wire.FAILURE, 0, *_]:
                     raise explanation.of_failed_load(bundle, wire.failure(frame))
