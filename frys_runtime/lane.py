@@ -53,11 +53,9 @@ class Answer(asyncio.Future[list[Any]]):
     error, takes the usual way.
     """
 
-    _waiting: tuple[Callable[[Self], object], Context] | None = None
+    _waiting: tuple[Callable[[Any], object], Context] | None = None
 
-    def add_done_callback(
-        self, fn: Callable[[Self], object], /, *, context: Context | None = None
-    ) -> None:
+    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Take note of the task that waits: it calls this with its own context."""
         if context is not None:
             self._waiting = fn, context
@@ -85,8 +83,8 @@ class Lane:
 
     Attributes:
         on_question: Called with a plugin's ASK frame; whoever takes it calls :meth:`answer` later.
-        is_plain: The other end is forbidden to send descriptors by its filter, so nobody looks for them, which
-            would cost two microseconds a frame; the kernel drops them.
+        is_plain: The other end's filter forbids to send descriptors, so nobody looks for them, which takes
+            a microsecond; the kernel drops them.
         answer_bytes: Bytes of the answer to the latest exchange; 0 until it is there.
     """
 

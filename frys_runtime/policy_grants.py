@@ -88,10 +88,7 @@ class MessageGrant(msgspec.Struct, frozen=True, kw_only=True):
 
     def may_call(self, target: str, function: str) -> bool:
         """Whether a function of another plugin may be called."""
-        for plugin, names in self.call:
-            if matches(plugin, target) and one_matches(names, function):
-                return True
-        return False
+        return any(matches(plugin, target) and one_matches(names, function) for plugin, names in self.call)
 
     def may_publish(self, event_type: str) -> bool:
         """Whether events of a type may be published."""
@@ -177,15 +174,12 @@ class Signatures(msgspec.Struct, frozen=True, kw_only=True):
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a name is what a pattern says: ``*`` is any text, ``?`` any one character."""
-    return pattern == "*" or pattern == name or _compiled(pattern).fullmatch(name) is not None
+    return pattern in ("*", name) or _compiled(pattern).fullmatch(name) is not None
 
 
 def one_matches(patterns: Iterable[str], name: str) -> bool:
     """Whether a name is what one of several patterns says."""
-    for pattern in patterns:  # no generator: it would cost as much as what it goes through
-        if matches(pattern, name):
-            return True
-    return False
+    return any(matches(pattern, name) for pattern in patterns)
 
 
 @functools.lru_cache(maxsize=1024)

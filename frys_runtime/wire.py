@@ -164,7 +164,7 @@ _RAW: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 
 
 def _bytes_result(body: memoryview) -> list[Any] | None:
-    """``[RESULT, sequence, bytes]`` as launchers write it, a common answer that needs no walk; else nothing."""
+    """``[RESULT, sequence, bytes]`` as launchers write it, which is common and needs no walk; or nothing."""
     if len(body) <= _RESULT.size:
         return None
     array, kind, number, sequence, code = _RESULT.unpack_from(body)
