@@ -13,7 +13,9 @@ from . import (
     component,
     compute,
     density,
+    events,
     extism,
+    fairness,
     jail,
     load,
     machine,
@@ -24,6 +26,7 @@ from . import (
     reload,
     report,
     restart,
+    throughput,
 )
 from .figures import Benchmark
 from .scale import FULL, QUICK, Scale
@@ -36,6 +39,9 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "restart": restart.run,
     "call": call.run,
     "messages": messages.run,
+    "events": events.run,
+    "fairness": fairness.run,
+    "throughput": throughput.run,
     "bulk": bulk.run,
     "extism": extism.run,
     "component": component.run,

@@ -19,6 +19,7 @@ class Scale:
         reloads: Reloads under calls.
         crowd: Live plugins at once.
         idle_seconds: How long the crowd is watched doing nothing.
+        flood_seconds: How long a flood lasts.
         plugins: Plugins in the registry that is searched.
     """
 
@@ -32,6 +33,7 @@ class Scale:
     reloads: int
     crowd: int
     idle_seconds: float
+    flood_seconds: float
     plugins: int
 
 
@@ -46,6 +48,7 @@ FULL: Final = Scale(
     reloads=100,
     crowd=500,
     idle_seconds=5.0,
+    flood_seconds=1.0,
     plugins=100_000,
 )
 QUICK: Final = Scale(
@@ -59,5 +62,6 @@ QUICK: Final = Scale(
     reloads=10,
     crowd=40,
     idle_seconds=1.0,
+    flood_seconds=0.3,
     plugins=2000,
 )
