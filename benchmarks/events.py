@@ -25,9 +25,9 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
     return Benchmark(
         name="events",
         title=f"An event of 64 B to {_LISTENERS} plugins, level Maximum, one supervisor",
-        how="Python plugins of the main interpreter subscribe to the event, and their handler calls a function "
-        "of the host program, so that the moment is known at which a plugin has it. Host calls of the very "
-        "same function in a loop, and all at once, are the references.",
+        how="Python plugins of the main interpreter subscribe to the event, and their handler calls a "
+        "function of the host program, so that the moment is known at which a plugin has it. Host calls of "
+        "the very same function in a loop, and all at once, are the references.",
         rows=[
             row(_TOLD, "ms", told, scale=1e3, reference=loop, **goal),
             row(_TOGETHER, "ms", series[_TOGETHER], scale=1e3, reference=loop),

@@ -64,10 +64,10 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
     return Benchmark(
         name="fairness",
         title="A quiet plugin beside a flood, 64 B, level Maximum, one supervisor",
-        how="A call is the host program's, a message another plugin's. A flooder calls a target of its own "
-        "without a pause. It has one question open at a time, and the host works off one frame of each process "
-        "in a turn of its loop. So each exchange of a quiet call may wait for one message of each flooder: that "
-        "is the bound. A quiet call begins 5 ms after the answer to the one before.",
+        how="A call is the host program's, a message another plugin's. A flooder calls a target of its "
+        "own without a pause. It has one question open at a time, and the host works off one frame of each "
+        "process in a turn of its loop. So each exchange of a quiet call may wait for one message of each "
+        "flooder: that is the bound. A quiet call begins 5 ms after the answer to the one before.",
         rows=rows,
     )
 
