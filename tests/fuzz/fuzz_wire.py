@@ -38,12 +38,10 @@ class Target:
         reader = wire.Reader()
         reader.limit = _LIMITS[choice % len(_LIMITS)]
         reader.bulk = self._buffer if choice & 0x80 else None
-        taken = self._buffer.bytes_in
         try:
             self._feed(reader, data[2:], step)
         except wire.ProtocolError:
             self.refused += 1
-        assert self._buffer.bytes_in - taken <= reader.limit
         if not self.runs % _SETTLED:
             self._report()  # libFuzzer ends the process by itself, and nothing runs after that
 
@@ -55,7 +53,12 @@ class Target:
             piece = data[at : at + min(step, len(space))]
             space[: len(piece)] = piece
             at += len(piece)
-            if (frame := reader.received(len(piece))) is not None:
+            taken = self._buffer.bytes_in
+            try:
+                frame = reader.received(len(piece))
+            finally:
+                assert self._buffer.bytes_in - taken <= reader.limit  # of each frame
+            if frame is not None:
                 self._use(frame)
 
     def _use(self, frame: list[object]) -> None:
