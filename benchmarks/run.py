@@ -15,7 +15,9 @@ from . import (
     compute,
     density,
     endurance,
+    events,
     extism,
+    fairness,
     jail,
     load,
     machine,
@@ -26,6 +28,7 @@ from . import (
     reload,
     report,
     restart,
+    throughput,
 )
 from .figures import Benchmark
 from .scale import FULL, QUICK, Scale
@@ -38,6 +41,9 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "restart": restart.run,
     "call": call.run,
     "messages": messages.run,
+    "events": events.run,
+    "fairness": fairness.run,
+    "throughput": throughput.run,
     "bulk": bulk.run,
     "bus": bus.run,
     "extism": extism.run,

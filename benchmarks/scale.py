@@ -20,6 +20,7 @@ class Scale:
         crowd: Live plugins at once.
         idle_seconds: How long the crowd is watched doing nothing.
         endurance: Calls of the long run.
+        flood_seconds: How long a flood lasts.
         plugins: Plugins in the registry that is searched.
     """
 
@@ -34,6 +35,7 @@ class Scale:
     crowd: int
     idle_seconds: float
     endurance: int
+    flood_seconds: float
     plugins: int
 
 
@@ -49,6 +51,7 @@ FULL: Final = Scale(
     crowd=500,
     idle_seconds=5.0,
     endurance=1_000_000,
+    flood_seconds=1.0,
     plugins=100_000,
 )
 QUICK: Final = Scale(
@@ -63,5 +66,6 @@ QUICK: Final = Scale(
     crowd=40,
     idle_seconds=1.0,
     endurance=50_000,
+    flood_seconds=0.3,
     plugins=2000,
 )

@@ -77,8 +77,8 @@ class Stage:
 
     Attributes:
         folder: The plugins: ``bench.wasm``, ``bench.so``, ``bench.js``, ``bench.py``, ``python-main/``,
-            ``bench_extism.wasm``, ``bench_component.wasm``, ``large.wasm``, and ``caller.py``, which calls
-            the others.
+            ``bench_extism.wasm``, ``bench_component.wasm``, ``large.wasm``, ``caller.py``, which calls the
+            others, and ``listener.py``, which gets events.
         missing: Formats whose plugin cannot be built here, with the reason.
     """
 
@@ -107,6 +107,7 @@ class Stage:
         shutil.copy(_SOURCES / "bench.js", self.folder)
         shutil.copy(_SOURCES / "bench.py", self.folder)
         shutil.copy(_SOURCES / "caller.py", self.folder)
+        shutil.copy(_SOURCES / "listener.py", self.folder)
         main = self.folder / "python-main"
         main.mkdir()
         shutil.copy(_SOURCES / "bench.py", main)

@@ -471,8 +471,8 @@ class PluginCommunicator:
                 what = f"called {plugin_id[:128]}.{function[:128]}"
                 raise self.refuse(source, f"messages.call: {{{plugin_id[:128]}: [{function[:128]}]}}", what)
             version = await self._reach(source, target)
-            offers = function in version.interface.functions
             declared = _offered(version, function)
+            offers = True
             _refuse_mismatch(declared.params, args, f"{plugin_id}.{function}")
         except Refused as refusal:
             channel = source.plugin_id, plugin_id, function

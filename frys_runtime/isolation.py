@@ -34,6 +34,8 @@ _SYSTEM: Final = (
 _NAMES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/services")
 _VIEWS: Final = {"engine": (), "minimal": _LIBRARIES, "system": _SYSTEM}
 
+_CARRIERS: Final = frozenset({"sendmsg", "sendmmsg"})
+"""System calls that can send descriptors."""
 _PHASES: Final = ("load", "serve")
 _PROBES: Final = ("unshare", "mount", "ptrace", "socket")
 _SPARE_FILES: Final = 1 << 20
@@ -77,6 +79,12 @@ class Confinement:
     def may_fork(self) -> bool:
         """It may make processes, so its CPU and tasks are counted by its cgroup."""
         return self.policy.processes
+
+    @property
+    def may_send_descriptors(self) -> bool:
+        """While it serves, its filter lets it send what may carry descriptors."""
+        syscalls = self.policy.syscalls[self.format]
+        return syscalls.mode == "deny" or any(rule.name in _CARRIERS for rule in syscalls.serve)
 
     def plan(self, engine_paths: Iterable[str], *, needs_files: bool, lacks: tuple[str, ...] = ()) -> Plan:
         """The plan of the jail for a launcher.

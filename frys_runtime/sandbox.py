@@ -176,7 +176,7 @@ class PluginSandbox:
         child = self._child
         bulk = child.lane.bulk
         values = args if bulk is None else bulk.place(args)
-        frame = wire.encode([wire.CALL, self._sequence, timeout_ms, limit, function, values])
+        frame = wire.encode_call(self._sequence, timeout_ms, limit, function, values)
         size = sum(map(len, frame)) + (bulk.placed if bulk is not None else 0)
         try:
             return await self._exchange(child, frame, timeout_ms, function, args)
@@ -400,6 +400,7 @@ class PluginSandbox:
                 raise LaneClosed("it was stopped with its answer on the way")
             match frame:
                 case [wire.LOADED, dict(functions), int(kept)]:
+                    child.lane.is_plain = not self.confinement.may_send_descriptors
                     return {str(name): str(text) for name, text in functions.items()}, max(kept, 0)
                 case [wire.FAILURE, 0, *_]:
                     raise explanation.of_failed_load(bundle, wire.failure(frame))

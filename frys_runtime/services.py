@@ -56,6 +56,7 @@ class Services:
     ) -> None:
         self._shared, self._peer, self._policy, self._config = shared, peer, policy, config
         self._broker: HttpBroker | None = None
+        self._loop = asyncio.get_running_loop()
         self._interval = 1 / policy.limits.messages
         self._next = -math.inf
 
@@ -70,7 +71,11 @@ class Services:
         Raises:
             Refused: It gets no value, and the reason.
         """
-        await self._keep_pace()
+        now = self._loop.time()
+        # Up to one second's worth may come at once; then each waits until it is due.
+        self._next = max(self._next, now - 1.0) + self._interval
+        if self._next > now:
+            await asyncio.sleep(self._next - now)
         known = _SERVICES.get(service)
         if known is None:
             raise Refused(
@@ -84,13 +89,6 @@ class Services:
                 self._peer, f"host_functions: [{grant}]", f"used {service}"
             )
         return await work(self, args, deadline)
-
-    async def _keep_pace(self) -> None:
-        """Let the plugin wait until its next question is due; up to one second's worth may come at once."""
-        now = asyncio.get_running_loop().time()
-        self._next = max(self._next, now - 1.0) + self._interval
-        if self._next > now:
-            await asyncio.sleep(self._next - now)
 
     def http_usage(self) -> dict[str, int]:
         """What its requests took, by the names of :class:`frys_runtime.config.ResourceUsage`."""
@@ -149,7 +147,7 @@ class Services:
 
     async def _call(self, args: list[Any], deadline: float) -> MessageValue:
         target, function, values = args
-        left = math.ceil((deadline - asyncio.get_running_loop().time()) * 1000)
+        left = math.ceil((deadline - self._loop.time()) * 1000)
         if left <= 0:
             raise Refused("timeout", "no time is left for another plugin's call")
         return await self._shared.communicator.call(self._peer, target, function, values, left)

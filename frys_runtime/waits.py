@@ -6,10 +6,8 @@ it still queues, when any instance of its target does. Whoever would wait for so
 himself is refused; nobody else is.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
+from contextvars import ContextVar, Token
 from typing import NamedTuple, Protocol
 
 
@@ -44,16 +42,42 @@ class Instance(NamedTuple):
 
 
 class Wait:
-    """One call under way that an instance waits for.
+    """One call under way that an instance waits for: a context manager around it.
+
+    Args:
+        waits: All of them.
+        target: What is called.
 
     Attributes:
-        target: What is called.
+        target: As above.
         server: Its instance that serves the call; ``None`` while the call queues.
     """
 
-    def __init__(self, target: Server) -> None:
+    __slots__ = ("_token", "_waits", "_who", "server", "target")
+    _token: "Token[Wait | None]"
+
+    def __init__(self, waits: "Waits", target: Server) -> None:
         self.target = target
         self.server: Instance | None = None
+        self._waits = waits
+        self._who: Instance | None = None
+
+    def __enter__(self) -> None:
+        """Have the last instance of this context's line wait, if there is one.
+
+        Raises:
+            Circle: The call would never be answered.
+        """
+        line = _line.get()
+        if not line:
+            return
+        self._waits.begin(line[-1], self)
+        self._who, self._token = line[-1], _wait.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        if self._who is not None:
+            _wait.reset(self._token)
+            self._waits.end(self._who, self)
 
 
 _line: ContextVar[tuple[Instance, ...]] = ContextVar("frys_line_of_calls", default=())
@@ -105,37 +129,43 @@ class Waits:
 
     def __init__(self) -> None:
         self._waits: dict[Instance, list[Wait]] = {}
-        self._waiting: Counter[int] = Counter()
+        self._waiting: dict[int, int] = {}
 
-    @contextmanager
-    def waiting(self, target: Server) -> Iterator[None]:
+    def waiting(self, target: Server) -> Wait:
         """Have the last instance of this context's line wait for a call of a plugin, if there is one.
 
-        Raises:
-            Circle: It would never be answered.
+        Returns:
+            A context manager, which raises ``Circle`` where the call would never be answered.
         """
-        if not _line.get():
-            yield
-            return
-        who = _line.get()[-1]
-        wait = Wait(target)
+        return Wait(self, target)
+
+    def begin(self, who: Instance, wait: Wait) -> None:
+        """An instance begins to wait.
+
+        Raises:
+            Circle: It would never be answered, and does not wait.
+        """
         mine = self._waits.setdefault(who, [])
-        self._waiting[who.key] += not mine
+        if not mine:
+            self._waiting[who.key] = self._waiting.get(who.key, 0) + 1
         mine.append(wait)
-        token = _wait.set(wait)
-        try:
-            if self._all_wait(target) and who in (stuck := self._stuck(who)):
-                raise Circle(self._path(who, wait, stuck))
-            yield
-        finally:
-            _wait.reset(token)
-            mine.remove(wait)
-            if not mine:
-                del self._waits[who]
-                self._waiting[who.key] -= 1
+        if self._all_wait(wait.target) and who in (stuck := self._stuck(who)):
+            path = self._path(who, wait, stuck)
+            self.end(who, wait)
+            raise Circle(path)
+
+    def end(self, who: Instance, wait: Wait) -> None:
+        """It waits no more."""
+        mine = self._waits[who]
+        mine.remove(wait)
+        if not mine:
+            del self._waits[who]
+            self._waiting[who.key] -= 1
+            if not self._waiting[who.key]:
+                del self._waiting[who.key]
 
     def _all_wait(self, target: Server) -> bool:
-        return self._waiting[target.key] >= target.instances
+        return self._waiting.get(target.key, 0) >= target.instances
 
     def _stuck(self, who: Instance) -> set[Instance]:
         """Of the instances on which one depends, those that can never go on.

@@ -11,6 +11,7 @@ Frames: 32 bit big-endian length, then one MessagePack array whose first element
 (docs/protocol.md).
 """
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -43,6 +44,8 @@ _SMALL: Final = 1 << 12
 _CHUNK: Final = 1 << 13
 """The receive buffer that every live plugin costs the host; a longer frame gets one of its own size."""
 _LENGTH: Final = Struct(">I")
+_CALL: Final = Struct(">IBBBQBQBQ")
+_RESULT: Final = Struct(">BBBQB")
 
 
 class ProtocolError(Exception):
@@ -62,6 +65,19 @@ def encode(frame: list[object]) -> tuple[bytes, ...]:
     """Encode one frame for a plugin as buffers to be sent in order."""
     body = _encoder.encode(frame)
     return (_LENGTH.pack(len(body)) + body,) if len(body) < _SMALL else (_LENGTH.pack(len(body)), body)
+
+
+def encode_call(
+    sequence: int, timeout_ms: int, limit: int, function: str, args: Sequence[object]
+) -> tuple[bytes, ...]:
+    """Encode ``[CALL, sequence, timeout_ms, limit, function, args]`` as buffers to be sent in order.
+
+    Its numbers have a fixed width, so that a launcher reads them in one step.
+    """
+    name, values = _encoder.encode(function), _encoder.encode(args)
+    size = _CALL.size - _LENGTH.size + len(name) + len(values)
+    head = _CALL.pack(size, 0x96, CALL, 0xCF, sequence, 0xCF, timeout_ms, 0xCF, limit) + name
+    return (head + values,) if len(values) < _SMALL else (head, values)
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -130,8 +146,9 @@ def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder)
         ProtocolError: It is not an array of plain values within the bounds.
         MemoryError: The host has no memory for it.
     """
-    if not _is_one_bytes(body):
-        measure(body)
+    if (common := _bytes_result(body)) is not None:
+        return common
+    measure(body)
     try:
         frame = decoder.decode(body)
     except bulk.BulkError as error:
@@ -143,33 +160,38 @@ def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder)
     return frame
 
 
-_INTS: Final = {0xCC: 4, 0xCD: 5, 0xCE: 7, 0xCF: 11, 0xD0: 4, 0xD1: 5, 0xD2: 7, 0xD3: 11}
 _RAW: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 
 
-def _is_one_bytes(body: memoryview) -> bool:
-    """Whether it is ``[RESULT, sequence, bytes]`` and nothing else: a common answer that needs no walk."""
-    try:
-        if body[0] != 0x93 or body[1] != RESULT:
-            return False
-        at = _INTS[body[2]] if body[2] >= 0x80 else 3
-        end = at + 1 + _RAW[body[at]]
-        return end + int.from_bytes(body[at + 1 : end]) == len(body)
-    except (IndexError, KeyError):
-        return False
+def _bytes_result(body: memoryview) -> list[Any] | None:
+    """``[RESULT, sequence, bytes]`` as launchers write it, which is common and needs no walk; or nothing."""
+    if len(body) <= _RESULT.size:
+        return None
+    array, kind, number, sequence, code = _RESULT.unpack_from(body)
+    if array != 0x93 or kind != RESULT or number != 0xCF or code not in _RAW:
+        return None
+    begin = _RESULT.size + _RAW[code]
+    if begin + int.from_bytes(body[_RESULT.size : begin]) != len(body):
+        return None
+    return [RESULT, sequence, bytes(body[begin:])]
 
 
 # fmt: off
 _SIZES: Final = {
-    0xC0: (0, ""), 0xC2: (0, ""), 0xC3: (0, ""),
-    0xC4: (1, "raw"), 0xC5: (2, "raw"), 0xC6: (4, "raw"),
-    0xCA: (4, ""), 0xCB: (8, ""),
-    0xCC: (1, ""), 0xCD: (2, ""), 0xCE: (4, ""), 0xCF: (8, ""),
-    0xD0: (1, ""), 0xD1: (2, ""), 0xD2: (4, ""), 0xD3: (8, ""), 0xD7: (9, "place"),
+    0xC4: (1, "raw"), 0xC5: (2, "raw"), 0xC6: (4, "raw"), 0xD7: (9, "place"),
     0xD9: (1, "raw"), 0xDA: (2, "raw"), 0xDB: (4, "raw"),
     0xDC: (2, "list"), 0xDD: (4, "list"), 0xDE: (2, "map"), 0xDF: (4, "map"),
 }
+_PLAIN: Final = {
+    0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8,
+    0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
+}
 # fmt: on
+_SKIPPED: Final = [
+    0 if code < 0x80 or code >= 0xE0 else code & 0x1F if 0xA0 <= code < 0xC0 else _PLAIN.get(code, -1)
+    for code in range(256)
+]
+"""By the first byte of an item, how many follow it; -1 where a look at those that follow must say."""
 
 
 def measure(body: memoryview) -> None:
@@ -178,44 +200,45 @@ def measure(body: memoryview) -> None:
     Raises:
         ProtocolError: A bound is broken, a type is not allowed, or the bytes end too early or too late.
     """
-    at, end, items = 0, len(body), 0
-    open_items = [1]  # how many items each open container still lacks
-    while open_items:
-        if not open_items[-1]:
-            open_items.pop()
+    at, end, items, left = 0, len(body), 1, 1
+    outer: list[int] = []  # how many items each container around this one still lacks
+    while left or outer:
+        if not left:
+            left = outer.pop()
             continue
         if at >= end:
             raise ProtocolError("a frame ends in the middle of a value")
-        open_items[-1] -= 1
+        left -= 1
         code = body[at]
         at += 1
+        skip = _SKIPPED[code]
+        if skip >= 0:
+            at += skip
+            continue
         children, at = _step(body, code, at, end)
-        items += 1
         if children:
-            open_items.append(children)
-            if len(open_items) > MAX_DEPTH + 3:
+            outer.append(left)
+            left = children
+            items += children
+            if len(outer) > MAX_DEPTH + 2:
                 raise ProtocolError(f"a value is nested deeper than {MAX_DEPTH} levels")
-        if items + children > MAX_ITEMS or children > end - at:
-            raise ProtocolError(f"a value has more than {min(MAX_ITEMS, end)} items")
+            if items > MAX_ITEMS or children > end - at:
+                raise ProtocolError(f"a value has more than {min(MAX_ITEMS, end)} items")
+    if at > end:
+        raise ProtocolError("a frame ends in the middle of a value")
     if at != end:
         raise ProtocolError("bytes follow a frame's value")
 
 
 def _step(body: memoryview, code: int, at: int, end: int) -> tuple[int, int]:
     """One item: how many items it contains, and where the next one begins."""
-    if code < 0x80 or code >= 0xE0:
-        return 0, at
     if code < 0x90:
         return 2 * (code & 0x0F), at
     if code < 0xA0:
         return code & 0x0F, at
-    if code < 0xC0:
-        return 0, _within(at + (code & 0x1F), end)
     if code not in _SIZES:
         raise ProtocolError(f"byte 0x{code:02x} is not an allowed value")
     width, kind = _SIZES[code]
-    if not kind:
-        return 0, _within(at + width, end)
     if kind == "place":
         if body[_within(at, end - 1)] != bulk.EXTENSION:
             raise ProtocolError("an extension is no place in the shared buffer")  # -1 would be a timestamp
@@ -241,12 +264,14 @@ def check_keys(value: MessageValue) -> MessageValue:
     """
     if type(value) is list:
         for item in value:
-            check_keys(item)
+            if type(item) is list or type(item) is dict:
+                check_keys(item)
     elif type(value) is dict:
         for key, item in value.items():
             if type(key) is not str:
                 raise ProtocolError("a map has a key that is not a str")
-            check_keys(item)
+            if type(item) is list or type(item) is dict:
+                check_keys(item)
     return value
 
 

@@ -46,11 +46,22 @@ def pack(value: object, name: str = "result", bulk: Bulk | None = None) -> bytes
     """
     if bulk is not None:
         bulk.used = 0
-    if type(value) is bytes:
-        return _bytes(value, bulk)
+    if short := _short(value):
+        return short
     out: list[bytes] = []
     _pack(value, out, 0, name, _Work(bulk))
     return b"".join(out)
+
+
+def _short(value: object) -> bytes:
+    """What is short and common, encoded in one step and without a path to name it by; else nothing."""
+    if type(value) is bytes:
+        size = len(value)
+        return bytes((0xC4, size)) + value if size < 0x100 else b""
+    if type(value) is str:
+        size = len(value)
+        return bytes((0xA0 | size,)) + value.encode() if size < 32 and value.isascii() else b""
+    return bytes((value,)) if type(value) is int and 0 <= value < 0x80 else b""
 
 
 def _bytes(value: bytes | bytearray | memoryview, bulk: Bulk | None) -> bytes:
@@ -82,23 +93,24 @@ def _pack(value: object, out: list[bytes], depth: int, path: str, work: _Work) -
     elif isinstance(value, float):
         out.append(_pack_into(">Bd", 0xCB, value))
     elif isinstance(value, str):
-        data = _utf8(value, path)
-        out.append(_head(len(data), 0xA0, 32, 0xD9, 0xDA, 0xDB))
-        out.append(data)
+        out.append(_text(value, path))
     elif isinstance(value, (bytes, bytearray, memoryview)):
         out.append(_bytes(value, work.bulk))
     elif isinstance(value, (list, tuple)):
         _check_bounds(depth, path, work, len(value))
         out.append(_head(len(value), 0x90, 16, 0, 0xDC, 0xDD))
         for index, item in enumerate(value):
-            _pack(item, out, depth + 1, f"{path}[{index}]", work)
+            if short := _short(item):
+                out.append(short)
+            else:
+                _pack(item, out, depth + 1, f"{path}[{index}]", work)
     elif isinstance(value, dict):
         _check_bounds(depth, path, work, 2 * len(value))
         out.append(_head(len(value), 0x80, 16, 0, 0xDE, 0xDF))
         for key, item in value.items():
             if not isinstance(key, str):
                 raise BadValue(f"{path} has a key of type {type(key).__name__}; keys must be str")
-            _pack(key, out, depth + 1, path, work)
+            out.append(_text(key, path))
             _pack(item, out, depth + 1, f"{path}[{key[:40]!r}]", work)
     else:
         raise BadValue(
@@ -115,11 +127,12 @@ def _check_bounds(depth: int, path: str, work: _Work, items: int) -> None:
         raise BadValue(f"{path[:80]} brings it to more than {MAX_ITEMS} items; send them as bytes")
 
 
-def _utf8(value: str, path: str) -> bytes:
+def _text(value: str, path: str) -> bytes:
     try:
-        return value.encode()
+        data = value.encode()
     except UnicodeEncodeError:
         raise BadValue(f"{path} is a str with lone surrogates, which UTF-8 cannot carry") from None
+    return _head(len(data), 0xA0, 32, 0xD9, 0xDA, 0xDB) + data
 
 
 def _pack_int(value: int, path: str) -> bytes:
@@ -142,7 +155,7 @@ def unpack(data: memoryview, bulk: Bulk | None = None) -> Value:
     The host is trusted, so this only has to be right, not suspicious: it raises ``ValueError`` on a
     byte that it does not know.
     """
-    value, end = _read(data, 0, bulk)
+    value, end = read(data, 0, bulk)
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes follow the value")
     return value
@@ -162,7 +175,6 @@ _NUMBERS = {
     0xD3: (">q", 8),
 }
 _LENGTHS = {
-    0xC4: (">B", 1, "bin"),
     0xC5: (">H", 2, "bin"),
     0xC6: (">I", 4, "bin"),
     0xD9: (">B", 1, "str"),
@@ -175,11 +187,15 @@ _LENGTHS = {
 }
 
 
-def _read(data: memoryview, at: int, bulk: Bulk | None) -> tuple[Value, int]:
+def read(data: memoryview, at: int, bulk: Bulk | None) -> tuple[Value, int]:
+    """Decode the value that begins at ``at``; with it comes where it ends."""
     code = data[at]
     at += 1
     if code < 0x80:
         return code, at
+    if code == 0xC4:
+        end = at + 1 + data[at]
+        return bytes(data[at + 1 : end]), end
     if code >= 0xE0:
         return code - 0x100, at
     if code < 0x90:
@@ -214,7 +230,7 @@ def _read_str(data: memoryview, at: int, size: int) -> tuple[str, int]:
 def _read_list(data: memoryview, at: int, count: int, bulk: Bulk | None) -> tuple[Value, int]:
     items: list[Value] = []
     for _ in range(count):
-        item, at = _read(data, at, bulk)
+        item, at = read(data, at, bulk)
         items.append(item)
     return items, at
 
@@ -222,6 +238,6 @@ def _read_list(data: memoryview, at: int, count: int, bulk: Bulk | None) -> tupl
 def _read_dict(data: memoryview, at: int, count: int, bulk: Bulk | None) -> tuple[Value, int]:
     items: dict[str, Value] = {}
     for _ in range(count):
-        key, at = _read(data, at, bulk)
-        items[str(key)], at = _read(data, at, bulk)
+        key, at = read(data, at, bulk)
+        items[str(key)], at = read(data, at, bulk)
     return items, at

@@ -10,7 +10,7 @@ import struct
 import time
 
 from .bulk import Bulk
-from .codec import pack, unpack
+from .codec import pack, read, unpack
 from .failures import Failure, LimitReached, PluginRaised
 from .host import Host
 from .values import Value
@@ -25,7 +25,8 @@ HELLO, LISTENER, LOADED, RESULT, FAILURE = 0, 1, 2, 3, 4
 _CHUNK = 1 << 13
 _LARGE = 1 << 15
 _MAX_TEXT = 1 << 16
-_RESULT = b"\x93\x03"  # the head of [3, sequence, value]
+_CALL = struct.Struct(">xxxQxQxQ")  # the numbers of [2, sequence, timeout_ms, max_result, function, args]
+_RESULT = struct.Struct(">IBBBQ")  # the length of [3, sequence, value], and all of it but the value
 
 
 class Plugin:
@@ -137,6 +138,15 @@ class Lane:
             self.socket.sendall(size + head)
             self.socket.sendall(body)
 
+    def send_result(self, sequence: int, body: bytes) -> None:
+        """Answer a call with an encoded value."""
+        head = _RESULT.pack(_RESULT.size - 4 + len(body), 0x93, RESULT, 0xCF, sequence)
+        if len(body) < _LARGE:
+            self.socket.sendall(head + body)
+        else:
+            self.socket.sendall(head)
+            self.socket.sendall(body)
+
     def send_failure(self, sequence: int, failure: Failure) -> None:
         """Send a failure, its texts bounded and made fit for UTF-8."""
         words = [_text(failure.kind), _text(failure.message), _text(failure.detail)]
@@ -158,11 +168,14 @@ def serve(lane: Lane, plugin: Plugin, host: Host) -> None:
             frame = lane.receive()
         except EOFError:
             return
-        call: Any = unpack(frame, lane.bulk)  # the host is trusted to send the shape of docs/protocol.md
-        if call[0] == PING:
-            lane.send(_RESULT + pack(call[1]) + b"\xc0")
+        # The host is trusted to send the shape of docs/protocol.md.
+        if frame[1] == PING:
+            ping: Any = unpack(frame)
+            lane.send_result(ping[1], b"\xc0")
             continue
-        _, sequence, timeout_ms, max_result, function, args = call
+        sequence, timeout_ms, max_result = _CALL.unpack_from(frame)
+        function, at = read(frame, _CALL.size, lane.bulk)
+        args, _ = read(frame, at, lane.bulk)
         plugin.deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else 0.0
         host.begin()
         try:
@@ -172,10 +185,10 @@ def serve(lane: Lane, plugin: Plugin, host: Host) -> None:
             lane.send_failure(sequence, failure)
         else:
             host.end()
-            lane.send(_RESULT + pack(sequence), body)
+            lane.send_result(sequence, body)
 
 
-def _answer(plugin: Plugin, function: str, args: list[Value], max_result: int, bulk: Bulk | None) -> bytes:
+def _answer(plugin: Plugin, function: "Any", args: "Any", max_result: int, bulk: Bulk | None) -> bytes:
     try:
         body = pack(plugin(function, args), bulk=bulk)
     except Failure:

@@ -1,5 +1,7 @@
 """Plugins that call each other: ``messages.py LOOP FOLDER KIND...``, all at level Maximum."""
 
+import asyncio
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +51,25 @@ class Messages:
     async def call(self, kind: str, size: int, count: int, pause: float = 0.0) -> Any:
         """Seconds of each call of ``echo`` in a plugin, by the clock of the plugin that calls."""
         return await self._manager.execute_plugin("caller", "call", kind, bytes(size), count, pause)
+
+    async def host(self, kind: str, count: int) -> list[float]:
+        """Seconds of each call of ``echo`` by the host."""
+        data, seconds = bytes(64), []
+        for _ in range(count):
+            began = time.perf_counter()
+            await self._manager.execute_plugin(kind, "echo", data)
+            seconds.append(time.perf_counter() - began)
+        return seconds
+
+    async def host_at_once(self, count: int) -> list[float]:
+        """The same, to one plugin of each kind at a time; seconds by the number of them."""
+        data, seconds, execute = bytes(64), [], self._manager.execute_plugin
+        for _ in range(count // len(self._kinds)):
+            began = time.perf_counter()
+            await asyncio.gather(*(execute(kind, "echo", data) for kind in self._kinds))
+            each = (time.perf_counter() - began) / len(self._kinds)
+            seconds += [each] * len(self._kinds)
+        return seconds
 
     async def ask(self, count: int) -> Any:
         """Seconds of each question of the smallest kind."""

@@ -64,7 +64,7 @@ async def _close(lane: Lane) -> None:
 async def _work(lane: Lane, pid: int, kind: str, n: int) -> tuple[float, float]:
     argument = bytes([n]) if kind == "native" else n
     used, began = cpu_ns(pid), time.perf_counter()
-    frame = wire.encode([wire.CALL, 1, 30_000, _LIMIT, "fib", [argument]])
+    frame = wire.encode_call(1, 30_000, _LIMIT, "fib", [argument])
     answer = await lane.exchange(frame, _LIMIT)
     wall = time.perf_counter() - began
     assert answer[0] == wire.RESULT, answer

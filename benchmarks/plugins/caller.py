@@ -23,3 +23,12 @@ def ask(count: int) -> list[float]:
         frys.config("key")
         seconds.append(time.perf_counter() - began)
     return seconds
+
+
+def flood(target: str, data: bytes, seconds: float) -> int:
+    """Call without a pause, and with nothing to do in between."""
+    end, count = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        frys.call(target, "echo", data)
+        count += 1
+    return count

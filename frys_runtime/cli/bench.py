@@ -21,8 +21,8 @@ def command(
         typer.Option(
             "--only",
             metavar="NAME",
-            help="load, restart, call, messages, bulk, extism, component, compute, memory, density, reload "
-            "or jail; may be repeated.",
+            help="load, restart, call, messages, events, fairness, throughput, bulk, extism, component, "
+            "compute, memory, density, reload, jail or registry; may be repeated.",
         ),
     ] = None,
     json_file: Annotated[

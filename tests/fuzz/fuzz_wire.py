@@ -54,8 +54,10 @@ class Target:
             space[: len(piece)] = piece
             at += len(piece)
             taken = self._buffer.bytes_in
-            frame = reader.received(len(piece))
-            assert self._buffer.bytes_in - taken <= reader.limit
+            try:
+                frame = reader.received(len(piece))
+            finally:
+                assert self._buffer.bytes_in - taken <= reader.limit  # of each frame
             if frame is not None:
                 self._use(frame)
 

@@ -23,6 +23,7 @@ from frys_runtime.launchers.python_sources import Sources
 from support import FIXTURES
 
 import frys_runtime
+from frys_runtime import wire
 
 ROOT = Path(frys_runtime.__file__).resolve().parent.parent
 LAUNCHERS = Path(str(python_library.__file__)).parent
@@ -102,7 +103,8 @@ class Plugin:
 
     def call(self, function: str, *args: Any) -> Any:
         """Call; the result, or a failure."""
-        self._send([1, next(self.numbers), 0, 1 << 24, function, list(args)])
+        for part in wire.encode_call(next(self.numbers), 0, 1 << 24, function, args):
+            self.lane.sendall(part)
         return self._receive()
 
     def printed(self) -> str:

@@ -182,7 +182,7 @@ def test_who_waits_for_a_busy_instance_that_will_end_is_not_refused():
             with pytest.raises(Circle), waits.waiting(a):
                 pass
     assert not waits._waits
-    assert not +waits._waiting
+    assert not waits._waiting
 
 
 def test_the_states_of_the_manual_are_those_of_the_code():
@@ -240,7 +240,7 @@ def test_waits_never_refuse_what_could_end_and_never_let_a_knot_be(seed):
         try:
             entered.__enter__()
         except Circle:
-            assert _is_knot([*before, (who, Wait(target))], who)
+            assert _is_knot([*before, (who, Wait(waits, target))], who)
             continue
         wait = waits._waits[who][-1]
         free = [one for one in map(target.instance, range(1, target.instances + 1)) if one not in busy]

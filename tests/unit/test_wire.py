@@ -34,12 +34,21 @@ def test_both_codecs_carry_every_value_both_ways(value: object) -> None:
 @given(st.integers(0, (1 << 64) - 1), st.binary(max_size=70_000), st.integers(-3, 3))
 def test_a_lone_bytes_result_is_measured_exactly(sequence: int, value: bytes, change: int) -> None:
     """The short cut for [RESULT, sequence, bytes] takes the whole frame, and neither more nor less."""
-    body = codec.pack([wire.RESULT, sequence, value])
+    body = struct.pack(">BBBQ", 0x93, wire.RESULT, 0xCF, sequence) + codec.pack(value)
     assert wire.decode(memoryview(body)) == [wire.RESULT, sequence, value]
     if change:
         wrong = body[:change] if change < 0 else body + b"\xc0" * change
         with pytest.raises(ProtocolError):
             wire.decode(memoryview(wrong))
+
+
+@given(st.integers(0, (1 << 64) - 1), st.text(), st.lists(values, max_size=5))
+def test_a_call_is_plain_messagepack(number: int, function: str, args: list[object]) -> None:
+    """Its numbers have a fixed width; any decoder reads the frame, and its length is right."""
+    frame = b"".join(wire.encode_call(number, number, number, function, args))
+    assert int.from_bytes(frame[:4]) == len(frame) - 4
+    expected = [wire.CALL, number, number, number, function, args]
+    assert msgspec.msgpack.decode(frame[4:]) == expected
 
 
 def test_nan_travels() -> None:
