@@ -88,6 +88,10 @@ class Version(Protocol):
         """How many calls it can serve at the same time."""
 
     @property
+    def longest_ms(self) -> int:
+        """For how long a call without a deadline can take, waiting included."""
+
+    @property
     def functions(self) -> dict[str, str]:
         """Its functions, in its own words."""
 
@@ -109,8 +113,12 @@ class Target(Protocol):
 
     plugin_id: str
 
-    def match(self) -> Version:
-        """The version that counts for who names none."""
+    @property
+    def releases(self) -> Sequence[Version]:
+        """Its versions, without one on trial."""
+
+    def match(self, wanted: Range | None = None) -> Version:
+        """The version that an address means; without a range, the one that counts for who names none."""
 
     async def reach(self, wanted: Range | None = None) -> Version:
         """The version for a call or an event, once it takes one."""
@@ -315,11 +323,11 @@ class PluginCommunicator:
             PluginError: Whatever the call ended with.
             TypeError: The message is of another kind.
         """
-        plugin_id, wanted = split_address(target)
+        plugin_id = split_address(target)[0]
         found = self._targets.get(plugin_id)
         match message:
             case PluginMessage.FunctionCall(function, args):
-                version = await found.reach(wanted) if found is not None else self.find(target)
+                version = await self._reach_as_host(target)
                 value = await self.deliver("", version, function, args, timeout_ms)
                 return PluginMessage.FunctionResponse(value)
             case PluginMessage.Event():
@@ -333,11 +341,18 @@ class PluginCommunicator:
                     raise CommunicationError(target, f"{_MAX_QUEUE} events wait for it already")
                 return None
             case PluginMessage.Heartbeat():
-                await (await found.reach(wanted) if found is not None else self.find(target)).ping()
+                await (await self._reach_as_host(target)).ping()
                 return PluginMessage.Heartbeat(time.monotonic_ns())
         raise TypeError(
             f"message must be a FunctionCall, an Event or a Heartbeat, not {type(message).__name__}"
         )
+
+    async def _reach_as_host(self, address: str) -> Version:
+        here = self.version(address)
+        if here is None:
+            return self.find(address)
+        plugin_id, wanted = split_address(address)
+        return await self._targets[plugin_id].reach(wanted)
 
     def find(self, address: str) -> Version:
         """A plugin that another supervisor of the bus runs, to be called by this host program.
@@ -503,18 +518,18 @@ class PluginCommunicator:
         except ValueError as error:
             raise Refused("invalid", f"{error}"[:_MAX_TEXT]) from None
         wanted = wanted or _needs(source, plugin_id)
-        target = self._targets.get(plugin_id)
-        if target is None:
-            there = self.elsewhere.find(plugin_id, wanted, as_host=False) if self.elsewhere else None
-            if there is None:
-                raise Refused("missing", f"no plugin {plugin_id!r} is loaded")
-            return there
         try:
-            return await target.reach(wanted)
-        except PluginNotFound as error:
-            raise Refused("missing", f"no plugin {error.plugin_id!r} is loaded") from None
+            if (target := self._targets.get(plugin_id)) is not None:
+                return await target.reach(wanted)
+        except PluginNotFound:
+            pass  # another supervisor may have a version that fits
         except CommunicationError as error:
             raise Refused("unavailable", f"{plugin_id} takes no call now: {error.reason}") from None
+        there = self.elsewhere.find(plugin_id, wanted, as_host=False) if self.elsewhere else None
+        if there is None:
+            address = plugin_id if wanted is None else f"{plugin_id}@{wanted}"
+            raise Refused("missing", f"no plugin {address!r} is loaded")
+        return there
 
     def _waiting_elsewhere(self, version: Version) -> AbstractContextManager[None]:
         return self.elsewhere.waiting(version) if self.elsewhere is not None else nullcontext()
@@ -527,8 +542,31 @@ class PluginCommunicator:
 
     @property
     def plugins(self) -> dict[str, Version]:
-        """Every plugin that is here, by id, in the version that counts for who names none."""
-        return {plugin_id: target.match() for plugin_id, target in self._targets.items()}
+        """Every version that is here: by id the one that counts for who names none, else ``ID@VERSION``."""
+        found: dict[str, Version] = {}
+        for plugin_id, target in self._targets.items():
+            usual = found[plugin_id] = target.match()
+            if len(target.releases) > 1:
+                found |= {_name(one): one for one in target.releases if one is not usual}
+        return found
+
+    def version(self, address: str) -> Version | None:
+        """The version here that an address means, if there is one.
+
+        Raises:
+            ValueError: That is no address.
+        """
+        plugin_id, wanted = split_address(address)
+        try:
+            return self._targets[plugin_id].match(wanted)
+        except (KeyError, PluginNotFound):
+            return None
+
+    def version_name(self, plugin_id: str, key: int) -> str:
+        """``ID@VERSION`` of a loaded version; unlike any other's, too, for one on trial or on its way out."""
+        target = self._targets.get(plugin_id)
+        releases = target.releases if target is not None else ()
+        return next((_name(one) for one in releases if one.key == key), f"{plugin_id}@#{key}")
 
     @property
     def wanted(self) -> dict[str, int]:
@@ -559,14 +597,15 @@ class PluginCommunicator:
             Refused: The plugin does not offer that.
             PluginError: Whatever the call ended with.
         """
-        found = self._targets.get(target)
+        plugin_id, wanted = split_address(target)
+        found = self._targets.get(plugin_id)
         if found is None:
             raise PluginNotFound(target)
-        version = await found.reach()
+        version = await found.reach(wanted)
         if source:
             if len(callers) > MAX_DEPTH:
                 raise _too_deep(callers)
-            _refuse_mismatch(_offered(version, function).params, args, f"{target}.{function}")
+            _refuse_mismatch(_offered(version, function).params, args, f"{plugin_id}.{function}")
         enter_line(callers)
         return await self.deliver(source, version, function, args, timeout_ms)
 
@@ -694,6 +733,10 @@ class PluginCommunicator:
         for stream in tuple(self._streams):
             stream.close()
         self._traffic.close()
+
+
+def _name(version: Version) -> str:
+    return f"{version.plugin_id}@{version.metadata.version}"
 
 
 def _refuse_mismatch(params: Sequence[Type], args: list[MessageValue], what: str) -> None:

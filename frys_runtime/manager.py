@@ -204,10 +204,12 @@ class PluginManager:
 
     def _open_bus(self) -> None:
         if self._bus_config is not None:
-            from .bus.questions import questions  # these need ZeroMQ, which costs 7 MB and two threads
+            from .bus.control import Control  # these need ZeroMQ, which costs 7 MB and two threads
+            from .bus.questions import questions
             from .bus.supervisor import Supervisor
 
-            self._bus = Supervisor(self._bus_config, self._communicator, questions(self))
+            control = Control(self, allowed=self._bus_config.control)
+            self._bus = Supervisor(self._bus_config, self._communicator, questions(self), control)
 
     @property
     def bus(self) -> "Supervisor | None":
@@ -350,7 +352,10 @@ class PluginManager:
         if deployment is None:  # another supervisor's, or nobody's
             self._loaded.check_open()
             return await deliver("", self._communicator.find(plugin_id), function, args, timeout_ms)
-        release = deployment.pick(wanted)
+        try:
+            release = deployment.pick(wanted)
+        except PluginNotFound:  # no version of it that fits is here
+            return await deliver("", self._communicator.find(plugin_id), function, args, timeout_ms)
         if release.gate is not None:
             release = await deployment.reach(wanted)
         if not line():

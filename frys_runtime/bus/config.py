@@ -30,6 +30,8 @@ class BusConfig:
         connect: Addresses of others, each with its public key (Z85, 40 characters).
         secret_key: A file with the own secret key (Z85), readable by its owner only.
         allow: Public keys of those who may connect to ``listen``.
+        control: Others may reload, load and unload plugins, and what else ``frys`` does to those that run.
+            Off, they can still look, call and publish.
     """
 
     folder: str | os.PathLike[str] | None = None
@@ -37,6 +39,7 @@ class BusConfig:
     connect: Mapping[str, str] = field(default_factory=dict)
     secret_key: str | os.PathLike[str] | None = None
     allow: tuple[str, ...] = ()
+    control: bool = True
 
     def __post_init__(self) -> None:
         if (self.listen or self.connect) and self.secret_key is None:

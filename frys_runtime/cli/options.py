@@ -23,3 +23,11 @@ BusFolder = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print facts for a program.")]
 Count = Annotated[int | None, typer.Option("--count", "-n", metavar="N", min=1, help="End after so many.")]
+RunningPlugin = Annotated[
+    str, typer.Argument(metavar="ID", help="The plugin; with versions behind @ if that matters: tax@^1.2.")
+]
+OneSupervisor = Annotated[
+    str | None,
+    typer.Option("--supervisor", metavar="NAME", help="Only this one, by its name or process (`frys ps`)."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Also when a plugin that depends on it would break.")]
