@@ -590,22 +590,29 @@ class PluginManager:
         """End every plugin and every launcher; returns when nothing of them is left. Safe to call twice.
 
         Args:
-            drain_ms: Milliseconds in which the calls under way may end. No others are taken meanwhile, but
-                for those that plugins make to serve theirs.
+            drain_ms: Milliseconds in which the calls under way may end, those of other supervisors included.
+                No others are taken meanwhile, but for those that plugins make to serve theirs. Another call
+                of this method, without a time, ends the wait.
 
         Raises:
             ValueError: The time makes no sense.
         """
         _check_drain(drain_ms)
         if self._closed:
+            if not drain_ms:
+                self._loaded.cut()
             return
         self._closed = True
-        if self._bus is not None:
+        if self._bus is not None and drain_ms:
+            self._bus.withdraw()
+        elif self._bus is not None:
             await self._bus.close()
         if self._watching is not None:
             await self._watching.close()
         await self._recall.close()
         await self._loaded.end_all(drain_ms)
+        if self._bus is not None and drain_ms:
+            await self._bus.close(after_calls=True)
         await self._canaries.close()
         if self._nursery is not None:
             await self._nursery.close()

@@ -34,6 +34,9 @@ _GRACE: Final = 0.1
 """Seconds that an answer may come too late, so that the plugin's own supervisor can say what was wrong."""
 STUCK_SECONDS: Final = 5.0
 """The same where the caller has set no deadline, and the other supervisor is trusted to keep its own."""
+_CALL: Final = "frys: a call of a plugin"
+_FAREWELL: Final = 1.0
+"""Seconds for whoever does not read to make room for the last answers."""
 _TRY_AGAIN: Final = 0.02
 """Seconds after which an answer is sent again that found no room."""
 
@@ -408,6 +411,8 @@ class Node:
         task = asyncio.Task(self._work(peer, link, request), loop=self._loop, eager_start=True)
         if not task.done():
             peer.serving[number] = task
+            if isinstance(request, frames.Call):
+                task.set_name(_CALL)
             task.add_done_callback(lambda _task: peer.serving.pop(number, None))
 
     async def _work(self, peer: Peer, link: Link, request: frames.Request) -> None:
@@ -421,6 +426,13 @@ class Node:
             data = frames.encode(failure)
         while not link.send(data) and link in self._peer_of:  # noqa: ASYNC110 - nothing tells of new room
             await asyncio.sleep(_TRY_AGAIN)
+
+    async def finish_calls(self) -> None:
+        """Let the answers of calls that have ended leave."""
+        serving = (task for peer in self.peers.values() for task in peer.serving.values())
+        calls = [task for task in serving if task.get_name() == _CALL]
+        if calls:
+            await asyncio.wait(calls, timeout=_FAREWELL)
 
     async def close(self) -> None:
         """Say goodbye and end everything."""

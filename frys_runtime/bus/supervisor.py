@@ -93,7 +93,7 @@ class Supervisor:
         self._circles = Circles(self._ask_on, self._instances)
         self._keys: dict[str, int] = {}
         self._free_keys = itertools.count(-1, -1)
-        self._closed = False
+        self._closed = self._withdrawn = False
         self._node = Node(self.name, self, secret, config.allow)
         self._far: dict[str, tuple[str, str]] = {}
         self._met: list[asyncio.Future[Peer | None]] = []
@@ -292,7 +292,8 @@ class Supervisor:
 
     def about(self) -> frames.About:
         """What is told of this supervisor."""
-        plugins = {address: _told(version) for address, version in self._communicator.plugins.items()}
+        running = {} if self._withdrawn else self._communicator.plugins
+        plugins = {address: _told(version) for address, version in running.items()}
         return frames.About("supervisor", os.getpid(), plugins, self._communicator.wanted)
 
     async def serve(self, peer: Peer, request: frames.Request) -> MessageValue:
@@ -348,8 +349,19 @@ class Supervisor:
                 if entry.name == peer.name:
                     self._dial_later(entry.address, None, _FIRST_RETRY)
 
-    async def close(self) -> None:
-        """Leave."""
+    def withdraw(self) -> None:
+        """Tell the others of no plugin any more, so that they call others; what they called goes on."""
+        self._withdrawn = True
+        self.changed()
+
+    async def close(self, *, after_calls: bool = False) -> None:
+        """Leave.
+
+        Args:
+            after_calls: Once the calls that plugins here had taken are answered; they all have ended.
+        """
+        if after_calls:
+            await self._node.finish_calls()
         self._stop()
         await self._node.close()
         self._registration.close()

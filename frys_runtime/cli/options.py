@@ -14,6 +14,10 @@ Isolation = Annotated[
 PolicyPath = Annotated[
     Path | None, typer.Option("--policy", "-p", metavar="FILE", help="A policy, instead of a level.")
 ]
+PluginPaths = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin-path", metavar="DIR", help="Where names, and what plugins depend on, are found."),
+]
 NoLoad = Annotated[
     bool, typer.Option("--no-load", help="Only what can be told without running any of its code.")
 ]

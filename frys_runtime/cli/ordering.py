@@ -15,6 +15,7 @@ from .exits import NotRunning, UsageError, code_of, tell
 from .terminal import print_json, printable
 
 type Answer = MessageValue | PluginError
+type Options = dict[str, MessageValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Order:
 
     operation: str
     plugin: str
-    options: dict[str, MessageValue]
+    options: Options
     everywhere: bool = False
 
 

@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..messages import MessageValue
 from .exits import UsageError
 from .options import AsJson, BusFolder, Force, OneSupervisor, RunningPlugin
-from .ordering import Order, give
+from .ordering import Options, Order, give
 from .terminal import milliseconds
 
 
@@ -51,7 +50,7 @@ def command(
     Exit codes: 0 done everywhere; 1 a supervisor ended or refuses; 2 wrong usage; 5 no supervisor runs it, or
     a new version did not get in its place (the one before serves on).
     """
-    options: dict[str, MessageValue] = {"force": force}
+    options: Options = {"force": force}
     if path is not None:
         options["path"] = absolute(path)
     if weight is None:

@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ..messages import MessageValue
 from .options import AsJson, BusFolder, Force, OneSupervisor, RunningPlugin
-from .ordering import Order, give
+from .ordering import Options, Order, give
 
 
 def command(
@@ -25,6 +24,6 @@ def command(
     Exit codes: 0 done; 1 a supervisor ended or refuses; 2 wrong usage; 5 no supervisor runs it, or another
     plugin depends on it.
     """
-    options: dict[str, MessageValue] = {"force": force, "drain_ms": drain}
+    options: Options = {"force": force, "drain_ms": drain}
     order = Order("unload", plugin_id, options)
     give(order, bus, supervisor, as_json=as_json, told=lambda _: f"{plugin_id} unloaded")

@@ -20,7 +20,7 @@ def command(
     bus: BusFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the versions of a plugin: their shares of the calls, what became of those, who is on trial or pinned.
+    """Show a plugin's versions: their shares of the calls, what became of those, who is on trial or pinned.
 
     Exit codes: 0 done; 1 or 3 a supervisor did not answer; 2 wrong usage; 5 no supervisor runs it.
     """
