@@ -91,7 +91,8 @@ def test_a_version_on_trial_is_shown_promoted_or_rolled_back(servers: tuple[Path
     _facts("pin", *mine, "sample", "1.1.0")
     (pinned,) = _facts("versions", *mine, "sample")
     assert {v["version"]: (v["pinned"], v["weight"]) for v in pinned["answer"]} == {
-        **{"1.1.0": (True, 1.0), "1.2.0": (False, 0.0)}
+        "1.1.0": (True, 1.0),
+        "1.2.0": (False, 0.0),
     }
     # The highest version in the range is found, wherever it is.
     assert json.loads(frys("call", *bus, "sample@^1", "answer").stdout) == ["1.2.0"] * 8
