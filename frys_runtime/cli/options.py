@@ -1,5 +1,6 @@
 """Options and arguments that several commands share, so that they mean the same everywhere."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -35,3 +36,12 @@ OneSupervisor = Annotated[
     typer.Option("--supervisor", metavar="NAME", help="Only this one, by its name or process (`frys ps`)."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Also when a plugin that depends on it would break.")]
+
+
+def search_paths(plugin: str | Path, named: list[Path] | None) -> list[Path]:
+    """Where a plugin's dependencies are looked up: where a person says, and then beside it.
+
+    A plugin that is no path here is a name to be looked up itself, and only where a person says.
+    """
+    beside = [Path(os.path.abspath(plugin)).parent] if os.path.lexists(plugin) else []
+    return [*(named or ()), *beside]
