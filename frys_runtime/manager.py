@@ -14,12 +14,13 @@ from .audit import AuditLog
 from .builder import PluginManagerBuilder
 from .bus.config import BusConfig, settings
 from .canary import Canaries
-from .communicator import HostFunction, PluginCommunicator
+from .communicator import PluginCommunicator
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .deployment import Release, Source, Trial, TrialRules
 from .errors import ConfigError, InitializationFailed, PluginError, PluginNotFound
 from .events import Events, EventStream
+from .host_functions import HostFunction
 from .isolation import IsolationManager
 from .keyvalue import KeyValueStore
 from .linux.cgroup import CgroupError, CgroupTree

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from .. import trace, waits
-from ..communicator import PluginCommunicator, Version
+from ..communicator import PluginCommunicator
+from ..endpoints import Version
 from ..errors import CommunicationError
 from ..messages import MessageValue, PluginMessage, Refused, check_value
 from ..policy_grants import MessageGrant, matches

@@ -24,8 +24,8 @@ from frys_runtime import (
 )
 from frys_runtime.bus.frames import Call
 from frys_runtime.bus.node import Peer
-from frys_runtime.communicator import MAX_DEPTH
 from frys_runtime.ranges import Range
+from frys_runtime.refusals import MAX_DEPTH
 
 SLOW_CALLER = """
 import frys, time
