@@ -83,7 +83,7 @@ class Settings:
 async def serve(
     plugins: Sequence[tuple[str | None, str]], settings: Settings, ready: Callable[[Serving], None]
 ) -> None:
-    """Run plugins until SIGTERM or SIGINT, or until the calling task is cancelled.
+    """Run plugins until SIGTERM or SIGINT, or until the calling task is cancelled; then the program ends.
 
     Args:
         plugins: Each with the id to load it under, or ``None`` for its own.
@@ -119,6 +119,9 @@ async def serve(
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+            signal.signal(
+                number, signal.SIG_IGN
+            )  # all has ended: one more of them shall not make it a failure
 
 
 async def _load(manager: PluginManager, plugins: Sequence[tuple[str | None, str]]) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 import urllib.request
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,29 @@ def test_words_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         refused = frys("serve", "--bus", tmp_path / "bus", *words)
         assert refused.returncode == 2, words
         assert b"Traceback" not in refused.stderr
+
+
+def test_the_unit_for_systemd_fits_the_command() -> None:
+    """Its options exist, it waits longer than a drain, and it leaves Frys what the other example leaves it."""
+    units = Path(__file__).parents[2] / "contrib" / "systemd"
+    mine, other = (
+        dict(
+            line.split("=", 1)
+            for line in (units / name).read_text().splitlines()
+            if "=" in line and not line.startswith("#")
+        )
+        for name in ("frys-serve.service", "frys-host.service")
+    )
+    program, command, *words = mine["ExecStart"].split()
+    assert program.endswith("/frys")
+    assert command == "serve"
+    options = dict(pairwise(words))
+    assert int(mine["TimeoutStopSec"]) * 1000 > int(options["--drain"])
+    known = frys("serve", "--help", columns=200).stdout.decode()
+    assert all(f"{word} " in known for word in words if word.startswith("--"))
+    assert mine["Type"] == "notify"
+    assert mine["KillMode"] == "mixed"  # SIGTERM is for the supervisor; its plugins are still needed
+    differing = {"ExecStart", "User", "Description"}
+    assert {key: mine.get(key) for key in other.keys() - differing} == {
+        key: value for key, value in other.items() if key not in differing
+    }
