@@ -9,12 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
 from typing import Final
 from weakref import WeakKeyDictionary
 
 from .channels import CommunicatorStats
-from .endpoints import Elsewhere, Peer, Target, Version, name_of
+from .endpoints import Elsewhere, Peer, Target, Version, name_of, needed_by
 from .errors import (
     CommunicationError,
     PluginError,
@@ -25,7 +24,7 @@ from .host_functions import HostFunction
 from .interfaces import Function, Type, check
 from .messages import MessageValue, PluginMessage, Refused, check_value
 from .policy_grants import matches
-from .ranges import Range, split_address
+from .ranges import split_address
 from .refusals import MAX_DEPTH, MAX_TEXT, as_refusal, offered, refuse_mismatch, too_deep
 from .spans import Spans
 from .subscriptions import MAX_QUEUE, DeliveryCounts, Subscriber, handler_of
@@ -282,7 +281,7 @@ class PluginCommunicator:
             plugin_id, wanted = split_address(address)
         except ValueError as error:
             raise Refused("invalid", f"{error}"[:MAX_TEXT]) from None
-        wanted = wanted or _needs(source, plugin_id)
+        wanted = wanted or needed_by(source, plugin_id)
         try:
             if (target := self._targets.get(plugin_id)) is not None:
                 return await target.reach(wanted)
@@ -498,14 +497,3 @@ class PluginCommunicator:
         for stream in tuple(self._streams):
             stream.close()
         self._traffic.close()
-
-
-_parsed = lru_cache(maxsize=1024)(Range.parse)
-
-
-def _needs(source: Peer, plugin_id: str) -> Range | None:
-    """The versions of another plugin that fit a plugin, if it depends on it."""
-    for needed in source.metadata.dependencies:
-        if needed.plugin_id == plugin_id:
-            return _parsed(needed.version_range)
-    return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Sequence
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Protocol
 
 from .interfaces import Interface
@@ -102,3 +103,14 @@ class Elsewhere(Protocol):
 def name_of(version: Version) -> str:
     """``ID@VERSION``."""
     return f"{version.plugin_id}@{version.metadata.version}"
+
+
+_parsed = lru_cache(maxsize=1024)(Range.parse)
+
+
+def needed_by(source: Peer, plugin_id: str) -> Range | None:
+    """The versions of another plugin that fit a plugin, if it depends on it."""
+    for needed in source.metadata.dependencies:
+        if needed.plugin_id == plugin_id:
+            return _parsed(needed.version_range)
+    return None

@@ -120,7 +120,7 @@ def test_words_that_make_no_sense_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_unit_for_systemd_fits_the_command() -> None:
-    """Its options exist, it waits longer than a drain, and it leaves Frys what the other example leaves it."""
+    """Its options exist, it waits longer than a drain, and it leaves Frys what the other unit does."""
     units = Path(__file__).parents[2] / "contrib" / "systemd"
     mine, other = (
         dict(
