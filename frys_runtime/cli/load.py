@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from .options import AsJson, BusFolder, OneSupervisor
-from .ordering import Order, give
-from .reload import absolute
+from .ordering import Order, absolute, give
 
 
 def command(

@@ -1,6 +1,7 @@
 """How commands have running supervisors change what they run, and how what came of it is told."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ class Order:
     plugin: str
     options: Options
     everywhere: bool = False
+
+
+def absolute(path: str) -> str:
+    """What is here, by its full path, because a supervisor has another current folder; else a name."""
+    return os.path.abspath(path) if Path(path).exists() or os.sep in path else path
 
 
 def give(

@@ -1,14 +1,12 @@
 """`frys reload`: replace a plugin that runs by a new version."""
 
-import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .exits import UsageError
 from .options import AsJson, BusFolder, Force, OneSupervisor, RunningPlugin
-from .ordering import Options, Order, give
+from .ordering import Options, Order, absolute, give
 from .terminal import milliseconds
 
 
@@ -70,11 +68,6 @@ def command(
     if max_error_rate is not None:
         options["max_error_rate"] = max_error_rate
     give(Order("canary", plugin_id, options), bus, supervisor, as_json=as_json, told=_begun)
-
-
-def absolute(path: str) -> str:
-    """What is here, by its full path, because a supervisor has another current folder; else a name."""
-    return os.path.abspath(path) if Path(path).exists() or os.sep in path else path
 
 
 def _reloaded(done: Any) -> str:
