@@ -25,10 +25,12 @@ Imports only go down these layers (``make check`` holds it):
     watchdog, bus                                         the clocks of one call; other supervisors
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
+    subscriptions, refusals                               events that wait; why a call is not made
     signing                                               who has signed a package
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
     waits, supervision, breaker, roster                   who waits for whom; failures; what was loaded
+    endpoints, host_functions                             whom messages reach; what the host program offers
     resolution                                            which versions of which plugins to load
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest, dependencies, package                manifests of Extism's; which fit; one file

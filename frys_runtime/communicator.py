@@ -5,44 +5,32 @@ and its types are checked, both before the receiver is told anything. Calls of p
 only along a line that ends: whoever would close a circle is refused.
 """
 
-import asyncio
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import Context
-from dataclasses import dataclass, field
-from functools import lru_cache
-from inspect import isawaitable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from .channels import CommunicatorStats
+from .endpoints import Elsewhere, Peer, Target, Version, name_of, needed_by
 from .errors import (
     CommunicationError,
-    ExecutionFailed,
     PluginError,
     PluginNotFound,
-    ResourceLimitExceeded,
-    SecurityViolation,
-    Timeout,
 )
 from .events import Events, EventStream
-from .interfaces import Function, Interface, Type, Types, check, check_arguments
+from .host_functions import HostFunction
+from .interfaces import Function, Type, check
 from .messages import MessageValue, PluginMessage, Refused, check_value
-from .metadata import Metadata, Overflow
-from .policy_grants import MessageGrant, matches
-from .ranges import Range, split_address
+from .policy_grants import matches
+from .ranges import split_address
+from .refusals import MAX_DEPTH, MAX_TEXT, as_refusal, offered, refuse_mismatch, too_deep
 from .spans import Spans
-from .trace import TraceContext, current
+from .subscriptions import MAX_QUEUE, DeliveryCounts, Subscriber, handler_of
 from .traffic import Traffic, TrafficRecord, size
 from .waits import Circle, Instance, Waits, enter_line, line
 
-MAX_DEPTH: Final = 16
-"""Plugins that may wait for one another in one line of calls."""
-_MAX_QUEUE: Final = 1000
-"""Events that wait for one plugin."""
-_MAX_TEXT: Final = 2000
 _SERVICES: Final = ("log", "config", "kv")
 """What policies grant by these names is no function of the host program's."""
 _TOLD: Final = 64
@@ -53,225 +41,6 @@ def caller() -> str:
     """The plugin whose call or question the running host function serves; empty outside of one."""
     waiting = line()
     return waiting[-1].plugin_id if waiting else ""
-
-
-class Peer(Protocol):
-    """A live plugin that asks for something."""
-
-    plugin_id: str
-    metadata: Metadata
-
-    @property
-    def messages(self) -> MessageGrant:
-        """What its policy lets it send and receive."""
-
-
-class Version(Protocol):
-    """One loaded version of a plugin, which calls and events go to.
-
-    Attributes:
-        plugin_id: Its id.
-        key: A number that no other loaded version has.
-        metadata: What its plugin.json says.
-    """
-
-    plugin_id: str
-    key: int
-    metadata: Metadata
-
-    @property
-    def interface(self) -> Interface:
-        """What it offers to others."""
-
-    @property
-    def instances(self) -> int:
-        """How many calls it can serve at the same time."""
-
-    @property
-    def functions(self) -> dict[str, str]:
-        """Its functions, in its own words."""
-
-    @property
-    def messages(self) -> MessageGrant:
-        """What its policy lets it send and receive."""
-
-    def call(
-        self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
-    ) -> Awaitable[MessageValue]:
-        """Call one function of it."""
-
-    async def ping(self) -> None:
-        """Have its process answer."""
-
-
-class Target(Protocol):
-    """A plugin that can be reached by its id, whatever its versions are."""
-
-    plugin_id: str
-
-    def match(self) -> Version:
-        """The version that counts for who names none."""
-
-    async def reach(self, wanted: Range | None = None) -> Version:
-        """The version for a call or an event, once it takes one."""
-
-    async def reach_in_time(self, wanted: Range | None, timeout_ms: int | None) -> tuple[Version, int | None]:
-        """The same within a call's time, and how much of that is left."""
-
-    def interface_of(self, metadata: Metadata) -> Interface:
-        """What the version with this metadata declares."""
-
-
-class Elsewhere(Protocol):
-    """The other supervisors, once there is a message bus."""
-
-    def find(self, plugin_id: str, wanted: Range | None, *, as_host: bool) -> Version | None:
-        """A plugin that one of them runs, for calls of this host program or of a plugin."""
-
-    def waiting(self, target: Version) -> AbstractContextManager[None]:
-        """The last of the line of calls waits for a plugin; Refused if it waits for itself over others."""
-
-    def publish(self, event: PluginMessage.Event) -> int:
-        """Tell those who want it of an event; how many plugins and streams will get it."""
-
-    def changed(self) -> None:
-        """Other plugins are here now, or other events are wanted."""
-
-
-@dataclass(slots=True)
-class _Counts:
-    published: int = 0
-    delivered: int = 0
-    dropped: int = 0
-    failed: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
-
-
-class _Queued(NamedTuple):
-    """An event that waits for a plugin, since when, and the trace in which it was published."""
-
-    event: PluginMessage.Event
-    since: float
-    trace: TraceContext | None
-
-
-class _Subscriber:
-    """The events that wait for one plugin, and the task that brings them, one at a time."""
-
-    def __init__(self, target: Target, counts: _Counts, traffic: Traffic) -> None:
-        self.connected = True
-        self._target, self._counts, self._traffic = target, counts, traffic
-        self._version: Version = target.match()
-        self._handlers: Mapping[str, str] = {}
-        self._waiting: deque[_Queued] = deque()
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    def serve(self, version: Version, handlers: Mapping[str, str]) -> None:
-        """From now on it is this version that takes events; those that wait are for it, too."""
-        self.connected = True
-        self._version, self._handlers = version, handlers
-
-    @property
-    def wanted(self) -> list[str]:
-        return list(self._handlers) if self.connected else []
-
-    def wants(self, event_type: str) -> bool:
-        return self.connected and event_type in self._handlers
-
-    def put(self, event: PluginMessage.Event) -> bool:
-        """Queue an event; whether it was taken."""
-        if len(self._waiting) >= _MAX_QUEUE:
-            match self._version.metadata.events.overflow:
-                case Overflow.DROP_NEWEST:
-                    self._drop(event)
-                    return False
-                case Overflow.DISCONNECT:
-                    self._drop(event)
-                    while self._waiting:
-                        self._drop(self._waiting.popleft().event)
-                    self.connected = False
-                    return False
-            self._drop(self._waiting.popleft().event)
-        self._waiting.append(_Queued(event, time.perf_counter(), current.get()))
-        if self._task is None or self._task.done():
-            # Whoever published does not wait for this, so nothing of its context holds here.
-            self._task = asyncio.get_running_loop().create_task(self._bring(), context=Context())
-        return True
-
-    def _drop(self, event: PluginMessage.Event) -> None:
-        self._counts.dropped += 1
-        self._traffic.dropped((event.source, self._target.plugin_id, event.event_type), event.data)
-
-    async def _bring(self) -> None:
-        while self._waiting:
-            event, since, trace = self._waiting.popleft()
-            channel = event.source, self._target.plugin_id, event.event_type
-            current.set(trace)
-            try:
-                version = await self._target.reach()
-                handler = _listens(version, event.event_type)
-                if not handler:
-                    self._drop(event)  # this version wants no such events any more
-                    continue
-                args = (event.event_type, event.data) if handler == "on_event" else (event.data,)
-                with self._traffic.passage("event", channel, (event.data,), began=since):
-                    await version.call(handler, args)
-            except (PluginError, TypeError, ValueError):
-                self._counts.failed += 1  # the plugin's own events tell the rest
-
-    def close(self) -> None:
-        self.connected = False
-        self._waiting.clear()
-        if self._task is not None:
-            self._task.cancel()
-
-
-class HostFunction:
-    """A function of the host program that plugins may be granted.
-
-    Args:
-        name: How plugins call it.
-        function: It, plain or async; a plain one runs in the event loop and must be quick.
-        params: The types of its parameters, as in a plugin.json; ``None`` to take any values.
-        returns: The type of its result.
-
-    Raises:
-        ConfigError: A type makes no sense.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        function: Callable[..., MessageValue | Awaitable[MessageValue]],
-        params: Sequence[str] | None,
-        returns: str,
-    ) -> None:
-        types = Types({}, f"host function {name}")
-        self.name, self._function = name, function
-        self._params = None if params is None else tuple(types.parse(text, "params") for text in params)
-        self._returns = types.parse(returns, "returns")
-        self.declared = Function(self._params or (), self._returns)
-
-    async def __call__(self, args: list[MessageValue]) -> MessageValue:
-        """Call it.
-
-        Raises:
-            Refused: The arguments have other types, or it failed.
-        """
-        try:
-            if self._params is not None:
-                check_arguments(self._params, args, self.name)
-        except TypeError as error:
-            raise Refused("invalid", str(error)) from None
-        result = self._function(*args)
-        value: Any = await result if isawaitable(result) else result
-        check_value(value, f"the result of {self.name}")
-        check(self._returns, value, f"the result of {self.name}")
-        return value  # type: ignore[no-any-return]  # check_value has just made sure
 
 
 class PluginCommunicator:
@@ -285,13 +54,13 @@ class PluginCommunicator:
     def __init__(self, events: Events, spans: Spans | None = None) -> None:
         self._events = events
         self._targets: dict[str, Target] = {}
-        self._subscribers: dict[str, _Subscriber] = {}
+        self._subscribers: dict[str, Subscriber] = {}
         self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
         self._host_functions: dict[str, HostFunction] = {}
         self._waits = Waits()
         self.elsewhere: Elsewhere | None = None
         self._told: dict[str, set[str]] = {}
-        self._counts = _Counts()
+        self._counts = DeliveryCounts()
         self._traffic = Traffic(self._targets.__contains__, spans)
 
     # The host program's part.
@@ -318,12 +87,14 @@ class PluginCommunicator:
             PluginError: Whatever the call ended with.
             TypeError: The message is of another kind.
         """
-        plugin_id, wanted = split_address(target)
+        plugin_id = split_address(target)[0]
         found = self._targets.get(plugin_id)
         match message:
             case PluginMessage.FunctionCall(function, args):
                 if found is None:
-                    value = await self.deliver("", self.find(target), function, args, timeout_ms)
+                    value = await self.deliver(
+                        "", await self._reach_as_host(target), function, args, timeout_ms
+                    )
                 else:
                     version, left = await found.reach_in_time(wanted, timeout_ms)
                     value = await self.deliver("", version, function, args, left)
@@ -336,14 +107,21 @@ class PluginCommunicator:
                 if subscriber is None or not subscriber.wants(message.event_type):
                     raise CommunicationError(target, f"it does not take events {message.event_type!r}")
                 if not subscriber.put(message):
-                    raise CommunicationError(target, f"{_MAX_QUEUE} events wait for it already")
+                    raise CommunicationError(target, f"{MAX_QUEUE} events wait for it already")
                 return None
             case PluginMessage.Heartbeat():
-                await (await found.reach(wanted) if found is not None else self.find(target)).ping()
+                await (await self._reach_as_host(target)).ping()
                 return PluginMessage.Heartbeat(time.monotonic_ns())
         raise TypeError(
             f"message must be a FunctionCall, an Event or a Heartbeat, not {type(message).__name__}"
         )
+
+    async def _reach_as_host(self, address: str) -> Version:
+        here = self.version(address)
+        if here is None:
+            return self.find(address)
+        plugin_id, wanted = split_address(address)
+        return await self._targets[plugin_id].reach(wanted)
 
     def find(self, address: str) -> Version:
         """A plugin that another supervisor of the bus runs, to be called by this host program.
@@ -432,13 +210,13 @@ class PluginCommunicator:
         for name in version.metadata.events.subscribes:
             if not version.messages.may_subscribe(name):
                 unheard[name] = f"its policy does not grant messages.subscribe: [{name}]"
-            elif not (handler := _handler(name, version.functions)):
+            elif not (handler := handler_of(name, version.functions)):
                 unheard[name] = "it has no function that would handle it"
             else:
                 handlers[name] = handler
         subscriber = self._subscribers.get(target.plugin_id)
         if subscriber is None and handlers:
-            subscriber = _Subscriber(target, self._counts, self._traffic)
+            subscriber = Subscriber(target, self._counts, self._traffic)
             self._subscribers[target.plugin_id] = subscriber
         if subscriber is not None:
             subscriber.serve(version, handlers)
@@ -466,14 +244,14 @@ class PluginCommunicator:
         plugin_id, version, offers = target.partition("@")[0], None, False
         try:
             if len(line()) > MAX_DEPTH:
-                raise _too_deep(line())
+                raise too_deep(line())
             if not source.messages.may_call(plugin_id, function):
                 what = f"called {plugin_id[:128]}.{function[:128]}"
                 raise self.refuse(source, f"messages.call: {{{plugin_id[:128]}: [{function[:128]}]}}", what)
             version = await self._reach(source, target)
-            declared = _offered(version, function)
+            declared = offered(version, function)
             offers = True
-            _refuse_mismatch(declared.params, args, f"{plugin_id}.{function}")
+            refuse_mismatch(declared.params, args, f"{plugin_id}.{function}")
         except Refused as refusal:
             channel = source.plugin_id, plugin_id, function
             self._traffic.refused("call", channel, offers, args, refusal.reason)
@@ -486,7 +264,7 @@ class PluginCommunicator:
         except PluginNotFound:
             raise Refused("missing", f"{plugin_id} was unloaded") from None
         except (PluginError, TypeError, ValueError) as error:
-            raise _as_refusal(plugin_id, function, error) from None
+            raise as_refusal(plugin_id, function, error) from None
 
     @contextmanager
     def waits(self, target: Version) -> Iterator[None]:
@@ -507,20 +285,20 @@ class PluginCommunicator:
         try:
             plugin_id, wanted = split_address(address)
         except ValueError as error:
-            raise Refused("invalid", f"{error}"[:_MAX_TEXT]) from None
-        wanted = wanted or _needs(source, plugin_id)
-        target = self._targets.get(plugin_id)
-        if target is None:
-            there = self.elsewhere.find(plugin_id, wanted, as_host=False) if self.elsewhere else None
-            if there is None:
-                raise Refused("missing", f"no plugin {plugin_id!r} is loaded")
-            return there
+            raise Refused("invalid", f"{error}"[:MAX_TEXT]) from None
+        wanted = wanted or needed_by(source, plugin_id)
         try:
-            return await target.reach(wanted)
-        except PluginNotFound as error:
-            raise Refused("missing", f"no plugin {error.plugin_id!r} is loaded") from None
+            if (target := self._targets.get(plugin_id)) is not None:
+                return await target.reach(wanted)
+        except PluginNotFound:
+            pass  # another supervisor may have a version that fits
         except CommunicationError as error:
             raise Refused("unavailable", f"{plugin_id} takes no call now: {error.reason}") from None
+        there = self.elsewhere.find(plugin_id, wanted, as_host=False) if self.elsewhere else None
+        if there is None:
+            address = plugin_id if wanted is None else f"{plugin_id}@{wanted}"
+            raise Refused("missing", f"no plugin {address!r} is loaded")
+        return there
 
     def _waiting_elsewhere(self, version: Version) -> AbstractContextManager[None]:
         return self.elsewhere.waiting(version) if self.elsewhere is not None else nullcontext()
@@ -533,8 +311,31 @@ class PluginCommunicator:
 
     @property
     def plugins(self) -> dict[str, Version]:
-        """Every plugin that is here, by id, in the version that counts for who names none."""
-        return {plugin_id: target.match() for plugin_id, target in self._targets.items()}
+        """Every version that is here: by id the one that counts for who names none, else ``ID@VERSION``."""
+        found: dict[str, Version] = {}
+        for plugin_id, target in self._targets.items():
+            usual = found[plugin_id] = target.match()
+            if len(target.releases) > 1:
+                found |= {name_of(one): one for one in target.releases if one is not usual}
+        return found
+
+    def version(self, address: str) -> Version | None:
+        """The version here that an address means, if there is one.
+
+        Raises:
+            ValueError: That is no address.
+        """
+        plugin_id, wanted = split_address(address)
+        try:
+            return self._targets[plugin_id].match(wanted)
+        except (KeyError, PluginNotFound):
+            return None
+
+    def version_name(self, plugin_id: str, key: int) -> str:
+        """``ID@VERSION`` of a loaded version; unlike any other's, too, for one on trial or on its way out."""
+        target = self._targets.get(plugin_id)
+        releases = target.releases if target is not None else ()
+        return next((name_of(one) for one in releases if one.key == key), f"{plugin_id}@#{key}")
 
     @property
     def wanted(self) -> dict[str, int]:
@@ -565,14 +366,15 @@ class PluginCommunicator:
             Refused: The plugin does not offer that.
             PluginError: Whatever the call ended with.
         """
-        found = self._targets.get(target)
+        plugin_id, wanted = split_address(target)
+        found = self._targets.get(plugin_id)
         if found is None:
             raise PluginNotFound(target)
-        version = await found.reach()
+        version = await found.reach(wanted)
         if source:
             if len(callers) > MAX_DEPTH:
-                raise _too_deep(callers)
-            _refuse_mismatch(_offered(version, function).params, args, f"{target}.{function}")
+                raise too_deep(callers)
+            refuse_mismatch(offered(version, function).params, args, f"{plugin_id}.{function}")
         enter_line(callers)
         return await self.deliver(source, version, function, args, timeout_ms)
 
@@ -700,67 +502,3 @@ class PluginCommunicator:
         for stream in tuple(self._streams):
             stream.close()
         self._traffic.close()
-
-
-def _refuse_mismatch(params: Sequence[Type], args: list[MessageValue], what: str) -> None:
-    try:
-        check_arguments(params, args, what)
-    except TypeError as error:
-        raise Refused("invalid", str(error)) from None
-
-
-def _too_deep(waiting: Sequence[Instance]) -> Refused:
-    path = " > ".join(one.plugin_id for one in waiting)
-    return Refused("limit", f"{MAX_DEPTH} plugins wait for one another already: {path}")
-
-
-def _offered(version: Version, function: str) -> Function:
-    declared = version.interface.functions.get(function)
-    if declared is None:
-        raise Refused(
-            "missing",
-            f"{version.plugin_id} does not offer {function!r} to other plugins "
-            "(`exports` of its plugin.json)",
-        )
-    return declared
-
-
-_parsed = lru_cache(maxsize=1024)(Range.parse)
-
-
-def _needs(source: Peer, plugin_id: str) -> Range | None:
-    """The versions of another plugin that fit a plugin, if it depends on it."""
-    for needed in source.metadata.dependencies:
-        if needed.plugin_id == plugin_id:
-            return _parsed(needed.version_range)
-    return None
-
-
-def _listens(version: Version, event_type: str) -> str:
-    """The function of a version that handles an event; empty when it gets none such."""
-    wants = event_type in version.metadata.events.subscribes and version.messages.may_subscribe(event_type)
-    return _handler(event_type, version.functions) if wants else ""
-
-
-def _handler(event_type: str, functions: Mapping[str, str]) -> str:
-    """The function of a plugin that handles an event: ``on_NAME``, or ``on_event``; empty for none."""
-    own = "on_" + "".join(letter if letter.isalnum() else "_" for letter in event_type)
-    return next((name for name in (own, "on_event") if name in functions), "")
-
-
-def _as_refusal(target: str, function: str, error: Exception) -> Refused:
-    """What a caller is told of a call that failed: enough to go on, nothing about the jail of another."""
-    match error:
-        case ExecutionFailed():
-            return Refused("failed", f"{target}.{function} failed: {error.reason[:_MAX_TEXT]}")
-        case Timeout():
-            return Refused("timeout", f"{target}.{function} did not answer in time")
-        case ResourceLimitExceeded():
-            return Refused("failed", f"{target}.{function} reached its {error.resource} limit")
-        case SecurityViolation():
-            return Refused("failed", f"{target} was stopped")
-        case CommunicationError():
-            return Refused("unavailable", f"{target} takes no call now: {error.reason}")
-        case TypeError() | ValueError():
-            return Refused("invalid", f"{error}"[:_MAX_TEXT])
-    return Refused("failed", f"{target} could not be started")

@@ -80,6 +80,13 @@ class Release:
         return self.pool.instances
 
     @property
+    def longest_ms(self) -> int:
+        """For how long a call without a deadline can take: waiting, working, perhaps twice, moving state."""
+        limits = self.pool.confinement.limits
+        twice = any(export.idempotent for export in self.metadata.exports.values())
+        return (3 if twice else 2) * limits.execution_time + limits.state_time
+
+    @property
     def functions(self) -> dict[str, str]:
         """Callable functions with signatures for people, in the plugin's own (untrusted) words."""
         return self.pool.functions

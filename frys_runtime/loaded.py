@@ -78,6 +78,7 @@ class LoadedPlugins:
         self._resolving = asyncio.Lock()
         self._no_loads = asyncio.Event()
         self._no_loads.set()
+        self._cut = asyncio.Event()
         self._closed = False
         self._past = ManagerStats(0, 0, 0, 0)
 
@@ -340,9 +341,13 @@ class LoadedPlugins:
         self.deployments.clear()
         cut = [0] * len(deployments)
         if drain_ms:
-            cut = await _drain_together(deployments, drain_ms)
+            cut = await _drain_together(deployments, drain_ms, self._cut)
         ends = [self._end(one, cut=left) for one, left in zip(deployments, cut, strict=True)]
         await asyncio.gather(*ends)
+
+    def cut(self) -> None:
+        """Do not wait any longer for the calls that :meth:`end_all` lets end."""
+        self._cut.set()
 
     async def no_loads(self) -> None:
         """Wait until no load is under way."""
@@ -363,12 +368,24 @@ class LoadedPlugins:
         return replace(total, plugins=len(self.releases()))
 
 
-async def _drain_together(deployments: list[Deployment], drain_ms: int) -> list[int]:
+async def _drain_together(deployments: list[Deployment], drain_ms: int, cut: asyncio.Event) -> list[int]:
     """Let all calls end, those among plugins included; how many are left of each plugin."""
-    deadline = asyncio.get_running_loop().time() + drain_ms / 1000
+    loop = asyncio.get_running_loop()
     pools = [deployment.pools() for deployment in deployments]
     await asyncio.gather(*(pool.begin_drain(nested=True) for some in pools for pool in some))
-    return [sum(await asyncio.gather(*(pool.idle(deadline) for pool in some))) for some in pools]
+
+    async def settle(deadline: float) -> list[int]:
+        return [sum(await asyncio.gather(*(pool.idle(deadline) for pool in some))) for some in pools]
+
+    settling = asyncio.ensure_future(settle(loop.time() + drain_ms / 1000))
+    cutting = asyncio.ensure_future(cut.wait())
+    try:
+        await asyncio.wait((settling, cutting), return_when=asyncio.FIRST_COMPLETED)
+        return settling.result() if settling.done() else await settle(loop.time())
+    finally:
+        settling.cancel()
+        cutting.cancel()
+        await asyncio.gather(settling, cutting, return_exceptions=True)
 
 
 def _sum(past: ManagerStats, pool: Pool) -> ManagerStats:

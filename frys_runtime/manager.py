@@ -14,12 +14,13 @@ from .audit import AuditLog
 from .builder import PluginManagerBuilder
 from .bus.config import BusConfig, settings
 from .canary import Canaries
-from .communicator import HostFunction, PluginCommunicator
+from .communicator import PluginCommunicator
 from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .deployment import Release, Source, Trial, TrialRules
 from .errors import ConfigError, InitializationFailed, PluginError, PluginNotFound
 from .events import Events, EventStream
+from .host_functions import HostFunction
 from .isolation import IsolationManager
 from .keyvalue import KeyValueStore
 from .linux.cgroup import CgroupError, CgroupTree
@@ -204,10 +205,12 @@ class PluginManager:
 
     def _open_bus(self) -> None:
         if self._bus_config is not None:
-            from .bus.questions import questions  # these need ZeroMQ, which costs 7 MB and two threads
+            from .bus.control import Control  # these need ZeroMQ, which costs 7 MB and two threads
+            from .bus.questions import questions
             from .bus.supervisor import Supervisor
 
-            self._bus = Supervisor(self._bus_config, self._communicator, questions(self))
+            control = Control(self, allowed=self._bus_config.is_controlled)
+            self._bus = Supervisor(self._bus_config, self._communicator, questions(self), control)
 
     @property
     def bus(self) -> "Supervisor | None":
@@ -350,7 +353,10 @@ class PluginManager:
         if deployment is None:  # another supervisor's, or nobody's
             self._loaded.check_open()
             return await deliver("", self._communicator.find(plugin_id), function, args, timeout_ms)
-        release = deployment.pick(wanted)
+        try:
+            release = deployment.pick(wanted)
+        except PluginNotFound:  # no version of it that fits is here
+            return await deliver("", self._communicator.find(plugin_id), function, args, timeout_ms)
         if release.gate is not None:
             release, timeout_ms = await deployment.reach_in_time(wanted, timeout_ms)
         if not line():
@@ -585,22 +591,29 @@ class PluginManager:
         """End every plugin and every launcher; returns when nothing of them is left. Safe to call twice.
 
         Args:
-            drain_ms: Milliseconds in which the calls under way may end. No others are taken meanwhile, but
-                for those that plugins make to serve theirs.
+            drain_ms: Milliseconds in which the calls under way may end, those of other supervisors included.
+                No others are taken meanwhile, but for those that plugins make to serve theirs. Another call
+                of this method, without a time, ends the wait.
 
         Raises:
             ValueError: The time makes no sense.
         """
         _check_drain(drain_ms)
         if self._closed:
+            if not drain_ms:
+                self._loaded.cut()
             return
         self._closed = True
-        if self._bus is not None:
+        if self._bus is not None and drain_ms:
+            self._bus.withdraw()
+        elif self._bus is not None:
             await self._bus.close()
         if self._watching is not None:
             await self._watching.close()
         await self._recall.close()
         await self._loaded.end_all(drain_ms)
+        if self._bus is not None and drain_ms:
+            await self._bus.close(after_calls=True)
         await self._canaries.close()
         if self._nursery is not None:
             await self._nursery.close()

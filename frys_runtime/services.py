@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from . import trace
-from .communicator import Peer, PluginCommunicator
+from .communicator import PluginCommunicator
 from .compiled import CompiledCode
+from .endpoints import Peer
 from .http_broker import HttpBroker
 from .keyvalue import KeyValueStore
 from .messages import MessageValue, Refused

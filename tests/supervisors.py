@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from command import FRYS
 from support import leftovers
@@ -43,11 +44,14 @@ class Server:
         self.pid = self._process.pid
         self.name = ""
 
-    def wait_ready(self) -> None:
+    def wait_ready(self) -> dict[str, Any]:
+        """What it says once everything runs."""
         line = self._line.readline()
         self.log.seek(0)
         assert line, self.log.read().decode()
-        self.name = json.loads(line)["name"]
+        facts: dict[str, Any] = json.loads(line)
+        self.name = facts["name"]
+        return facts
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; nothing may be left of it."""

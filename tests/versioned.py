@@ -20,7 +20,7 @@ def answer(*_):
 
 def write(folder: Path, version: str, code: str = ANSWER, **more: Any) -> Path:
     """Write a Python plugin of this version, one file after the other."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     about = {"id": "sample", "version": version, "format": "python", "entry": "main.py", **more}
     (folder / "plugin.json").write_text(json.dumps(about))
     (folder / "main.py").write_text(code.replace("{version!r}", repr(version)))

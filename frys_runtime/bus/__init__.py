@@ -7,6 +7,8 @@
     sockets     the only module that knows ZeroMQ
     circles     plugins that wait for each other over several supervisors
     node        one participant: who else is there, requests and their answers
+    questions   what may be asked of a supervisor itself
+    control     what it may be told to do
     supervisor  what a manager takes part with
     visitor     what the ``frys`` command takes part with
 

@@ -30,6 +30,9 @@ class BusConfig:
         connect: Addresses of others, each with its public key (Z85, 40 characters).
         secret_key: A file with the own secret key (Z85), readable by its owner only.
         allow: Public keys of those who may connect to ``listen``.
+        control: Others may reload, load and unload plugins, and what else ``frys`` does to those that run.
+            Off, they can still look, call and publish. By default on, and off once other machines are
+            spoken to.
     """
 
     folder: str | os.PathLike[str] | None = None
@@ -37,6 +40,7 @@ class BusConfig:
     connect: Mapping[str, str] = field(default_factory=dict)
     secret_key: str | os.PathLike[str] | None = None
     allow: tuple[str, ...] = ()
+    control: bool | None = None
 
     def __post_init__(self) -> None:
         if (self.listen or self.connect) and self.secret_key is None:
@@ -53,6 +57,11 @@ class BusConfig:
         for key in (*self.allow, *self.connect.values()):
             if not _is_key(key):
                 raise ConfigError("bus", f"{key!r} is no public key; one has 40 characters (Z85)")
+
+    @property
+    def is_controlled(self) -> bool:
+        """Whether others may do to its plugins what ``frys`` does to those that run."""
+        return not (self.listen or self.connect) if self.control is None else self.control
 
     def read_secret_key(self) -> bytes | None:
         """The own secret key, if there is one.

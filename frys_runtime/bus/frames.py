@@ -21,7 +21,7 @@ MAX_BYTES: Final = 64 << 20
 """Of one message."""
 
 type Address = str
-"""A plugin and its supervisor: ``PLUGIN/NAME``."""
+"""A plugin and its supervisor: ``PLUGIN/NAME``, or a version of it, ``PLUGIN@VERSION/NAME``."""
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -42,6 +42,7 @@ class Plugin(msgspec.Struct, frozen=True):
         exports: What other plugins may call; a component that declares none offers its functions.
         types: Records and enumerations that ``exports`` and ``publishes`` name.
         publishes: Events that it emits, with the types of their data.
+        longest_ms: For how long a call without a deadline can take there; 0 where that is not told.
     """
 
     version: str
@@ -50,6 +51,7 @@ class Plugin(msgspec.Struct, frozen=True):
     exports: dict[str, Offer] = {}
     types: dict[str, Any] = {}
     publishes: dict[str, str] = {}
+    longest_ms: int = 0
 
     def as_metadata(self, plugin_id: str) -> tuple[Metadata, Interface]:
         """The same as the plugin's own supervisor sees it.
@@ -75,7 +77,7 @@ class About(msgspec.Struct, frozen=True):
     Attributes:
         program: What it is; a visitor runs no plugins.
         pid: Its process.
-        plugins: What it runs, by id.
+        plugins: What it runs: under an id the version that the id alone means, others as ``ID@VERSION``.
         events: Types of events that it wants, with ``*`` and ``?``, and how many receive each.
     """
 
@@ -113,7 +115,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
     Attributes:
         number: The sender's own; its answer carries it.
-        target: The plugin.
+        target: The plugin; with a range of versions behind ``@``, the best match there.
         function: Its function.
         args: Plain values.
         left_ms: How long the caller will wait; 0 for as long as the plugin's policy allows.
@@ -195,13 +197,29 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag=11):
     """The sender leaves."""
 
 
-type Request = Call | Publish | Ask
+class Control(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Have a supervisor change what it runs, as its host program does.
+
+    Attributes:
+        number: The sender's own; its answer carries it.
+        operation: One of those in docs/protocol.md.
+        plugin: Which plugin; with a range of versions behind ``@``, that one of several.
+        options: By operation.
+    """
+
+    number: int
+    operation: str
+    plugin: str
+    options: dict[str, Any] = {}
+
+
+type Request = Call | Publish | Ask | Control
 """What is answered by a RESULT or a FAILURE."""
 type Message = Hello | Welcome | News | Request | Result | Failure | Cancel | Event | Chase | Bye
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(
-    Hello | Welcome | News | Call | Result | Failure | Cancel | Event | Publish | Ask | Chase | Bye
+    Hello | Welcome | News | Call | Result | Failure | Cancel | Event | Publish | Ask | Chase | Bye | Control
 )
 
 
@@ -254,4 +272,6 @@ def _values(message: Message) -> tuple[MessageValue, ...]:
             return (message.data,)
         case Failure():
             return (message.facts,)
+        case Control():
+            return (message.options,)
     return ()

@@ -8,7 +8,7 @@ ends.
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -32,21 +32,32 @@ _MAX_REASONS: Final = 100
 """Different ones that are counted one by one."""
 _GRACE: Final = 0.1
 """Seconds that an answer may come too late, so that the plugin's own supervisor can say what was wrong."""
+STUCK_SECONDS: Final = 5.0
+"""The same where the caller has set no deadline, and the other supervisor is trusted to keep its own."""
+_CALL: Final = "frys: a call of a plugin"
+_FAREWELL: Final = 1.0
+"""Seconds for whoever does not read to make room for the last answers."""
 _TRY_AGAIN: Final = 0.02
 """Seconds after which an answer is sent again that found no room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A plugin of another supervisor."""
+    """One version of a plugin of another supervisor.
+
+    Attributes:
+        metadata: What its plugin.json says.
+        version: The version.
+        interface: What it offers to plugins.
+        functions: What it offers to host programs.
+        longest_ms: For how long a call without a deadline can take; 0 where that is not known.
+    """
 
     metadata: Metadata
+    version: Version
     interface: Interface
     functions: dict[str, str]
-
-    def fits(self, wanted: Range) -> bool:
-        """Whether its version is in a range."""
-        return wanted.matches(Version.parse(self.metadata.version))
+    longest_ms: int
 
 
 class _Dialled(NamedTuple):
@@ -72,7 +83,7 @@ class Peer:
         name: What it calls itself.
         program: ``supervisor`` or ``visitor``.
         pid: Its process, as it says.
-        plugins: What it runs.
+        plugins: What it runs, by id, and by ``ID@VERSION`` what is beside that.
         events: Types of events that it wants, and how many receive each.
         links: Its connections; the first is used.
         pending: Answers that are awaited from it.
@@ -89,6 +100,30 @@ class Peer:
     pending: dict[int, _Pending] = field(default_factory=dict)
     serving: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     dropped: int = 0
+    _versions: dict[str, dict[str, Known]] = field(default_factory=dict)
+
+    def learn(self, address: str, known: Known | None) -> None:
+        """It runs this from now on under an address, or nothing any more."""
+        plugin_id = address.partition("@")[0]
+        if known is not None:
+            self.plugins[address] = known
+            self._versions.setdefault(plugin_id, {})[address] = known
+        elif self.plugins.pop(address, None) is not None:
+            del self._versions[plugin_id][address]
+            if not self._versions[plugin_id]:
+                del self._versions[plugin_id]
+
+    def best(self, plugin_id: str, wanted: Range | None) -> Known | None:
+        """Its version that an address means; ``None`` if it has none such."""
+        if wanted is None:
+            return self.plugins.get(plugin_id)
+        within = (one for one in self._versions.get(plugin_id, {}).values() if wanted.matches(one.version))
+        return max(within, key=lambda known: known.version, default=None)
+
+    def forget(self) -> None:
+        """Nothing is known any more of what it runs."""
+        self.plugins.clear()
+        self._versions.clear()
 
     def send(self, data: bytes) -> bool:
         """Send a message; whether there was room for it."""
@@ -96,6 +131,15 @@ class Peer:
 
     def __str__(self) -> str:
         return f"{self.program} {self.name} (process {self.pid})"
+
+
+def holders(peers: Iterable[Peer], plugin_id: str, wanted: Range | None) -> dict[Peer, Known]:
+    """Who runs what an address means: with a range, the highest version that anybody has in it."""
+    found = {peer: known for peer in peers if (known := peer.best(plugin_id, wanted)) is not None}
+    if wanted is None or not found:
+        return found
+    highest = max(known.version for known in found.values())
+    return {peer: known for peer, known in found.items() if known.version == highest}
 
 
 class Program(Protocol):
@@ -208,7 +252,7 @@ class Node:
         if link not in peer.links:
             peer.links.append(link)
             self._peer_of[link] = peer
-        peer.plugins.clear()
+        peer.forget()
         self._learn(peer, link, dict(about.plugins), about.events)
         return peer
 
@@ -219,16 +263,17 @@ class Node:
         plugins: dict[str, frames.Plugin | None],
         events: dict[str, int] | None,
     ) -> None:
-        for plugin_id, plugin in plugins.items():
-            peer.plugins.pop(plugin_id, None)
+        for address, plugin in plugins.items():
+            peer.learn(address, None)
             if plugin is not None:
                 try:
-                    metadata, interface = plugin.as_metadata(plugin_id)
-                except ConfigError as error:
+                    metadata, interface = plugin.as_metadata(address.partition("@")[0])
+                    version = Version.parse(metadata.version)
+                except (ConfigError, ValueError) as error:
                     self.malformed(link, f"a plugin that makes no sense: {error}")
                 else:
-                    known = Known(metadata, interface, plugin.functions)
-                    peer.plugins[plugin_id] = known
+                    known = Known(metadata, version, interface, plugin.functions, plugin.longest_ms)
+                    peer.learn(address, known)
         if events is not None:
             peer.events = events
 
@@ -286,6 +331,7 @@ class Node:
         target: str,
         make: Callable[[int], frames.Request],
         timeout_ms: int | None = None,
+        grace: float = _GRACE,
     ) -> MessageValue:
         """Send a request and wait for its answer; who gives up waiting, cancels it.
 
@@ -294,6 +340,7 @@ class Node:
             target: What it is for, to be named in errors.
             make: The request, from its number.
             timeout_ms: How long to wait.
+            grace: Seconds beyond that in which the answer may still come.
 
         Raises:
             CommunicationError: There was no room for it, or its receiver is gone; both may be tried again.
@@ -313,7 +360,7 @@ class Node:
                 reason = f"too many messages wait for {peer} already"
                 raise CommunicationError(target, reason, retryable=True)
             if timeout_ms is not None:
-                seconds = timeout_ms / 1000 + _GRACE
+                seconds = timeout_ms / 1000 + grace
                 timer = self._loop.call_later(seconds, _end, answer, Timeout(target, timeout_ms))
             return await answer
         except _Gone:
@@ -337,7 +384,7 @@ class Node:
             case frames.Failure(number):
                 if pending := peer.pending.get(number):
                     _end(pending.answer, to_error(message, pending.target))
-            case frames.Call() | frames.Publish() | frames.Ask():
+            case frames.Call() | frames.Publish() | frames.Ask() | frames.Control():
                 self._serve(peer, link, message)
             case frames.Cancel(number):
                 if task := peer.serving.get(number):
@@ -364,6 +411,8 @@ class Node:
         task = asyncio.Task(self._work(peer, link, request), loop=self._loop, eager_start=True)
         if not task.done():
             peer.serving[number] = task
+            if isinstance(request, frames.Call):
+                task.set_name(_CALL)
             task.add_done_callback(lambda _task: peer.serving.pop(number, None))
 
     async def _work(self, peer: Peer, link: Link, request: frames.Request) -> None:
@@ -377,6 +426,13 @@ class Node:
             data = frames.encode(failure)
         while not link.send(data) and link in self._peer_of:  # noqa: ASYNC110 - nothing tells of new room
             await asyncio.sleep(_TRY_AGAIN)
+
+    async def finish_calls(self) -> None:
+        """Let the answers of calls that have ended leave."""
+        serving = (task for peer in self.peers.values() for task in peer.serving.values())
+        calls = [task for task in serving if task.get_name() == _CALL]
+        if calls:
+            await asyncio.wait(calls, timeout=_FAREWELL)
 
     async def close(self) -> None:
         """Say goodbye and end everything."""

@@ -45,6 +45,9 @@ class Manager(Protocol):
     def list_plugins(self) -> Sequence[Plugin]:
         """Its plugins."""
 
+    def versions(self, plugin_id: str) -> Sequence[object]:
+        """The versions of one of them."""
+
     def resource_usage(self, plugin_id: str, *, private: bool = True) -> ResourceUsage:
         """What one of them uses."""
 
@@ -65,12 +68,16 @@ def questions(manager: Manager) -> Mapping[str, Question]:
         return {"pid": os.getpid(), "seconds": time.monotonic() - began, "plugins": plugins}
 
     async def ping(_peer: Peer, args: list[Any]) -> MessageValue:
-        name = args[0] if args else ""
-        plugin = manager.communicator.plugins.get(str(name))
+        name = str(args[0]) if args else ""
+        plugin = manager.communicator.version(name)
         if plugin is None:
-            raise PluginNotFound(str(name))
+            raise PluginNotFound(name)
         await plugin.ping()
         return None
+
+    async def versions(_peer: Peer, args: list[Any]) -> MessageValue:
+        told: Any = msgspec.to_builtins(manager.versions(str(args[0]) if args else ""))
+        return told  # type: ignore[no-any-return]
 
     async def watch(peer: Peer, args: list[Any]) -> MessageValue:
         what = str(args[0]) if args else ""
@@ -81,7 +88,7 @@ def questions(manager: Manager) -> Mapping[str, Question]:
                 peer.dropped += 1
         return None
 
-    return {"status": status, "ping": ping, "watch": watch}
+    return {"status": status, "ping": ping, "versions": versions, "watch": watch}
 
 
 def _facts(manager: Manager, plugin: Plugin) -> MessageValue:

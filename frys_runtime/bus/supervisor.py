@@ -9,12 +9,13 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from .. import trace, waits
-from ..communicator import PluginCommunicator, Version
+from ..communicator import PluginCommunicator
+from ..endpoints import Version
 from ..errors import CommunicationError
 from ..messages import MessageValue, PluginMessage, Refused, check_value
 from ..policy_grants import MessageGrant, matches
@@ -22,7 +23,8 @@ from ..ranges import Range
 from . import frames
 from .circles import MAX_LINE, Circles
 from .config import BusConfig, default_folder
-from .node import Known, Node, Peer
+from .control import Control
+from .node import STUCK_SECONDS, Known, Node, Peer, holders
 from .questions import Question
 from .rendezvous import Registration, Rendezvous
 
@@ -65,6 +67,7 @@ class Supervisor:
         config: Where to meet.
         communicator: Whose plugins and events take part.
         questions: What visitors may ask, by name.
+        control: What they may have done.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -72,9 +75,14 @@ class Supervisor:
     """
 
     def __init__(
-        self, config: BusConfig, communicator: PluginCommunicator, questions: Mapping[str, Question]
+        self,
+        config: BusConfig,
+        communicator: PluginCommunicator,
+        questions: Mapping[str, Question],
+        control: Control,
     ) -> None:
-        self._config, self._communicator, self._questions = config, communicator, questions
+        self._config, self._communicator = config, communicator
+        self._questions, self._control = questions, control
         self._place = Rendezvous(os.fspath(config.folder) if config.folder else default_folder())
         secret = config.read_secret_key()
         self._registration: Registration = self._place.register()
@@ -86,7 +94,7 @@ class Supervisor:
         self._circles = Circles(self._ask_on, self._instances)
         self._keys: dict[str, int] = {}
         self._free_keys = itertools.count(-1, -1)
-        self._closed = False
+        self._closed = self._withdrawn = False
         self._node = Node(self.name, self, secret, config.allow)
         self._far: dict[str, tuple[str, str]] = {}
         self._met: list[asyncio.Future[Peer | None]] = []
@@ -168,19 +176,16 @@ class Supervisor:
     def find(self, plugin_id: str, wanted: Range | None, *, as_host: bool) -> Version | None:
         """A plugin of another supervisor: of several, the one that has the fewest calls of ours to answer.
 
-        Where they are equal, each gets its turn. Each supervisor tells of the version that counts there for
-        who names none.
+        Where they are equal, each gets its turn. Without a range, it is the version that counts there for who
+        names none; with one, the highest in it that any of them has.
         """
-        peers = [
-            peer
-            for peer in self._node.peers.values()
-            if (known := peer.plugins.get(plugin_id)) is not None and (wanted is None or known.fits(wanted))
-        ]
-        if not peers:
+        found = holders(self._node.peers.values(), plugin_id, wanted)
+        if not found:
             return None
+        peers = list(found)
         first = next(self._turns) % len(peers)
         peer = min(peers[first:] + peers[:first], key=lambda peer: len(peer.pending))
-        return _Remote(self, peer, plugin_id, peer.plugins[plugin_id], as_host=as_host)
+        return _Remote(self, peer, plugin_id, wanted, found[peer], as_host=as_host)
 
     def publish(self, event: PluginMessage.Event) -> int:
         """Tell each supervisor that wants it of an event, once; how many plugins and streams will get it."""
@@ -206,9 +211,10 @@ class Supervisor:
         target: str,
         make: Callable[[int], frames.Request],
         timeout_ms: int | None = None,
+        **grace: float,
     ) -> MessageValue:
         """Ask another supervisor; see :meth:`frys_runtime.bus.node.Node.request`."""
-        return await self._node.request(peer, target, make, timeout_ms)
+        return await self._node.request(peer, target, make, timeout_ms, **grace)
 
     def changed(self) -> None:
         """Tell the others of plugins and wanted events, once for all changes of this turn of the loop."""
@@ -224,8 +230,9 @@ class Supervisor:
 
     def waiting(self, target: Version) -> AbstractContextManager[None]:
         """The last of the line of calls waits for a plugin; Refused if it waits for itself over others."""
-        address = target.address if isinstance(target, _Remote) else target.plugin_id
-        return self._circles.waiting(tuple(one.plugin_id for one in waits.line()), address)
+        line = tuple(map(self._name, waits.line()))
+        address = target.address if isinstance(target, _Remote) else self._known_as(target)
+        return self._circles.waiting(line, address)
 
     def key(self, address: str) -> int:
         """A number for a plugin that is elsewhere, and that no plugin here has."""
@@ -233,15 +240,36 @@ class Supervisor:
             self._keys[address] = next(self._free_keys)
         return self._keys[address]
 
-    def _instances(self, plugin_id: str) -> int:
-        here = self._communicator.plugins.get(plugin_id)
+    def line(self) -> list[str]:
+        """Who waits for what runs now, as every supervisor writes it."""
+        return [self.everywhere(self._name(one)) for one in waits.line()]
+
+    def _name(self, one: waits.Instance) -> str:
+        """The version that an instance is one of."""
+        if "/" in one.plugin_id:  # another supervisor has told of it
+            return self._here(one.plugin_id)
+        return self._communicator.version_name(one.plugin_id, one.key)
+
+    def _known_as(self, version: Version) -> str:
+        return self._communicator.version_name(version.plugin_id, version.key)
+
+    def _version(self, name: str) -> Version | None:
+        """A version that is here; its name may be a peer's, and nonsense."""
+        with suppress(ValueError):
+            return None if "/" in name else self._communicator.version(name)
+        return None
+
+    def _instances(self, name: str) -> int:
+        here = self._version(name)
         return here.instances if here is not None else _MANY
 
     def _instance(self, name: str) -> waits.Instance:
         """Who waits here, as others have told of it; of several instances nobody tells which."""
-        here = self._communicator.plugins.get(name)
-        key = here.key if here is not None and here.instances == 1 else self.key(self.everywhere(name))
-        return waits.Instance(key, 1, name)
+        here = self._version(name)
+        if here is not None and here.instances == 1:
+            return waits.Instance(here.key, 1, here.plugin_id)
+        address = self.everywhere(name)
+        return waits.Instance(self.key(address), 1, address)
 
     def chase(self, chase: frames.Chase) -> None:
         """Follow who waits for whom."""
@@ -265,20 +293,8 @@ class Supervisor:
 
     def about(self) -> frames.About:
         """What is told of this supervisor."""
-        plugins = {
-            name: frames.Plugin(
-                version=peer.metadata.version,
-                format=peer.metadata.format,
-                functions={name: text[:_SIGNATURE] for name, text in peer.functions.items()},
-                exports={
-                    name: frames.Offer(export.params, export.returns, export.names)
-                    for name, export in peer.metadata.exports.items()
-                },
-                types=peer.metadata.types,
-                publishes=peer.metadata.events.publishes,
-            )
-            for name, peer in self._communicator.plugins.items()
-        }
+        running = {} if self._withdrawn else self._communicator.plugins
+        plugins = {address: _told(version) for address, version in running.items()}
         return frames.About("supervisor", os.getpid(), plugins, self._communicator.wanted)
 
     async def serve(self, peer: Peer, request: frames.Request) -> MessageValue:
@@ -294,23 +310,27 @@ class Supervisor:
                     known = ", ".join(self._questions)
                     raise Refused("missing", f"{question[:40]!r} is no question; there are {known}")
                 return await answer(peer, args)
+            case frames.Control():
+                return await self._control.obey(peer, request)
 
     async def _call(self, call: frames.Call) -> MessageValue:
         line = tuple(self._here(address) for address in call.line)
-        if call.source and (not line or line[-1] != self._here(call.source)):
+        source = self._here(call.source)
+        if call.source and (not line or _without_version(line[-1]) != source):
             raise Refused("invalid", "the line of calls does not end with who calls")
-        if call.source:
-            self._circles.refuse(line, call.target)
-        elif line.count(call.target) >= self._instances(call.target):
+        called = self._communicator.version(call.target)
+        name = self._known_as(called) if called is not None else ""
+        if call.source and name:
+            self._circles.refuse(line, name)
+        elif name and line.count(name) >= self._instances(name):
             what = "it waits for the very function of the host program that calls it"
             raise CommunicationError(call.target, what)
         trace.current.set(
             trace.parse(call.context.get("traceparent", ""), call.context.get("tracestate", ""))
         )
         callers = tuple(map(self._instance, line))
-        source, left = self._here(call.source), call.left_ms or None
         return await self._communicator.call_from_elsewhere(
-            source, callers, call.target, call.function, call.args, left
+            source, callers, call.target, call.function, call.args, call.left_ms or None
         )
 
     def event(self, _peer: Peer, event: frames.Event) -> None:
@@ -330,8 +350,19 @@ class Supervisor:
                 if entry.name == peer.name:
                     self._dial_later(entry.address, None, _FIRST_RETRY)
 
-    async def close(self) -> None:
-        """Leave."""
+    def withdraw(self) -> None:
+        """Tell the others of no plugin any more, so that they call others; what they called goes on."""
+        self._withdrawn = True
+        self.changed()
+
+    async def close(self, *, after_calls: bool = False) -> None:
+        """Leave.
+
+        Args:
+            after_calls: Once the calls that plugins here had taken are answered; they all have ended.
+        """
+        if after_calls:
+            await self._node.finish_calls()
         self._stop()
         await self._node.close()
         self._registration.close()
@@ -351,16 +382,58 @@ class Supervisor:
             self._news.cancel()
 
 
+def _told(version: Version) -> frames.Plugin:
+    """What others are told of one version of a plugin."""
+    metadata = version.metadata
+    exports = {
+        name: frames.Offer(export.params, export.returns, export.names)
+        for name, export in metadata.exports.items()
+    }
+    return frames.Plugin(
+        version=metadata.version,
+        format=metadata.format,
+        functions={name: text[:_SIGNATURE] for name, text in version.functions.items()},
+        exports=exports,
+        types=metadata.types,
+        publishes=metadata.events.publishes,
+        longest_ms=version.longest_ms,
+    )
+
+
+def _without_version(address: str) -> str:
+    plugin, sign, name = address.partition("/")
+    return plugin.partition("@")[0] + sign + name
+
+
 class _Remote:
-    """A plugin of another supervisor, for one call."""
+    """A plugin of another supervisor, for one call.
+
+    Args:
+        supervisor: This one.
+        peer: The other.
+        plugin_id: The plugin.
+        wanted: The versions that were asked for. The other supervisor chooses among them once more, when it
+            has the call: there may be new ones, and which are on trial only it knows.
+        known: The version that it is as far as is known here.
+        as_host: The call is the host program's.
+    """
 
     def __init__(
-        self, supervisor: Supervisor, peer: Peer, plugin_id: str, known: Known, *, as_host: bool
+        self,
+        supervisor: Supervisor,
+        peer: Peer,
+        plugin_id: str,
+        wanted: Range | None,
+        known: Known,
+        *,
+        as_host: bool,
     ) -> None:
         self.plugin_id = plugin_id
-        self.address = f"{plugin_id}/{peer.name}"
+        self.address = f"{plugin_id}@{known.metadata.version}/{peer.name}"
         self.key = supervisor.key(self.address)
         self.metadata, self.interface, self.functions = known.metadata, known.interface, known.functions
+        self.longest_ms = known.longest_ms
+        self._target = plugin_id if wanted is None else f"{plugin_id}@{wanted}"
         self._supervisor, self._peer, self._as_host = supervisor, peer, as_host
 
     @property
@@ -376,21 +449,27 @@ class _Remote:
     ) -> MessageValue:
         values = list(args)
         check_value(values, "args")
-        callers = (one.plugin_id for one in waits.line())
-        line = [self._supervisor.everywhere(plugin) for plugin in callers]
-        source = "" if self._as_host or not line else line[-1]
+        waiting, line = waits.line(), self._supervisor.line()
+        source = "" if self._as_host or not waiting else self._supervisor.everywhere(waiting[-1].plugin_id)
 
         def make(number: int) -> frames.Call:
             left = timeout_ms or 0
-            return frames.Call(number, self.plugin_id, function, values, left, source, line, _context())
+            return frames.Call(number, self._target, function, values, left, source, line, _context())
 
-        return await self._supervisor.request(self._peer, self.plugin_id, make, timeout_ms)
+        if timeout_ms is not None:
+            return await self._supervisor.request(self._peer, self.plugin_id, make, timeout_ms)
+        return await self._patiently(make)
 
     async def ping(self) -> None:
         def make(number: int) -> frames.Ask:
-            return frames.Ask(number, "ping", [self.plugin_id])
+            return frames.Ask(number, "ping", [self._target])
 
-        await self._supervisor.request(self._peer, self.plugin_id, make)
+        await self._patiently(make)
+
+    async def _patiently(self, make: Callable[[int], frames.Request]) -> MessageValue:
+        """As long as the plugin's own policy allows: its supervisor sees to that, unless it is stuck."""
+        longest = self.longest_ms or None
+        return await self._supervisor.request(self._peer, self.plugin_id, make, longest, grace=STUCK_SECONDS)
 
 
 def _context() -> dict[str, str]:

@@ -10,9 +10,10 @@ from typing import Final, Self
 from ..errors import CommunicationError
 from ..events import EventStream
 from ..messages import MessageValue, PluginMessage, Refused, check_value
+from ..ranges import split_address
 from . import frames
 from .config import default_folder
-from .node import Node, Peer
+from .node import STUCK_SECONDS, Node, Peer, holders
 from .rendezvous import Entry, Rendezvous
 
 _MEET_SECONDS: Final = 5.0
@@ -67,8 +68,12 @@ class Visitor:
         return list(self._node.peers.values()) if self._node is not None else []
 
     def running(self, plugin_id: str) -> list[Peer]:
-        """The supervisors that run a plugin."""
-        return [peer for peer in self.supervisors if plugin_id in peer.plugins]
+        """The supervisors that run a plugin; with a range of versions behind ``@``, the highest in it.
+
+        Raises:
+            ValueError: That is no address.
+        """
+        return list(holders(self.supervisors, *split_address(plugin_id)))
 
     async def call(
         self, plugin_id: str, function: str, *args: MessageValue, timeout_ms: int | None = None
@@ -81,15 +86,18 @@ class Visitor:
         """
         values = list(args)
         check_value(values, "args")
-        peers = self.running(plugin_id)
-        if not peers:
+        found = holders(self.supervisors, *split_address(plugin_id))
+        if not found:
             raise CommunicationError(plugin_id, f"no supervisor of {self.folder} runs it")
 
         def make(number: int) -> frames.Call:
             return frames.Call(number, plugin_id, function, values, timeout_ms or 0)
 
-        peer = random.choice(peers)  # noqa: S311 - only to spread the work
-        return await self._request(peer, plugin_id, make, timeout_ms)
+        peer, known = random.choice([*found.items()])  # noqa: S311 - only to spread the work
+        if timeout_ms is not None:
+            return await self._request(peer, plugin_id, make, timeout_ms)
+        # Its supervisor ends a call in time, unless it is stuck.
+        return await self._request(peer, plugin_id, make, known.longest_ms or None, grace=STUCK_SECONDS)
 
     async def publish(self, event_type: str, data: MessageValue) -> int:
         """Publish an event as one of the host programs does; how many plugins and streams will get it.
@@ -118,15 +126,32 @@ class Visitor:
             peer, str(peer), lambda number: frames.Ask(number, question, list(args)), timeout_ms
         )
 
+    async def control(
+        self, peer: Peer, operation: str, plugin: str, options: dict[str, MessageValue]
+    ) -> MessageValue:
+        """Have a supervisor do something to its plugins; docs/protocol.md lists what.
+
+        Raises:
+            CommunicationError: It ended, or refuses.
+            PluginError, ValueError: Whatever that ended with.
+        """
+        try:
+            return await self._request(
+                peer, str(peer), lambda number: frames.Control(number, operation, plugin, options)
+            )
+        except Refused as refusal:
+            raise CommunicationError(str(peer), refusal.message) from None
+
     async def _request(
         self,
         peer: Peer,
         target: str,
         make: Callable[[int], frames.Request],
         timeout_ms: int | None = None,
+        **grace: float,
     ) -> MessageValue:
         assert self._node is not None
-        return await self._node.request(peer, target, make, timeout_ms)
+        return await self._node.request(peer, target, make, timeout_ms, **grace)
 
     async def events(self, *watched: str) -> AsyncIterator[PluginMessage.Event]:
         """Events as they come, of supervisors that start later, too; it never ends by itself.

@@ -11,7 +11,10 @@ import typer
 from .. import __version__
 from .exits import Exit, leave_quietly, tell, wants_traceback
 
-BUS: Final = ("serve", "ps", "top", "call", "events", "trace")
+BUS: Final = (
+    *("serve", "ps", "top", "call", "events", "trace", "versions", "reload", "promote", "rollback"),
+    *("pin", "suspend", "resume", "load", "unload"),
+)
 """Those that talk to running supervisors."""
 COMMANDS: Final = (
     "run",

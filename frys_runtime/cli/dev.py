@@ -18,7 +18,7 @@ from ..reload import is_lasting
 from .arguments import argument
 from .dev_folder import UNKNOWN, Build, Snapshot, changes, find_build, run_build, saves, snapshot
 from .exits import UsageError
-from .options import Isolation, PolicyPath
+from .options import Isolation, PluginPaths, PolicyPath, search_paths
 from .terminal import as_text, milliseconds, printable, show_log, stdout
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -42,6 +42,7 @@ def command(
         str | None, typer.Option("--build", metavar="CMD", help="How to build it, instead of what is found.")
     ] = None,
     no_build: Annotated[bool, typer.Option("--no-build", help="Build nothing.")] = False,
+    plugin_path: PluginPaths = None,
 ) -> None:
     """Build, load and call a plugin, and again whenever a file of its folder is saved. Ctrl-C ends it.
 
@@ -50,6 +51,8 @@ def command(
 
     The new version is loaded beside the old one, which stays when the build or the load fails. Files and
     folders whose names begin with a dot are not watched: a good place for what a build needs.
+
+    Plugins that it depends on are looked up in the folders of --plugin-path, and beside its folder.
 
     Exit codes: 0 ended by Ctrl-C or a signal; 2 wrong usage or policy; 6 this machine cannot build the jail.
     """
@@ -68,7 +71,8 @@ def command(
     found = None if no_build else find_build(folder, build)
     if found is not None:
         _say(f"build: {found} ({found.source}; --no-build leaves it out)")
-    settings = {"policy": policy, "isolation": isolation}
+    paths = search_paths(folder, plugin_path)
+    settings = {"policy": policy, "isolation": isolation, "plugin_paths": paths}
     with suppress(asyncio.CancelledError):
         asyncio.run(_develop(folder, found, _Call(function, words, timeout), settings))
     print("\nended; nothing of it is left", flush=True)

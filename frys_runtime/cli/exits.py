@@ -13,6 +13,7 @@ from ..errors import (
     InvalidFormat,
     LoadFailed,
     PluginError,
+    ReloadFailed,
     ResourceLimitExceeded,
     SandboxError,
     SecurityViolation,
@@ -90,6 +91,10 @@ def _hint(error: Exception, code: Exit) -> str:
         return "`frys ps` lists what runs, and `frys serve PLUGIN` runs a plugin"
     if isinstance(error, PluginError) and error.retryable:
         return "the same may work a moment later"
+    if isinstance(error, CommunicationError):
+        return "`frys ps` shows what runs, and in which state it is"
+    if isinstance(error, ReloadFailed):
+        return "`frys inspect PATH` tells more about the new version"
     if isinstance(error, LoadFailed) and error.by_policy:
         return "`frys policy explain PLUGIN` shows what it asks for and what it gets (--policy, --isolation)"
     absent = isinstance(error, LoadFailed) and not os.path.exists(error.path)

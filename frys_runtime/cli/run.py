@@ -3,18 +3,17 @@
 import asyncio
 import sys
 import time
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..config import IsolationLevel, SandboxConfig
+from ..config import SandboxConfig
 from ..manager import PluginManager
 from ..messages import MessageValue
 from ..plugin import Plugin
 from .arguments import argument, parse_size
 from .exits import UsageError
-from .options import Isolation, PluginPath, PolicyPath
+from .options import Isolation, PluginPath, PluginPaths, PolicyPath, search_paths
 from .terminal import milliseconds, print_value, show_log, size
 
 
@@ -33,6 +32,7 @@ def command(
         str | None,
         typer.Option("--memory", "-m", metavar="SIZE", help="Less memory than the policy's: 64M, 1G."),
     ] = None,
+    plugin_path: PluginPaths = None,
     stats: Annotated[bool, typer.Option("--stats", "-s", help="Print times and memory to stderr.")] = False,
 ) -> None:
     """Call a function of a plugin and print what it returns.
@@ -44,6 +44,8 @@ def command(
     `{"base64": ...}`). On a terminal, control characters are shown as escapes. What the plugin itself
     prints goes to stderr.
 
+    Plugins that it depends on are looked up in the folders of --plugin-path, and beside it.
+
     Exit codes: 0 done; 1 the function failed; 2 wrong usage, policy or plugin.json; 3 stopped by a limit or
     its deadline; 4 killed for a forbidden act; 5 the plugin cannot be loaded; 6 this machine cannot build
     the jail.
@@ -51,7 +53,12 @@ def command(
     values = [argument(word) for word in args or ()]
     limits = SandboxConfig(max_memory=parse_size(memory)) if memory else None
     show_log()
-    result = asyncio.run(_run(plugin, function, values, isolation, policy, timeout, limits, stats=stats))
+    settings = {
+        "isolation": isolation,
+        "policy": policy,
+        "plugin_paths": search_paths(plugin, plugin_path),
+    }
+    result = asyncio.run(_run(plugin, function, values, settings, timeout, limits, stats=stats))
     print_value(result)
 
 
@@ -59,14 +66,13 @@ async def _run(
     path: str,
     function: str,
     args: list[MessageValue],
-    isolation: IsolationLevel | None,
-    policy: Path | None,
+    settings: dict[str, Any],
     timeout_ms: int | None,
     limits: SandboxConfig | None,
     *,
     stats: bool,
 ) -> MessageValue:
-    async with PluginManager(policy=policy, isolation=isolation, spares=0) as manager:
+    async with PluginManager(**settings, spares=0) as manager:
         plugin = manager.plugin(await manager.load_plugin(path, sandbox=limits))
         load_ms, began = plugin.load_ms, time.perf_counter()
         try:

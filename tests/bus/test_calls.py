@@ -24,8 +24,8 @@ from frys_runtime import (
 )
 from frys_runtime.bus.frames import Call
 from frys_runtime.bus.node import Peer
-from frys_runtime.communicator import MAX_DEPTH
 from frys_runtime.ranges import Range
+from frys_runtime.refusals import MAX_DEPTH
 
 SLOW_CALLER = """
 import frys, time
@@ -120,7 +120,7 @@ async def test_the_other_supervisor_looks_again() -> None:
             assert talk.manager.bus.find("b", Range.parse("^2"), as_host=False) is None
 
             async def call(line: list[str], function: str, value: MessageValue) -> None:
-                request = Call(1, "b", function, [value], 0, line[-1], line)
+                request = Call(1, "b", function, [value], 0, line[-1].replace("@1.2.0", ""), line)
                 await bus.serve(Peer("x", "supervisor", 0), request)
 
             with pytest.raises(Refused, match="does not offer 'ask'"):
@@ -128,7 +128,7 @@ async def test_the_other_supervisor_looks_again() -> None:
             with pytest.raises(Refused, match="plugins wait for one another already"):
                 await call([f"p{number}/x" for number in range(MAX_DEPTH + 1)], "twice", 1)
             with pytest.raises(Refused, match="it would wait for itself"):
-                await call([f"b/{bus.name}", "a/x"], "twice", 1)
+                await call([f"b@1.2.0/{bus.name}", "a@1.2.0/x"], "twice", 1)
             with pytest.raises(Refused, match=r"args\[0\] must be int"):
                 await call(["a/x"], "twice", "1")
             assert communicator.stats().channels == {}

@@ -273,3 +273,22 @@ async def test_a_manager_whose_bus_cannot_be_had_is_not_opened(tmp_path: Path) -
         with pytest.raises(ConfigError, match="others may enter"):
             await PluginManager.builder().with_bus(folder / "open").build()
     await no_threads()
+
+
+@pytest.mark.parametrize(
+    ("settings", "controlled"),
+    [
+        ({}, True),
+        ({"control": False}, False),
+        ({"listen": "tcp://127.0.0.1:7171", "allow": ("0" * 40,)}, False),
+        ({"connect": {"tcp://127.0.0.1:7171": "0" * 40}}, False),
+        ({"connect": {"tcp://127.0.0.1:7171": "0" * 40}, "control": True}, True),
+    ],
+    ids=["one-machine", "off", "listens", "connects", "connects-on"],
+)
+def test_who_speaks_to_other_machines_is_not_controlled_unless_that_is_said(
+    settings: dict[str, object], controlled: bool
+) -> None:
+    """A key that may call plugins is not by itself one that may load code."""
+    secret = "key" if {"listen", "connect"} & settings.keys() else None
+    assert BusConfig(secret_key=secret, **settings).is_controlled is controlled  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from command import FRYS, frys
 from support import leftovers
+from versioned import write
 
 pytestmark = [pytest.mark.needs_userns, pytest.mark.needs_landlock, pytest.mark.needs_seccomp_notify]
 PLUGIN_JSON = '{"id": "sample", "version": "1.0.0", "format": "python", "entry": "main.py"}'
@@ -456,3 +457,19 @@ def test_without_the_package_that_watches(folder: Path) -> None:
     assert done.returncode == 2
     assert "pip install frys-runtime[watch]" in done.stderr
     assert "loaded" not in done.stdout
+
+
+def test_what_it_depends_on_is_found_beside_its_folder(folder: Path, tmp_path: Path, start: Start) -> None:
+    """It is loaded first, and stays through the rounds."""
+    exports = {"word": {"params": [], "returns": "string"}}
+    write(tmp_path / "words", "1.1.0", "def word():\n    return 'found'\n", id="words", exports=exports)
+    (tmp_path / "policy.yaml").write_text("extends: maximum\nmessages: {call: {words: [word]}}\n")
+    about = PLUGIN_JSON.replace("}", ', "dependencies": [{"pluginId": "words", "versionRange": "^1"}]}')
+    (folder / "plugin.json").write_text(about)
+    code = "import frys\n\ndef say():\n    return frys.call('words', 'word') + ' {}'\n"
+    (folder / "main.py").write_text(code.format("once"))
+    session = start("--policy", tmp_path / "policy.yaml", folder, "say")
+    session.wait_for("\nfound once\n")
+    (folder / "main.py").write_text(code.format("twice"))
+    session.wait_for("\nfound twice\n")
+    assert session.end() == 0

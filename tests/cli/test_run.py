@@ -4,6 +4,7 @@ import json
 
 import pytest
 from command import frys
+from versioned import write
 
 from frys_runtime.cli.pipeline import PLUGINS
 
@@ -24,6 +25,10 @@ def leave(): os._exit(3)
 def fork(): os.kill(1, 9)
 def mixed(): return {"data": b"\\x00", "number": 1.5, "text": "\\u010d"}
 """
+
+HELPER = "def twice(number):\n    return 2 * number\n"
+TWICE = {"twice": {"params": ["int"], "returns": "int"}}
+APP = 'import frys\n\ndef four():\n    return frys.call("helper", "twice", 2)\n'
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +160,23 @@ def test_the_hint_is_about_the_error(tmp_path, content, metadata, said, hint):
     assert said in sentence
     assert hint in hinted
     assert ".wasm" not in hinted
+
+
+def test_what_it_depends_on_is_found_beside_it_or_where_it_is_said(tmp_path):
+    """In the folder in which the plugin lies, or below --plugin-path; else the missing one is named."""
+    helper = write(tmp_path / "shelf" / "helper", "1.2.0", HELPER, id="helper", exports=TWICE)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("extends: maximum\nmessages: {call: {helper: [twice]}}\n")
+    needs = {"dependencies": [{"pluginId": "helper", "versionRange": "^1"}]}
+    app = write(tmp_path / "app", "1.0.0", APP, id="app", **needs)
+    words = ("run", "--policy", policy)
+    missing = frys(*words, app, "four")
+    assert (missing.returncode, b"helper" in missing.stderr) == (5, True)
+    named = frys(*words, "--plugin-path", helper.parent, app, "four")
+    assert (named.returncode, named.stdout) == (0, b"4\n"), named.stderr
+    paths = ("--plugin-path", helper.parent, "--plugin-path", tmp_path)
+    by_name = frys(*words, *paths, "app", "four", cwd=helper)
+    assert (by_name.returncode, by_name.stdout) == (0, b"4\n"), by_name.stderr
+    app.rename(helper.parent / "app")
+    beside = frys(*words, "app", "four", cwd=helper.parent)
+    assert (beside.returncode, beside.stdout) == (0, b"4\n"), beside.stderr

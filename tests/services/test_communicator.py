@@ -9,7 +9,7 @@ from support import live
 from talk import ALL, talkers
 
 from frys_runtime import CommunicationError, PluginMessage, PluginNotFound, Timeout
-from frys_runtime.communicator import MAX_DEPTH
+from frys_runtime.refusals import MAX_DEPTH
 
 
 @live
