@@ -233,7 +233,7 @@ def _trust(url: str, folder: Path) -> list[Row]:
     import httpx
     from tuf.ngclient import Updater
 
-    from frys_runtime.registry_server.trust import index_path
+    from frys_runtime.registry.paths import index_path
 
     root = httpx.get(f"{url}/tuf/metadata/1.root.json").content
 

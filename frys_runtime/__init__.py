@@ -62,6 +62,7 @@ _HOME = {
     "loader": ("PluginLoader",),
     "manager": ("ManagerStats", "Plugin", "PluginInfo", "PluginManager", "PluginManagerBuilder"),
     "messages": ("MessageValue", "PluginMessage", "Refused"),
+    "registry.client": ("PluginRegistry",),
     "sandbox": ("PluginSandbox", "PluginState"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
         PluginMessage as PluginMessage,
         Refused as Refused,
     )
+    from .registry.client import PluginRegistry as PluginRegistry
     from .sandbox import PluginSandbox as PluginSandbox, PluginState as PluginState
 
 

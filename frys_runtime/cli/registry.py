@@ -122,6 +122,32 @@ def serve(
     run(folder, host, port, proxies=proxy, ready=ready)
 
 
+@group.command()
+def export(
+    folder: _Folder,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A folder; made, or brought up to date.")],
+    *,
+    json: _Json = False,
+) -> None:
+    """Write what clients need to install: a mirror for any web server, or a registry on a disk.
+
+    Clients verify it as they verify the server's own answers. Search and publishing are the server's alone.
+
+    Exit codes: 0 written, 2 no registry, or the folder cannot be written.
+    """
+    _check_installed()
+    from ..registry_server.export import export as write
+
+    try:
+        count = write(folder, target)
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror}") from None
+    if json:
+        print_json({"folder": str(target), "versions": count})
+    else:
+        stdout().print(printable(f"{target}: {count} versions"), markup=False, soft_wrap=True)
+
+
 @token.command("create")
 def create_token(
     folder: _Folder,

@@ -10,6 +10,7 @@
     publishing, changes      what alters the catalogue, each in one transaction
     keys, root               online keys and offline roles
     catalog, search          what is read of it
+    export                   all that clients need, as files
     trust                    TUF metadata that the server signs by itself
     tokens, log, database    who may; what was done; SQLite
     names, settings, types   which ids are free; registry.json; what travels

@@ -17,6 +17,7 @@ from tuf.api.metadata import Metadata
 from tuf.ngclient import Updater
 
 from frys_runtime.package import read_package
+from frys_runtime.registry.paths import index_path, package_path
 from frys_runtime.registry_server import database, publishing, trust
 from frys_runtime.registry_server.keys import Keyring, canonical
 from frys_runtime.registry_server.settings import Settings
@@ -49,7 +50,7 @@ class Client:
     def index(self, plugin: str):
         """All versions of a plugin, by number."""
         updater = self.look()
-        target = updater.get_targetinfo(trust.index_path(plugin))
+        target = updater.get_targetinfo(index_path(plugin))
         if target is None:
             return {}
         document = json.loads(Path(updater.download_target(target)).read_bytes())
@@ -58,7 +59,7 @@ class Client:
     def package(self, plugin: str, version: str) -> tuple[bytes, dict]:
         """A package and the facts about it."""
         updater = self.look()
-        target = updater.get_targetinfo(trust.package_path(plugin, version))
+        target = updater.get_targetinfo(package_path(plugin, version))
         return Path(updater.download_target(target)).read_bytes(), target.custom["frys"]
 
 
