@@ -61,6 +61,7 @@ _HOME = {
     "isolation": ("IsolationManager",),
     "loader": ("PluginLoader",),
     "manager": ("ManagerStats", "Plugin", "PluginInfo", "PluginManager", "PluginManagerBuilder"),
+    "marketplace.market": ("PluginMarketplace",),
     "messages": ("MessageValue", "PluginMessage", "Refused"),
     "registry.client": ("PluginRegistry",),
     "sandbox": ("PluginSandbox", "PluginState"),
@@ -112,6 +113,7 @@ if TYPE_CHECKING:
         PluginManager as PluginManager,
         PluginManagerBuilder as PluginManagerBuilder,
     )
+    from .marketplace.market import PluginMarketplace as PluginMarketplace
     from .messages import (
         MessageValue as MessageValue,
         PluginMessage as PluginMessage,

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from msgspec.structs import asdict
 
@@ -35,6 +35,10 @@ from .metadata import Metadata
 from .nursery import Nursery
 from .sandbox import PluginSandbox, PluginState
 from .services import Shared
+
+if TYPE_CHECKING:
+    from .marketplace.market import PluginMarketplace
+    from .registry.client import PluginRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,7 @@ class PluginManager:
         audit_required: No plugin is loaded unless its record is on the disk before its code runs.
         state_dir: A folder for what plugins keep in their key-value stores, and for the compiled forms of
             their code; without one they last as long as the manager. Made when it is not there.
+        marketplace: Where plugins that are named as ``my-plugin@^1.2`` are installed from, and to.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -188,7 +193,9 @@ class PluginManager:
         audit: str | os.PathLike[str] | AuditLog | None = None,
         audit_required: bool = False,
         state_dir: str | os.PathLike[str] | None = None,
+        marketplace: "PluginMarketplace | None" = None,
     ) -> None:
+        self._marketplace = marketplace
         self._nursery: Nursery | None = None
         self._closed = False
         if not sandbox:
@@ -332,6 +339,8 @@ class PluginManager:
 
         Args:
             path: A file, a folder with ``plugin.json``, a package, or a name to look up in the plugin paths.
+                With a marketplace, ``my-plugin@^1.2``, too: installed if it is not there in that range, and
+                loaded after what it needs.
             plugin_id: Another id than the plugin's own.
             isolation: Another level than the manager's, for this plugin.
             sandbox: Limits and grants of the host program for this plugin.
@@ -345,7 +354,13 @@ class PluginManager:
         """
         nursery = self._open()
         try:
-            return await self._load(nursery, path, plugin_id, isolation, sandbox, metadata)
+            sha256 = ""
+            if self._marketplace is not None and self._marketplace.takes(path):
+                *others, (_, path, sha256) = await self._marketplace.provide(os.fspath(path))
+                for needed, where, digest in others:
+                    if needed not in self._sandboxes:
+                        await self._load(nursery, where, None, isolation, None, None, digest)
+            return await self._load(nursery, path, plugin_id, isolation, sandbox, metadata, sha256)
         except PluginError as error:
             self._events.publish(
                 "refused",
@@ -364,10 +379,15 @@ class PluginManager:
         isolation: IsolationLevel | str | None,
         sandbox: SandboxConfig | None,
         metadata: Metadata | None,
+        sha256: str,
     ) -> str:
         bundle = await asyncio.to_thread(self._loader.load, path, metadata, plugin_id=plugin_id)
         name = plugin_id if plugin_id is not None else bundle.metadata.id
         try:
+            if sha256 and (bundle.package is None or bundle.package.digest != sha256):
+                raise LoadFailed(
+                    bundle.path, "its bytes are not those that are locked; `frys verify` says more"
+                )
             self._reserve(name)
         except PluginError:
             bundle.close()
@@ -610,6 +630,19 @@ class PluginManagerBuilder:
     def with_state_dir(self, folder: str | os.PathLike[str]) -> Self:
         """A folder for what plugins keep in their key-value stores, and for compiled code."""
         return self._with(state_dir=folder)
+
+    def with_registry(
+        self, registry: "str | PluginRegistry | PluginMarketplace", folder: str | os.PathLike[str] = "plugins"
+    ) -> Self:
+        """A registry, and where plugins from it are installed; or a marketplace, which has both."""
+        from .marketplace.market import PluginMarketplace
+        from .registry.client import PluginRegistry
+
+        if isinstance(registry, str):
+            registry = PluginRegistry(registry)
+        if isinstance(registry, PluginRegistry):
+            registry = PluginMarketplace(registry, folder)
+        return self._with(marketplace=registry)
 
     def resource_limits(self, limits: SandboxConfig) -> Self:
         """Limits and grants of the host program, over the policy's."""

@@ -19,7 +19,7 @@ from ..package import replace_file
 MAX_ROOT: Final = 512_000
 """Bytes of a root, as python-tuf reads it."""
 
-_DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
+_DIGEST: Final = re.compile(r"(?:([1-9][0-9]{0,5})\.)?sha256:([0-9a-f]{64})")
 
 
 class Anchor(NamedTuple):
@@ -28,12 +28,21 @@ class Anchor(NamedTuple):
     Attributes:
         data: Its bytes.
         digest: Their SHA-256.
+        pin: How to name it again: ``sha256:`` and the digest; before it the root's number, if that is not 1.
         first_use: Whether it was taken from the registry itself because nothing else was known, just now.
     """
 
     data: bytes
     digest: str
+    pin: str
     first_use: bool
+
+
+class Pinned(NamedTuple):
+    """A root that is named by its SHA-256, and which one of the registry's roots that is."""
+
+    version: int
+    digest: str
 
 
 class _Remembered(msgspec.Struct, frozen=True, rename="camel"):
@@ -45,20 +54,21 @@ class _Remembered(msgspec.Struct, frozen=True, rename="camel"):
     since: str
 
 
-def read_root(root: str) -> bytes | str:
+def read_root(root: str) -> bytes | Pinned:
     """What the administrator names as the root.
 
     Args:
-        root: ``sha256:`` and 64 hexadecimal digits, or the path of a file.
+        root: ``sha256:`` and 64 hexadecimal digits, for another root than the first with its number before it
+            (``3.sha256:...``), or the path of a file.
 
     Returns:
-        The digest in hexadecimal, or the bytes.
+        The digest, or the bytes.
 
     Raises:
         ConfigError: It is neither.
     """
     if match := _DIGEST.fullmatch(root):
-        return match[1]
+        return Pinned(int(match[1] or 1), match[2])
     try:
         with open(root, "rb") as file:
             data = file.read(MAX_ROOT + 1)
@@ -72,7 +82,7 @@ def read_root(root: str) -> bytes | str:
 
 
 def find_anchor(
-    folder: Path, registry: str, root: str | None, fetch: Callable[[], bytes], *, first_use: bool
+    folder: Path, registry: str, root: str | None, fetch: Callable[[int], bytes], *, first_use: bool
 ) -> Anchor:
     """The root to trust; metadata in the cache that another root was trusted for is thrown away.
 
@@ -80,7 +90,7 @@ def find_anchor(
         folder: The cache of this registry.
         registry: Its address.
         root: What the administrator names.
-        fetch: Gets the first root from the registry.
+        fetch: Gets a root from the registry, by its number.
         first_use: Whether the registry's own word is enough when nothing else is known.
 
     Raises:
@@ -90,8 +100,8 @@ def find_anchor(
     known = _remembered(folder)
     wanted = read_root(root) if root is not None else None
     if isinstance(wanted, bytes):
-        found = Anchor(wanted, hashlib.sha256(wanted).hexdigest(), first_use=False)
-    elif known is not None and wanted in (None, known.digest):
+        found = _anchor(wanted, f"{root}, which is named as the root,")
+    elif known is not None and (wanted is None or wanted.digest == known.digest):
         return known
     elif wanted is None and not first_use:
         raise RegistryError(
@@ -101,40 +111,48 @@ def find_anchor(
             "trust_on_first_use=True (--trust-first-root) takes the registry's own word this once",
         )
     else:
-        data = fetch()
-        found = Anchor(data, hashlib.sha256(data).hexdigest(), first_use=wanted is None)
-        if wanted not in (None, found.digest):
-            raise RegistryError(
-                registry,
-                f"its first root has the SHA-256 {found.digest}, and trusted is {wanted}; this is not the "
-                "registry that was meant, or somebody stands in between. Nothing was taken from it",
-                attack="wrong keys",
-            )
-    try:
-        root_metadata = Metadata[Root].from_bytes(found.data)
-        root_metadata.verify_delegate(Root.type, root_metadata)
-    except (RepositoryError, ValueError, RecursionError) as error:
-        if root is not None:
-            raise ConfigError("root", f"{root} is no root of a TUF repository: {error}") from None
-        raise RegistryError(registry, f"what it gives as its first root is none: {error}") from None
+        found = _fetched(registry, wanted, fetch(wanted.version if wanted is not None else 1))
     if known is None or known.digest != found.digest:
-        _remember(folder, registry, found, "first use" if found.first_use else "pinned")
+        _remember(folder, registry, found)
     return found
+
+
+def _fetched(registry: str, wanted: Pinned | None, data: bytes) -> Anchor:
+    digest = hashlib.sha256(data).hexdigest()
+    if wanted is not None and wanted.digest != digest:
+        raise RegistryError(
+            registry,
+            f"its root {wanted.version} has the SHA-256 {digest}, and trusted is {wanted.digest}; this "
+            "is not the registry that was meant, or somebody stands in between. Nothing was taken from it",
+            attack="wrong keys",
+        )
+    return _anchor(data, f"what {registry} gives as its root")._replace(first_use=wanted is None)
+
+
+def _anchor(data: bytes, name: str) -> Anchor:
+    try:
+        root = Metadata[Root].from_bytes(data)
+        root.verify_delegate(Root.type, root)
+    except (RepositoryError, ValueError, RecursionError) as error:
+        raise ConfigError("root", f"{name} is no root of a TUF repository: {error}") from None
+    digest = hashlib.sha256(data).hexdigest()
+    number = f"{root.signed.version}." if root.signed.version != 1 else ""
+    return Anchor(data, digest, f"{number}sha256:{digest}", first_use=False)
 
 
 def _remembered(folder: Path) -> Anchor | None:
     try:
         facts = msgspec.json.decode((folder / "trust.json").read_bytes(), type=_Remembered)
-        data = (folder / "anchor.json").read_bytes()
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        found = _anchor((folder / "anchor.json").read_bytes(), str(folder / "anchor.json"))
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ConfigError):
         return None
-    digest = hashlib.sha256(data).hexdigest()
-    return Anchor(data, digest, first_use=False) if digest == facts.root else None
+    return found if found.digest == facts.root else None
 
 
-def _remember(folder: Path, registry: str, anchor: Anchor, how: str) -> None:
+def _remember(folder: Path, registry: str, anchor: Anchor) -> None:
     shutil.rmtree(folder / "metadata", ignore_errors=True)  # verified from another root on
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    how = "first use" if anchor.first_use else "pinned"
     facts = _Remembered(registry, anchor.digest, how, since)
     replace_file(str(folder / "anchor.json"), [anchor.data], 0o600)
     replace_file(str(folder / "trust.json"), [msgspec.json.encode(facts), b"\n"], 0o600)

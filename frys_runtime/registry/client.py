@@ -103,7 +103,7 @@ class PluginRegistry:
         self._endpoints = (self.url, *map(_endpoint, mirrors))
         self._root = os.fspath(root) if root is not None else None
         self._first_use, self._offline = trust_on_first_use, offline
-        self._cache = Path(cache_dir) if cache_dir is not None else cache_folder()
+        self.cache = Path(cache_dir) if cache_dir is not None else cache_folder()
         self._token = os.environ.get("FRYS_TOKEN", "") if token is None else token
         self.progress = progress or (lambda _: None)
         self._patience = patience
@@ -141,7 +141,7 @@ class PluginRegistry:
 
         return Repository(
             self._endpoints,
-            self._cache,
+            self.cache,
             root=self._root if self._root is not None else pinned,
             first_use=self._first_use,
             offline=self._offline,
@@ -160,10 +160,13 @@ class PluginRegistry:
             with session:
                 return work(session)
 
+        task = asyncio.ensure_future(asyncio.to_thread(in_thread))
         try:
-            return await asyncio.to_thread(in_thread)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
             session.cancel()
+            await asyncio.wait([task])
+            task.exception()
             raise
         finally:
             self._sessions.discard(session)

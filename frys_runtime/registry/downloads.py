@@ -2,9 +2,10 @@
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,7 @@ def download(
     size: int,
     digest: str,
     on_bytes: OnBytes = lambda _: None,
+    headers: Mapping[str, str] | None = None,
     elsewhere: bool = False,
 ) -> None:
     """Fetch a file whose size and SHA-256 are known, unless it is there already.
@@ -52,6 +54,7 @@ def download(
         size: Its bytes.
         digest: Its SHA-256.
         on_bytes: Is told how many bytes are there.
+        headers: More headers of the request.
         elsewhere: Whether the server may send us to another host.
 
     Raises:
@@ -69,10 +72,11 @@ def download(
         if is_there(target, size, digest):  # somebody else was quicker
             on_bytes(size)
             return
-        resumed = _fetch(session, url, file.fileno(), part, size, on_bytes, elsewhere=elsewhere)
+        fetch = functools.partial(session.fetch, url, size, headers=headers, elsewhere=elsewhere)
+        resumed = _fetch(fetch, file.fileno(), part, size, on_bytes)
         if resumed and _digest(part, size) != digest:
             _forget(file.fileno(), part)  # a beginning of something else, which the file may well have been
-            _fetch(session, url, file.fileno(), part, size, on_bytes, elsewhere=elsewhere)
+            _fetch(fetch, file.fileno(), part, size, on_bytes)
         found = _digest(part, size)
         if found != digest:
             _forget(file.fileno(), part)
@@ -95,9 +99,7 @@ def _etag_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.etag")
 
 
-def _fetch(
-    session: Session, url: str, fd: int, part: Path, size: int, on_bytes: OnBytes, *, elsewhere: bool
-) -> bool:
+def _fetch(fetch: Callable[..., None], fd: int, part: Path, size: int, on_bytes: OnBytes) -> bool:
     """Get what is missing; whether there was something before."""
     start = _start(fd, part)
     if start.size > size:
@@ -123,12 +125,12 @@ def _fetch(
         on_bytes(at)
 
     try:
-        session.fetch(url, size, write, start=start, begin=begin, elsewhere=elsewhere)
+        fetch(write, start=start, begin=begin)
     except Answered as refused:
         if refused.status != 416 or not start.size:
             raise
         _forget(fd, part)  # what is there is longer than what the server has
-        session.fetch(url, size, write, begin=begin, elsewhere=elsewhere)
+        fetch(write, begin=begin)
     if at != size:
         raise Odd(f"it ended after {at} of {size} bytes; the next try goes on from there")
     return start.size > 0

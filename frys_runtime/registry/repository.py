@@ -12,11 +12,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, override
+from typing import Final, NoReturn, override
 from urllib.parse import quote
 
-import msgspec
-from msgspec import Meta
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Timestamp
 from tuf.ngclient import Updater
@@ -31,7 +29,7 @@ from .attacks import accuse, explain
 from .downloads import WrongBytes, download, is_there
 from .paths import index_path
 from .transport import Answered, Session, TransferError, Unreachable
-from .types import MAX_INDEX, Index, Progress, Release, read_index
+from .types import MAX_INDEX, Index, Progress, Release, read_index, signers_of
 
 _LOG: Final = logging.getLogger("frys.registry")
 _OFFLINE: Final = ""
@@ -94,7 +92,7 @@ class Repository:
             yield
 
     def updater(self, endpoint: str, session: Session, on_progress: OnProgress) -> tuple[Updater, str]:
-        """A client of one endpoint that has looked at what is newest there, and the digest of its anchor."""
+        """A client of one endpoint that has looked at what is newest there, and the pin of its root."""
         fetcher = (
             _Fetcher(session, on_progress)
             if endpoint
@@ -103,13 +101,13 @@ class Repository:
         base = endpoint or self.endpoints[0]
         with self.locked():
 
-            def first_root() -> bytes:
+            def get_root(version: int) -> bytes:
                 if not endpoint:
                     raise Unreachable("nobody answers, and its root is not in the cache")
-                return session.get(f"{base}/tuf/metadata/1.root.json", MAX_ROOT)
+                return session.get(f"{base}/tuf/metadata/{version}.root.json", MAX_ROOT)
 
             anchor = find_anchor(
-                self.folder, self.endpoints[0], self._root, first_root, first_use=self._first_use
+                self.folder, self.endpoints[0], self._root, get_root, first_use=self._first_use
             )
             (self.folder / "metadata").mkdir(mode=0o700, exist_ok=True)
             if anchor.first_use:
@@ -128,7 +126,7 @@ class Repository:
                 bootstrap=anchor.data,
             )
             updater.refresh()
-        return updater, anchor.digest
+        return updater, anchor.pin
 
     def package_file(self, release: Release) -> Path:
         """Where a package lies in the cache, once it is there."""
@@ -143,7 +141,7 @@ class View:
     """One state of a registry, as it was when it was first asked for something.
 
     Attributes:
-        root: The SHA-256 of the root from which on it was verified; empty before that.
+        root: The pin of the root from which on it was verified; empty before that.
     """
 
     def __init__(self, repository: Repository, session: Session, on_progress: OnProgress) -> None:
@@ -267,13 +265,13 @@ class View:
             path.unlink(missing_ok=True)
             return
         with contextlib.suppress(OSError):
-            if _signers(path.read_bytes()) == release.signers:
+            if signers_of(path.read_bytes()) == release.signers:
                 return
         where = f"api/v1/plugins/{quote(release.id)}/versions/{quote(release.version, safe='')}/signature"
         if not endpoint:
             raise Unreachable("nobody answers, and its signatures are not in the cache")
         data = self._session.get(f"{endpoint}/{where}", MAX_ENVELOPE)
-        if _signers(data) != release.signers:
+        if signers_of(data) != release.signers:
             story = "the signatures that came with it are not those with which it was published"
             raise accuse(endpoint, f"{release.id} {release.version}", "mix-and-match", story)
         replace_file(str(path), [data], 0o600)
@@ -316,23 +314,6 @@ def _target_path(target: TargetFile, digest: str) -> str:
     """Where a target lies: its digest stands before its name (TUF, section 6.2)."""
     folder, _, name = target.path.rpartition("/")
     return quote(f"{folder}/{digest}.{name}")
-
-
-class _Named(msgspec.Struct, frozen=True):
-    keyid: Annotated[str, Meta(max_length=256)] = ""
-
-
-class _Envelope(msgspec.Struct, frozen=True):
-    signatures: Annotated[tuple[_Named, ...], Meta(max_length=64)]
-
-
-def _signers(envelope: bytes) -> tuple[str, ...] | None:
-    """The ids of the keys that an envelope names; ``None`` when it is none."""
-    try:
-        found = msgspec.json.decode(envelope, type=_Envelope)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    return tuple(sorted({one.keyid for one in found.signatures if len(one.keyid) == 64}))
 
 
 class _Fetcher(FetcherInterface):

@@ -41,10 +41,11 @@ class Answered(TransferError):
     Attributes:
         status: The HTTP status.
         detail: Its words, if it had some (untrusted text).
+        challenge: How to prove who asks, if that is what it wants.
     """
 
-    def __init__(self, status: int, detail: str = "") -> None:
-        self.status, self.detail = status, detail
+    def __init__(self, status: int, detail: str = "", challenge: str = "") -> None:
+        self.status, self.detail, self.challenge = status, detail, challenge
         super().__init__(f"it answered {status}{f': {detail}' if detail else ''}")
 
 
@@ -348,7 +349,7 @@ async def _refusal(answer: httpx.Response) -> Answered:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             detail = ""
     detail = detail[:500] if detail.isprintable() else ascii(detail[:500])[1:-1]
-    return Answered(answer.status_code, detail)
+    return Answered(answer.status_code, detail, answer.headers.get("www-authenticate", ""))
 
 
 def _redirected(url: str, location: str, *, elsewhere: bool) -> str:

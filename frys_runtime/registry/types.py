@@ -4,6 +4,7 @@
 people to read, and never what decides what is installed.
 """
 
+import re
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -13,6 +14,8 @@ from ..errors import RegistryError
 from ..metadata import is_id
 from ..ranges import MAX_RANGE, MAX_VERSION, Range, Version
 from .paths import package_path
+
+_KEY_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 MAX_INDEX: Final = 8 << 20
 """Bytes of a list of versions."""
@@ -235,3 +238,20 @@ def read_index(data: bytes, plugin: str, endpoint: str) -> Index:
         reason = f"the list of versions of {plugin} is one of {index.id!r}; nothing was taken from it"
         raise RegistryError(endpoint, reason, attack="mix-and-match")
     return index
+
+
+class _Named(msgspec.Struct, frozen=True):
+    keyid: Annotated[str, Meta(max_length=256)] = ""
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    signatures: Annotated[tuple[_Named, ...], Meta(max_length=64)]
+
+
+def signers_of(envelope: bytes) -> tuple[str, ...] | None:
+    """The ids of the keys that a signature envelope names, believed or not; ``None`` when it is none."""
+    try:
+        found = msgspec.json.decode(envelope, type=_Envelope)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return tuple(sorted({one.keyid for one in found.signatures if _KEY_ID.fullmatch(one.keyid)}))

@@ -1,0 +1,193 @@
+"""The folder with the installed packages: one process changes it at a time, and in one step.
+
+What is installed is what ``frys.lock`` says. New packages are put beside the old ones first, under their
+digests; then the lock is replaced, which is the one step; then what it no longer names is deleted. Who is
+killed anywhere between leaves the old state or the new one, and rubbish, which the next change sweeps away.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import AsyncGenerator
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Final
+
+from ..errors import InitializationFailed, RegistryError
+from ..package import Package, open_package, replace_file
+from ..registry.downloads import sha256_of
+from ..signing import SUFFIX as SIGNATURE_SUFFIX
+from .lockfile import FILE, Lock, Locked, read_lock
+
+_PACKAGES: Final = "packages"
+_GUARD: Final = ".lock"
+_POLL: Final = 0.05
+
+
+class Store:
+    """A folder of installed plugins."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder).absolute()
+
+    def read(self) -> Lock:
+        """What is installed.
+
+        Raises:
+            ConfigError: The lock is none.
+        """
+        return read_lock(self.folder)
+
+    def path(self, plugin: str, entry: Locked) -> Path:
+        """Where a package is."""
+        return self.folder / entry.path(plugin)
+
+    def wrong_with(self, plugin: str, entry: Locked) -> str:
+        """What is wrong with an installed package, every byte of it read; empty when nothing is."""
+        path = self.path(plugin, entry)
+        try:
+            found = sha256_of(path)
+            signed = _digest_beside(path)
+        except FileNotFoundError:
+            return "its package is not there"
+        except OSError as error:
+            return f"its package cannot be read: {error.strerror}"
+        if found != entry.sha256:
+            return f"its package has the SHA-256 {found}, and locked is {entry.sha256}"
+        if signed != entry.signature:
+            return f"its signature file has the SHA-256 {signed or 'of none'}, and locked is another one"
+        return ""
+
+    @contextlib.asynccontextmanager
+    async def change(self, wait: float) -> AsyncGenerator["Transaction"]:
+        """Be the only one who changes the folder, after what others left behind was swept away.
+
+        Raises:
+            InitializationFailed: Another process changes it, or it cannot be written.
+            ConfigError: The lock is none; nothing was swept then.
+        """
+        with self._guard() as guard:
+            await self._wait(guard.fileno(), wait)
+            transaction = Transaction(self, self.read())
+            await asyncio.to_thread(transaction.sweep)
+            try:
+                yield transaction
+            except BaseException:
+                transaction.sweep()
+                raise
+
+    def _guard(self) -> BufferedIOBase:
+        packages = self.folder / _PACKAGES
+        try:
+            packages.mkdir(parents=True, exist_ok=True)
+            return open(packages / _GUARD, "ab")
+        except OSError as error:
+            raise InitializationFailed(f"the folder {self.folder}", error.strerror or str(error)) from None
+
+    async def _wait(self, guard: int, wait: float) -> None:
+        until = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise InitializationFailed(
+                        f"a change of {self.folder}", "another process is changing it; try again afterwards"
+                    ) from None
+            await asyncio.sleep(_POLL)
+
+
+class Transaction:
+    """One change of a folder.
+
+    Attributes:
+        before: What was installed when it began.
+    """
+
+    def __init__(self, store: Store, before: Lock) -> None:
+        self.store, self.before = store, before
+        self._packages = store.folder / _PACKAGES
+
+    def stage(self, source: Path, plugin: str, version: str, digest: str) -> tuple[Package, str]:
+        """Put a package and its signatures in place, where nobody looks before :meth:`commit`.
+
+        Returns:
+            What was read from the very file that is in place, and the SHA-256 of its signature file.
+
+        Raises:
+            RegistryError: It is not what it was when it was verified.
+            InvalidFormat, ConfigError: It is no package.
+            OSError: There is no room.
+        """
+        place = self._packages / digest
+        staged = self._packages / f".new-{secrets.token_hex(8)}"
+        staged.mkdir(mode=0o755)
+        file = staged / f"{plugin}-{version}.frys"
+        _copy(source, file)
+        with contextlib.suppress(FileNotFoundError):
+            beside = file.with_name(file.name + SIGNATURE_SUFFIX)
+            _copy(source.with_name(source.name + SIGNATURE_SUFFIX), beside)
+        package = open_package(file)
+        if package.digest != digest:
+            shutil.rmtree(staged)
+            raise RegistryError(str(source), "it was changed in the cache after it had been verified")
+        signature = _digest_beside(file)
+        _sync(staged)
+        if place.exists():  # of an entry that is to be mended, or of the same bytes from elsewhere
+            os.rename(place, self._packages / f".old-{secrets.token_hex(8)}")
+        os.rename(staged, place)
+        return package, signature
+
+    def commit(self, after: Lock) -> None:
+        """Make a new state the one that counts.
+
+        Raises:
+            InitializationFailed: It cannot be written; the old state is intact.
+        """
+        try:
+            _sync(self._packages)
+            replace_file(os.fspath(self.store.folder / FILE), [after.encode()])
+        except OSError as error:
+            raise InitializationFailed(f"the change of {self.store.folder}", error.strerror or "") from None
+        self.before = after
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete what the lock does not name."""
+        named = {entry.sha256 for entry in self.before.plugins.values()}
+        with contextlib.suppress(OSError):  # what cannot be deleted now is swept the next time
+            for found in list(os.scandir(self._packages)):
+                if found.name not in named and found.name != _GUARD:
+                    shutil.rmtree(found.path, ignore_errors=True)
+            for found in list(os.scandir(self.store.folder)):
+                if found.name.startswith(f".{FILE}."):
+                    os.unlink(found.path)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as file, target.open("xb") as copy:
+        shutil.copyfileobj(file, copy, 1 << 20)
+        copy.flush()
+        os.fchmod(copy.fileno(), 0o444)
+        os.fsync(copy.fileno())
+
+
+def _digest_beside(package: Path) -> str:
+    try:
+        return hashlib.sha256(package.with_name(package.name + SIGNATURE_SUFFIX).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
