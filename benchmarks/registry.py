@@ -119,27 +119,34 @@ def _fill(folder: Path, vocabulary: _Vocabulary, count: int) -> float:
     settings, db = read_settings(folder), database.connect(folder)
     signer = trust.Trust(Keyring(folder), settings)
     began = time.perf_counter()
+    db.execute("PRAGMA cache_size = -400000")
+    for numbers in itertools.batched(range(count), 2000, strict=False):
+        with database.transaction(db):
+            for number in numbers:
+                words = vocabulary.words(80)
+                plugin = f"{words[0]}-{words[1]}-{number}"
+                about = _about(plugin, words, vocabulary.random)
+                owner = f"publisher-{number // _OF_ONE_PUBLISHER}"
+                caller = tokens.Caller("", tokens.find_or_add_publisher(db, owner), owner, ("admin",))
+                package = Package(parse_metadata(about, "plugin.json"), (), f"{number:064x}", 1000)
+                candidate = publishing.Candidate(package, about, " ".join(words[20:]), {}, ())
+                publishing.add_version(db, signer, settings, caller, candidate)
+                downloads = int(vocabulary.random.paretovariate(0.5)) % 10**7
+                db.execute("UPDATE plugins SET downloads = ? WHERE id = ?", (downloads, plugin))
     with database.transaction(db):
-        for number in range(count):
-            words = vocabulary.words(80)
-            plugin = f"{words[0]}-{words[1]}-{number}"
-            about = json.dumps({
-                "id": plugin, "version": "1.0.0", "format": vocabulary.random.choice(["wasm", "python"]),
-                "entry": "main", "name": " ".join(words[2:5]), "description": " ".join(words[5:20]),
-                "capabilities": vocabulary.random.sample(_CAPABILITIES, 2), "license": "MIT",
-                "permissions": vocabulary.random.sample(["Read", "Write", "Network"], 1),
-            }).encode()  # fmt: skip
-            owner = f"publisher-{number // _OF_ONE_PUBLISHER}"
-            caller = tokens.Caller("", tokens.find_or_add_publisher(db, owner), owner, ("admin",))
-            package = Package(parse_metadata(about, "plugin.json"), (), f"{number:064x}", 1000)
-            candidate = publishing.Candidate(package, about, " ".join(words[20:]), None, ())
-            publishing.add_version(db, signer, settings, caller, candidate)
-            downloads = int(vocabulary.random.paretovariate(0.5)) % 10**7
-            db.execute("UPDATE plugins SET downloads = ? WHERE id = ?", (downloads, plugin))
         signer.write_everything(db)
         search.refresh_popular(db)
     db.close()
     return time.perf_counter() - began
+
+
+def _about(plugin: str, words: list[str], chance: random.Random) -> bytes:
+    return json.dumps({
+        "id": plugin, "version": "1.0.0", "format": chance.choice(["wasm", "python"]), "entry": "main",
+        "name": " ".join(words[2:5]), "description": " ".join(words[5:20]), "license": "MIT",
+        "capabilities": chance.sample(_CAPABILITIES, 2),
+        "permissions": chance.sample(["Read", "Write", "Network"], 1),
+    }).encode()  # fmt: skip
 
 
 def _search(folder: Path, vocabulary: _Vocabulary, rounds: int) -> tuple[Series, Series, Series]:

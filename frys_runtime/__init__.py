@@ -17,7 +17,8 @@ Imports only go down these layers (``make check`` holds it):
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker                       stored values, compiled code; HTTP for those who may
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
-    extism_manifest, package, signing_keys                manifests of Extism's; a plugin as one file; keys
+    extism_manifest, package                              manifests of Extism's; a plugin as one file
+    signing_keys, sigstore_bundle                         keys to sign with; signatures by identities
     jail, wire, policy, metadata                          decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file

@@ -19,10 +19,11 @@ from .linux.storage import NoDisk, disks
 from .messages import MessageValue
 from .metadata import Metadata
 from .policy import PolicyFile, level_file, load_policy, settings
-from .policy_grants import Signatures, TrustedKey
+from .policy_grants import Signatures
 from .policy_syscalls import Syscalls
 from .policy_terms import Limits, Policy
 from .signing import Signed, verify
+from .sigstore_bundle import verify_bundle
 
 _LIBRARIES: Final = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _SYSTEM: Final = (
@@ -365,11 +366,11 @@ def judge_signatures(signatures: Signatures, signed: Signed | None, path: str) -
     """
     if not signatures.required:
         return "none required"
-    keys = signatures.keys if signed is None else signatures.keys_for(signed.package.metadata.id)
-    names, why = _signers(signatures, keys, signed)
+    wanted = signatures if signed is None else signatures.for_plugin(signed.package.metadata.id)
+    names, why = _signers(wanted, signed)
     if len(names) >= signatures.threshold:
         return f"signed by {', '.join(names)}"
-    whose = ", ".join(key.name for key in keys) or "none"
+    whose = ", ".join(one.name for one in wanted.signers) or "none"
     have = f" ({', '.join(names)})" if names else ""
     raise LoadFailed(
         path,
@@ -378,22 +379,31 @@ def judge_signatures(signatures: Signatures, signed: Signed | None, path: str) -
     )
 
 
-def _signers(
-    signatures: Signatures, keys: tuple[TrustedKey, ...], signed: Signed | None
-) -> tuple[tuple[str, ...], str]:
-    """The keys that have signed, and what to say when they are too few."""
+def _signers(wanted: Signatures, signed: Signed | None) -> tuple[tuple[str, ...], str]:
+    """Who of those whom the policy trusts for a plugin has signed, and what to say when they are too few."""
     if signed is None:
-        return (
-            (),
-            "it is no package, and only packages carry signatures; `frys pack` and `frys sign` make one",
-        )
-    if len(keys) < signatures.threshold:
-        return (), f"signatures.keys lets no other sign {signed.package.metadata.id}"
-    file = os.path.basename(signed.path)
-    if signed.envelope is None:
-        return (), f"there is no file {file} beside it; `frys sign` makes it"
-    names = verify(signed.envelope, signed.package, keys, signed.path).names
-    return names, f"no other signature in {file} is one of theirs over this package"
+        return (), "it is no package, and only packages carry signatures; `frys pack` makes one"
+    if len(wanted.signers) < wanted.threshold:
+        return (), f"its policy lets no other sign {signed.package.metadata.id}"
+    names: tuple[str, ...] = ()
+    reasons = []
+    if wanted.keys:
+        file = os.path.basename(signed.path)
+        if signed.envelope is None:
+            reasons.append(f"there is no file {file} beside it; `frys sign` makes it")
+        else:
+            names = verify(signed.envelope, signed.package, wanted.keys, signed.path).names
+            reasons.append(f"no other signature in {file} is one of theirs over this package")
+    if wanted.identities:
+        file = os.path.basename(signed.bundle_path)
+        if signed.bundle is None:
+            reasons.append(f"there is no file {file} beside it; `sigstore sign` makes it")
+        else:
+            digest, where = signed.package.digest, signed.bundle_path
+            outcome = verify_bundle(signed.bundle, digest, wanted.identities, where)
+            names += outcome.names
+            reasons.append(f"the signature in {file} is none of theirs over this package: {outcome.why}")
+    return names, "; ".join(reasons)
 
 
 _GRANTED_BY: Final = {

@@ -28,7 +28,7 @@ from .linux import memory_file
 from .linux.bpf import MACHINE
 from .metadata import MAX_BYTES as MAX_METADATA_BYTES, Format, Metadata, parse_metadata
 from .package import MAX_PACKAGE, SUFFIX as PACKAGE_SUFFIX, Package, read_package
-from .signing import SUFFIX as SIGNATURE_SUFFIX, Signed, read_envelope
+from .signing import Signed, look_beside
 
 _HEAD: Final = 64
 
@@ -209,10 +209,8 @@ def _load_file(name: str, base: str, fd: int, metadata: Metadata | None, plugin_
 
 
 def _load_package(name: str, found: str, fd: int, metadata: Metadata | None) -> Bundle:
-    beside = found + SIGNATURE_SUFFIX
-    envelope = read_envelope(beside)
     with _Collector(name, folder=True) as collector:
-        package = collector.add_package(fd, envelope, beside)
+        package = collector.add_package(fd, found)
         return collector.seal(package.metadata if metadata is None else metadata)
 
 
@@ -320,13 +318,12 @@ class _Collector:
         """Add a file that stood in another one."""
         self._take(path, (data,))
 
-    def add_package(self, fd: int, envelope: bytes | None, beside: str) -> Package:
+    def add_package(self, fd: int, path: str) -> Package:
         """Copy a package, once, and read the copy when nobody can change it any more.
 
         Args:
             fd: The package.
-            envelope: What its signature file holds, if there is one.
-            beside: The path of that file.
+            path: Its file, beside which its signatures lie.
         """
         try:
             for chunk in chunks(fd, MAX_PACKAGE + 1):
@@ -335,7 +332,7 @@ class _Collector:
             raise LoadFailed(self._name, reason(error)) from None
         memory_file.seal(self._fd)
         package = read_package(self._fd, self._name)
-        self._signed = Signed(package, envelope, beside)
+        self._signed = look_beside(package, path)
         own = [file for file in package.files if file.path != PLUGIN_JSON]
         self._files = [BundleFile(file.path, file.offset, file.size) for file in own]
         self.digests = {file.path: file.sha256 for file in own}

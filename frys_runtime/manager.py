@@ -6,6 +6,7 @@ import resource
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -395,9 +396,17 @@ class PluginManager:
         live: PluginSandbox | None = None
         try:
             wishes = [wish for wish in (self._limits, sandbox) if wish is not None]
-            confinement = self._isolation.confine(
-                bundle.metadata, isolation, wishes, plugin_id=name, path=os.fspath(path), signed=bundle.signed
+            confine = partial(
+                self._isolation.confine,
+                bundle.metadata,
+                isolation,
+                wishes,
+                plugin_id=name,
+                path=os.fspath(path),
+                signed=bundle.signed,
             )
+            # Many signatures take time, which other plugins' calls do not wait for.
+            confinement = confine() if bundle.signed is None else await asyncio.to_thread(confine)
             self._events.publish("granted", name, **_grant(bundle, confinement))
             await self._must_be_recorded(bundle.path)
             live = PluginSandbox(name, bundle, confinement, nursery, self._events, shared=self._shared)

@@ -527,7 +527,7 @@ def _read_ignore_file(folder: str, fd: int) -> Callable[[str], bool]:
 
 
 def _is_package(name: str) -> bool:
-    return name.endswith((SUFFIX, f"{SUFFIX}.sig"))
+    return name.endswith((SUFFIX, f"{SUFFIX}.sig", f"{SUFFIX}.sigstore.json"))
 
 
 def _is_ignored(parts: list[str], patterns: list[tuple[bool, list[str]]]) -> bool:

@@ -88,7 +88,7 @@ _MESSAGES: Final[dict[str, Callable[[Node], Any]]] = {
     "publish": read_names,
     "subscribe": read_names,
 }
-_SIGNATURES: Final = ("required", "keys", "threshold")
+_SIGNATURES: Final = ("required", "keys", "identities", "threshold")
 
 GROUPS: Final[dict[str, Iterable[str] | None]] = {
     "limits": LIMITS,
@@ -327,6 +327,7 @@ def settings(policy: Policy) -> dict[str, Any]:
     found["messages.call"] = dict(policy.messages.call)
     found |= {f"signatures.{name}": getattr(policy.signatures, name) for name in _SIGNATURES}
     found["signatures.keys"] = {key.name: str(key) for key in policy.signatures.keys}
+    found["signatures.identities"] = {one.name: str(one) for one in policy.signatures.identities}
     found |= {f"config.{key}": value for key, value in policy.config.items()}
     found |= {change_key(change): change.rule.why for change in policy.changes}
     for name in FORMATS:

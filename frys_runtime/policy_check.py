@@ -208,13 +208,15 @@ def _asks(policy: Policy) -> Iterator[_Remark]:
 def _signatures(policy: Policy) -> Iterator[_Remark]:
     wanted = policy.signatures
     if not wanted.required:
-        if wanted.keys:
-            yield Kind.USELESS, "signatures.keys", "are not asked for: signatures.required is false"
+        for name in ("keys", "identities"):
+            if getattr(wanted, name):
+                text = "are not asked for: signatures.required is false"
+                yield Kind.USELESS, f"signatures.{name}", text
         return
-    # With each key, those that may sign one of the same plugins: too few for any of them is enough to know.
+    # With each signer, those that may sign one of the same plugins: too few for all of them is too few.
     together = [
-        sum(any(_meet(one, two) for one in key.ids for two in other.ids) for other in wanted.keys)
-        for key in wanted.keys
+        sum(any(_meet(one, two) for one in signer.ids for two in other.ids) for other in wanted.signers)
+        for signer in wanted.signers
     ]
     if max(together) < wanted.threshold:
         text = f"refuses every plugin: none is one that {wanted.threshold} of the keys may sign"

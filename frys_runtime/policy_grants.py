@@ -9,7 +9,7 @@ import binascii
 import functools
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -121,22 +121,55 @@ class TrustedKey(msgspec.Struct, frozen=True):
         return text if self.ids == ("*",) else f"{text} for {', '.join(self.ids)}"
 
 
+class Identity(msgspec.Struct, frozen=True):
+    """A person or a build job that may sign plugins by Sigstore.
+
+    Attributes:
+        name: How the policy calls it.
+        identity: The subject of its certificate, such as an e-mail address or a workflow's URL.
+        issuer: Who has told Sigstore so, such as https://token.actions.githubusercontent.com.
+        ids: Which plugins it may sign: ids and patterns with ``*`` and ``?``, all by default.
+    """
+
+    name: str
+    identity: str
+    issuer: str
+    ids: tuple[str, ...] = ("*",)
+
+    def may_sign(self, plugin_id: str) -> bool:
+        """Whether its signatures count for a plugin."""
+        return one_matches(self.ids, plugin_id)
+
+    def __str__(self) -> str:
+        text = f"{self.identity} by {self.issuer}"
+        return text if self.ids == ("*",) else f"{text} for {', '.join(self.ids)}"
+
+
 class Signatures(msgspec.Struct, frozen=True, kw_only=True):
     """Whose signatures a plugin must carry.
 
     Attributes:
         required: Whether it loads only with them.
         keys: Ed25519 public keys in base64 by the name that the policy gives them; with ids, only for those.
-        threshold: How many of the keys must have signed.
+        identities: Whom Sigstore has told apart, by name.
+        threshold: How many of the keys and identities must have signed.
     """
 
     required: bool = False
     keys: tuple[TrustedKey, ...] = ()
+    identities: tuple[Identity, ...] = ()
     threshold: int = 1
 
-    def keys_for(self, plugin_id: str) -> tuple[TrustedKey, ...]:
-        """The keys whose signatures count for a plugin."""
-        return tuple(key for key in self.keys if key.may_sign(plugin_id))
+    @property
+    def signers(self) -> "tuple[TrustedKey | Identity, ...]":
+        """All whose signatures count, for some plugins at least."""
+        return (*self.keys, *self.identities)
+
+    def for_plugin(self, plugin_id: str) -> "Signatures":
+        """With those alone whose signatures count for a plugin."""
+        keys = tuple(key for key in self.keys if key.may_sign(plugin_id))
+        identities = tuple(one for one in self.identities if one.may_sign(plugin_id))
+        return msgspec.structs.replace(self, keys=keys, identities=identities)
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -411,8 +444,32 @@ def _trusted_key(name: str, node: Node) -> TrustedKey:
     parts = node.mapping(("key", "ids"))
     if "key" not in parts:
         node.fail("has no key: a raw Ed25519 public key in base64")
-    ids = _unique(parts["ids"], parts["ids"].texts(), _plugin_pattern) if "ids" in parts else ("*",)
-    return TrustedKey(name, _key(parts["key"]), ids)
+    return TrustedKey(name, _key(parts["key"]), _ids(parts))
+
+
+def _ids(parts: Mapping[str, Node]) -> tuple[str, ...]:
+    return _unique(parts["ids"], parts["ids"].texts(), _plugin_pattern) if "ids" in parts else ("*",)
+
+
+def read_identities(node: Node) -> tuple[Identity, ...]:
+    """Identities of Sigstore by name.
+
+    Raises:
+        ConfigError: One is incomplete, or stands there under two names, of which each would count.
+    """
+    found: dict[tuple[str, str], Identity] = {}
+    for name, one in node.mapping().items():
+        if not KEY_ID.fullmatch(name):
+            one.fail("is no name of an identity: letters, digits, dots, dashes and underscores")
+        parts = one.mapping(("identity", "issuer", "ids"))
+        for key in ("identity", "issuer"):
+            if key not in parts:
+                one.fail(f"has no {key}")
+        who = parts["identity"].text(), parts["issuer"].text()
+        if who in found:
+            one.fail(f"is the same identity as {found[who].name}; it would count twice")
+        found[who] = Identity(name, *who, _ids(parts))
+    return tuple(found.values())
 
 
 def _plugin_pattern(node: Node) -> str:
@@ -444,15 +501,24 @@ def read_public_key(text: str) -> bytes:
     return key
 
 
-def read_signatures(required: Node, keys: Node, threshold: Node) -> Signatures:
+def read_signatures(required: Node, keys: Node, identities: Node, threshold: Node) -> Signatures:
     """Whose signatures are wanted.
 
     Raises:
-        ConfigError: A value is wrong, or more signatures are wanted than there are keys.
+        ConfigError: A value is wrong, or more signatures are wanted than there are keys and identities.
     """
-    found = Signatures(required=required.flag(), keys=read_keys(keys), threshold=threshold.amount(COUNT, 1))
-    if found.required and not found.keys:
+    found = Signatures(
+        required=required.flag(),
+        keys=read_keys(keys),
+        identities=read_identities(identities),
+        threshold=threshold.amount(COUNT, 1),
+    )
+    names = [one.name for one in found.signers]
+    if found.required and not names:
         required.fail("cannot be true without keys that may have signed: add them under signatures.keys")
-    if found.keys and found.threshold > len(found.keys):
-        threshold.fail(f"is {found.threshold}, but there are only {len(found.keys)} keys")
+    if names and found.threshold > len(names):
+        what = "keys and identities" if found.identities else "keys"
+        threshold.fail(f"is {found.threshold}, but there are only {len(names)} {what}")
+    if twice := {one.name for one in found.keys} & {one.name for one in found.identities}:
+        identities.fail(f"have the name {min(twice)}, which a key has, too")
     return found

@@ -17,6 +17,7 @@ from .policy_grants import (
     METHOD,
     NAME_LENGTH,
     PLUGIN_PATTERN,
+    Identity,
     MessageGrant,
     NetworkGrant,
     Signatures,
@@ -144,11 +145,15 @@ def _signatures_schema() -> dict[str, Any]:
     }
     limited = {**_documented(TrustedKey, {"key": text, "ids": ids}), "required": ["key"]}
     key = {"anyOf": [text, limited]}
+    word = {"type": "string", "minLength": 1}
+    identity = _documented(Identity, {"identity": word, "issuer": word, "ids": ids})
+    identity["required"] = ["identity", "issuer"]
     return _documented(
         Signatures,
         {
             "required": _FLAG,
             "keys": {"type": "object", "propertyNames": names, "additionalProperties": key},
+            "identities": {"type": "object", "propertyNames": names, "additionalProperties": identity},
             "threshold": {"type": "integer", "minimum": 1},
         },
     )

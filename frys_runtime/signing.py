@@ -23,6 +23,7 @@ from .metadata import convert, decode_object
 from .package import Package
 from .policy_grants import TrustedKey
 from .signing_keys import key_id, public_bytes
+from .sigstore_bundle import MAX_BUNDLE, SUFFIX as BUNDLE_SUFFIX
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -49,11 +50,29 @@ class Signed(NamedTuple):
         package: The package.
         envelope: The bytes of its signature file; ``None`` when there is none.
         path: That file, for errors.
+        bundle: The bytes of its Sigstore bundle; ``None`` when there is none.
+        bundle_path: That file, for errors.
     """
 
     package: Package
     envelope: bytes | None
     path: str
+    bundle: bytes | None = None
+    bundle_path: str = ""
+
+
+def look_beside(package: Package, path: str) -> Signed:
+    """A package with what lies beside it.
+
+    Args:
+        package: Read from the bytes that are then used.
+        path: Its file.
+
+    Raises:
+        LoadFailed: Something lies there that cannot be read.
+    """
+    beside, bundle = path + SUFFIX, path + BUNDLE_SUFFIX
+    return Signed(package, read_beside(beside, MAX_ENVELOPE), beside, read_beside(bundle, MAX_BUNDLE), bundle)
 
 
 class Verified(NamedTuple):
@@ -147,8 +166,8 @@ def _odd(package: Package, name: str, found: str) -> InvalidFormat:
 # The envelope.
 
 
-def read_envelope(path: str | os.PathLike[str]) -> bytes | None:
-    """The bytes of a signature file, one more than an envelope may have at most; ``None`` when there is none.
+def read_beside(path: str | os.PathLike[str], most: int = MAX_ENVELOPE) -> bytes | None:
+    """The bytes of a signature file, and one more than it may have at most; ``None`` when there is none.
 
     Raises:
         LoadFailed: It cannot be read.
@@ -163,7 +182,7 @@ def read_envelope(path: str | os.PathLike[str]) -> bytes | None:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise LoadFailed(name, SPECIAL)
-        return b"".join(chunks(fd, MAX_ENVELOPE + 1))
+        return b"".join(chunks(fd, most + 1))
     except OSError as error:
         raise LoadFailed(name, reason(error)) from None
     finally:

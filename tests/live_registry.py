@@ -105,9 +105,7 @@ def package(folder: Path, plugin: str, version: str = "1.0.0", *, readme: str = 
     return pack(source)
 
 
-def publish(client: httpx.Client, data: bytes, signature: bytes | None = None) -> httpx.Response:
-    """Publish a package."""
-    files = {"package": ("plugin.frys", data)}
-    if signature is not None:
-        files["signature"] = ("plugin.frys.sig", signature)
+def publish(client: httpx.Client, data: bytes, **beside: bytes) -> httpx.Response:
+    """Publish a package, with what lies beside it."""
+    files = {name: (name, content) for name, content in {"package": data, **beside}.items()}
     return client.post("/plugins", files=files)

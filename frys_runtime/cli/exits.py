@@ -24,7 +24,7 @@ class Exit(IntEnum):
     OK = 0
     FAILED = 1
     """The plugin's function failed; of `doctor` and `demo`: not everything is as it has to be; of `policy`:
-    its check has findings, two differ, or a workload does not pass."""
+    its check has findings, two differ, or a workload does not pass; of `verify`: too few have signed."""
     USAGE = 2
     """Wrong words on the command line, a wrong policy or a wrong plugin.json."""
     STOPPED = 3

@@ -192,7 +192,8 @@ def _gets_table(found: _Explanation) -> "Table":
 def _granted_by_host(policy: Policy) -> dict[str, str]:
     messages, signatures = policy.messages, policy.signatures
     names = ", ".join(
-        key.name if key.ids == ("*",) else f"{key.name} (for {', '.join(key.ids)})" for key in signatures.keys
+        one.name if one.ids == ("*",) else f"{one.name} (for {', '.join(one.ids)})"
+        for one in signatures.signers
     )
     return {
         "http": "\n".join(map(str, policy.http)) or "none",

@@ -1,15 +1,13 @@
 """`frys registry`: make, serve and administer a registry of plugins."""
 
-import importlib.util
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ConfigError
 from .exits import UsageError
-from .registry_keys import keys, root
+from .registry_keys import check_installed, keys, password_of, root
 from .terminal import print_json, printable, stdout, table
 
 if TYPE_CHECKING:
@@ -33,8 +31,6 @@ _Password = Annotated[
         metavar="FILE", help="Its first line encrypts the offline keys; else FRYS_ROOT_PASSWORD does."
     ),
 ]
-
-_NEEDS = ("starlette", "uvicorn", "tuf", "prometheus_client", "python_multipart")
 
 
 @group.command()
@@ -61,11 +57,10 @@ def init(
 
     Exit codes: 0 made, 2 the folder is in use or a number makes no sense.
     """
-    _check_installed()
+    check_installed()
     from ..metadata import convert
     from ..registry_server.root import create_registry
     from ..registry_server.settings import Settings
-    from .registry_keys import password_of
 
     settings = convert({"title": title, "url": url}, Settings, "the options", "")
     offline = root_keys or folder.with_name(f"{folder.name}-root-keys")
@@ -113,7 +108,7 @@ def serve(
 
     Exit codes: 0 ended by a signal, 2 no registry, or the address is taken.
     """
-    _check_installed()
+    check_installed()
     from ..registry_server.serve import serve as run
 
     def ready(url: str) -> None:
@@ -125,27 +120,23 @@ def serve(
 @group.command()
 def export(
     folder: _Folder,
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="A folder; made, or brought up to date.")],
-    *,
-    json: _Json = False,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Gets metadata/ and targets/.")],
 ) -> None:
-    """Write what clients need to install: a mirror for any web server, or a registry on a disk.
+    """Write the registry as plain files, or bring such a copy up to date: a mirror, or for a disk to carry.
 
-    Clients verify it as they verify the server's own answers. Search and publishing are the server's alone.
+    Clients verify a copy as they verify the server. They believe it as long as its timestamp lives
+    (timestampLifetime in registry.json), so export again before that.
 
-    Exit codes: 0 written, 2 no registry, or the folder cannot be written.
+    Exit codes: 0 written; 2 no registry, or a file cannot be written.
     """
-    _check_installed()
-    from ..registry_server.export import export as write
+    check_installed()
+    from ..registry_server.mirror import export as write
 
     try:
         count = write(folder, target)
     except OSError as error:
-        raise UsageError(f"{target} cannot be written: {error.strerror}") from None
-    if json:
-        print_json({"folder": str(target), "versions": count})
-    else:
-        stdout().print(printable(f"{target}: {count} versions"), markup=False, soft_wrap=True)
+        raise UsageError(f"{error.filename or target} cannot be written or read: {error.strerror}") from None
+    stdout().print(printable(f"{target}: {count} new files"), markup=False, soft_wrap=True)
 
 
 @token.command("create")
@@ -223,19 +214,9 @@ def revoke_token(
 
 
 def _open(folder: Path) -> Any:
-    _check_installed()
+    check_installed()
     from ..registry_server import database
     from ..registry_server.settings import read_settings
 
     read_settings(folder)
     return database.connect(folder)
-
-
-def _check_installed() -> None:
-    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            "frys registry",
-            f"needs {', '.join(missing)}, which is not installed; "
-            'pip install "frys-runtime[registry-server]" installs it',
-        )

@@ -1,5 +1,6 @@
 """`frys registry keys` and `frys registry root`: whose signatures count, and the metadata that says so."""
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,8 @@ from .terminal import print_json, printable, stdout, table
 keys = typer.Typer(help="List, rotate and revoke the keys of a registry.", no_args_is_help=True)
 root = typer.Typer(help="Sign and apply what holders of the offline keys decide.", no_args_is_help=True)
 
+_NEEDS = ("starlette", "uvicorn", "tuf", "prometheus_client", "python_multipart")
+
 _Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The registry's folder.")]
 _Password = Annotated[
     Path | None,
@@ -19,6 +22,17 @@ _Password = Annotated[
         metavar="FILE", help="Its first line is the password of an offline key; else FRYS_ROOT_PASSWORD."
     ),
 ]
+
+
+def check_installed() -> None:
+    """Say in one sentence how to install what a server needs, where that is missing."""
+    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            "frys registry",
+            f"needs {', '.join(missing)}, which is not installed; "
+            'pip install "frys-runtime[registry-server]" installs it',
+        )
 
 
 def password_of(file: Path | None) -> bytes | None:
@@ -130,6 +144,7 @@ def apply(folder: _Folder) -> None:
 
     Exit codes: 0 applied, 2 no registry, no drafts, or signatures are missing.
     """
+    check_installed()
     from ..registry_server.root import apply_drafts
 
     for role in apply_drafts(folder):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..package import open_package, replace_file
-from ..signing import SUFFIX, read_envelope, sign
+from ..signing import SUFFIX, read_beside, sign
 from ..signing_keys import key_id, needs_password, public_bytes, read_key
 from .exits import UsageError
 from .passwords import PasswordFile, read_password
@@ -35,7 +35,7 @@ def command(
     beside = f"{package}{SUFFIX}"
     opened = _open_key(key, password_file)
     try:
-        envelope = sign(found, opened, envelope=read_envelope(beside), name=beside)
+        envelope = sign(found, opened, envelope=read_beside(beside), name=beside)
         replace_file(beside, [envelope])
     except OSError as error:
         raise UsageError(f"{beside} cannot be written: {error.strerror}") from None

@@ -9,8 +9,8 @@ from ..errors import InvalidFormat, LoadFailed
 from ..isolation import judge_signatures
 from ..package import Package, open_package
 from ..policy import load_policy
-from ..policy_grants import Signatures, TrustedKey, read_public_key
-from ..signing import SUFFIX, Signed, read_envelope
+from ..policy_grants import Identity, Signatures, TrustedKey, read_public_key
+from ..signing import look_beside
 from .exits import Exit, UsageError
 from .options import PolicyPath
 from .terminal import print_json, printable, stderr, stdout
@@ -26,23 +26,37 @@ def command(
     threshold: Annotated[
         int, typer.Option("--threshold", "-n", min=1, help="How many of the keys must have signed.")
     ] = 1,
+    identity: Annotated[
+        str | None,
+        typer.Option("--identity", metavar="WHO", help="Who has signed by Sigstore (PACKAGE.sigstore.json)."),
+    ] = None,
+    issuer: Annotated[
+        str | None, typer.Option("--issuer", metavar="URL", help="Who has told Sigstore so; with --identity.")
+    ] = None,
     policy: PolicyPath = None,
     json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Check a package and the signatures beside it (PACKAGE.sig) against keys, or against a policy's.
+    """Check a package and the signatures beside it against keys and an identity, or against a policy's.
+
+    Signatures by keys are in PACKAGE.sig, that by an identity in PACKAGE.sigstore.json.
 
     Every byte of the package is checked, too. A signature does not expire; a policy that no longer names its
     key no longer counts it.
 
     Exit codes: 0 enough of the keys have signed it; 1 they have not; 2 wrong words; 5 it is no package.
     """
-    if (policy is None) == (not key):
+    if (identity is None) != (issuer is None):
+        raise UsageError("--identity and --issuer belong together: anybody can be called anything somewhere")
+    if (policy is None) == (not key and identity is None):
         raise UsageError("name public keys with --key, or a policy that has them with --policy")
     found = open_package(package)
-    wanted = _wanted(key or [], threshold, policy, found)
-    beside = f"{package}{SUFFIX}"
+    if policy is not None:
+        wanted = load_policy(policy).policy(found.metadata.id).signatures
+    else:
+        who = (Identity(identity, identity, issuer),) if identity is not None and issuer is not None else ()
+        wanted = _wanted(key or [], who, threshold)
     try:
-        outcome = judge_signatures(wanted, Signed(found, read_envelope(beside), beside), str(package))
+        outcome = judge_signatures(wanted, look_beside(found, str(package)), str(package))
     except (LoadFailed, InvalidFormat) as error:
         reason = error.reason if isinstance(error, LoadFailed) else str(error)
         _tell(found, json=json, ok=False, outcome=reason.replace("its policy requires", "it needs"))
@@ -50,18 +64,18 @@ def command(
     _tell(found, json=json, ok=True, outcome=outcome)
 
 
-def _wanted(keys: list[str], threshold: int, policy: Path | None, package: Package) -> Signatures:
-    if policy is not None:
-        return load_policy(policy).policy(package.metadata.id).signatures
+def _wanted(keys: list[str], identities: tuple[Identity, ...], threshold: int) -> Signatures:
     trusted: dict[bytes, TrustedKey] = {}
     for word in keys:
         public = _public_key(word)
         if public in trusted:
             raise UsageError(f"{word} is the same key as {trusted[public].name}; it counts once")
         trusted[public] = TrustedKey(word, public)
-    if threshold > len(trusted):
-        raise UsageError(f"--threshold is {threshold}, but only {len(trusted)} keys are named")
-    return Signatures(required=True, keys=tuple(trusted.values()), threshold=threshold)
+    if threshold > len(trusted) + len(identities):
+        raise UsageError(
+            f"--threshold is {threshold}, but only {len(trusted) + len(identities)} keys are named"
+        )
+    return Signatures(required=True, keys=tuple(trusted.values()), identities=identities, threshold=threshold)
 
 
 def _public_key(word: str) -> bytes:

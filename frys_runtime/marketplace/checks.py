@@ -8,7 +8,7 @@ from ..isolation import judge_signatures
 from ..package import open_package
 from ..policy import PolicyFile
 from ..ranges import Range
-from ..signing import SUFFIX as SIGNATURE_SUFFIX, Signed, read_envelope
+from ..signing import look_beside
 from .lockfile import Lock
 from .store import Store
 
@@ -59,8 +59,7 @@ def examine(store: Store, lock: Lock, policy: PolicyFile | None) -> Iterator[Fin
             continue
         path = str(store.path(plugin, entry))
         try:
-            beside = path + SIGNATURE_SUFFIX
-            signed = Signed(open_package(path), read_envelope(beside), beside)
+            signed = look_beside(open_package(path), path)
             judge_signatures(policy.policy(plugin).signatures, signed, f"{plugin} {entry.version}")
         except (LoadFailed, InvalidFormat, PluginError) as error:
             yield Finding(plugin, str(error))

@@ -15,7 +15,7 @@ from ..metadata import convert, decode_object, is_id
 from ..package import SUFFIX
 from ..ranges import MAX_RANGE, MAX_VERSION, Range, Version
 from ..registry.oci import SCHEME
-from ..registry.types import Needs
+from ..registry.types import Kind, Needs
 
 FILE: Final = "frys.lock"
 _MAX: Final = 16 << 20
@@ -31,7 +31,7 @@ class Locked(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
         version: Its version.
         sha256: Of its package.
         size: Bytes of its package.
-        signature: The SHA-256 of its signature file; empty when it has none.
+        beside: The SHA-256 of what lies beside its package, by the end of that file's name.
         signers: The ids of the keys that the signature file names.
         source: The registry that it came from, or its OCI reference with the digest.
         published: When the registry took it (RFC 3339, UTC); empty when nobody vouches for a time.
@@ -45,7 +45,7 @@ class Locked(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     version: Annotated[str, Meta(max_length=MAX_VERSION)]
     sha256: _Digest
     size: Annotated[int, Meta(ge=0)]
-    signature: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    beside: dict[Kind, _Digest] = {}
     signers: _Words = ()
     source: Annotated[str, Meta(min_length=1, max_length=2048)]
     published: Annotated[str, Meta(max_length=40)] = ""
@@ -145,7 +145,7 @@ def _without_empty(document: dict[str, object]) -> dict[str, object]:
     plugins = document["plugins"]
     assert isinstance(plugins, dict)
     short = {
-        name: {key: value for key, value in entry.items() if value not in ("", [], ())}
+        name: {key: value for key, value in entry.items() if value not in ("", [], (), {})}
         for name, entry in plugins.items()
     }
     return {**document, "plugins": short}

@@ -20,8 +20,8 @@ from ..registry.client import PluginRegistry
 from ..registry.oci import Pulled, Reference, pull
 from ..registry.repository import View
 from ..registry.transport import Session
-from ..registry.types import Index, Needs, Progress, Release, signers_of
-from ..signing import SUFFIX as SIGNATURE_SUFFIX, Signed, read_envelope
+from ..registry.types import Index, Kind, Needs, Progress, Release, signers_of
+from ..signing import look_beside
 from .lockfile import Lock, Locked
 from .resolve import Candidate, resolve
 from .store import Transaction
@@ -163,9 +163,9 @@ class Planner:
         view, release = origin
         path = view.package(release)
         self._progress(Progress("verify", f"{plugin} {release.version}", 0, release.size))
-        package, signature = self._transaction.stage(path, plugin, release.version, release.sha256)
+        package, beside = self._transaction.stage(path, plugin, release.version, release.sha256)
         _check_facts(package.metadata, release, view.registry)
-        entry = _locked(package, signature, view.registry, release.signers, release.published)
+        entry = _locked(package, beside, view.registry, release.signers, release.published)
         self._judge(plugin, entry, package)
         return entry
 
@@ -173,9 +173,7 @@ class Planner:
         """Hold the signatures that are in place against the policy."""
         if self._rules.policy is None:
             return
-        path = self._transaction.store.path(plugin, entry)
-        beside = f"{path}{SIGNATURE_SUFFIX}"
-        signed = Signed(package, read_envelope(beside), beside)
+        signed = look_beside(package, str(self._transaction.store.path(plugin, entry)))
         try:
             judge_signatures(
                 self._rules.policy.policy(plugin).signatures, signed, f"{plugin} {entry.version}"
@@ -205,11 +203,10 @@ class Planner:
                 )
             _check_same(plugin, entry, release, entry.source)
             path = view.package(release)
-        package, signature = self._transaction.stage(path, plugin, entry.version, entry.sha256)
-        if signature != entry.signature:
-            raise RegistryError(
-                entry.source, f"the signature file of {plugin} {entry.version} is not the one that is locked"
-            )
+        package, beside = self._transaction.stage(path, plugin, entry.version, entry.sha256)
+        if beside != entry.beside:
+            reason = f"the signatures of {plugin} {entry.version} are not those that are locked"
+            raise RegistryError(entry.source, reason)
         self._judge(plugin, entry, package)
 
     # By reference.
@@ -225,12 +222,10 @@ class Planner:
         return lambda count: self._progress(Progress("download", what, count))
 
     def _stage_pulled(self, plugin: str, pulled: Pulled, package: Package) -> Locked:
-        found, signature = self._transaction.stage(
-            pulled.path, plugin, package.metadata.version, pulled.sha256
-        )
-        envelope = read_envelope(f"{pulled.path}{SIGNATURE_SUFFIX}")
+        found, beside = self._transaction.stage(pulled.path, plugin, package.metadata.version, pulled.sha256)
+        envelope = look_beside(found, str(pulled.path)).envelope
         signers = signers_of(envelope) if envelope is not None else ()
-        entry = _locked(found, signature, str(pulled.reference), signers or (), "")
+        entry = _locked(found, beside, str(pulled.reference), signers or (), "")
         self._judge(plugin, entry, found)
         return entry
 
@@ -252,13 +247,15 @@ def _needs(metadata: Metadata) -> tuple[Needs, ...]:
     )
 
 
-def _locked(package: Package, signature: str, source: str, signers: Sequence[str], published: str) -> Locked:
+def _locked(
+    package: Package, beside: dict[Kind, str], source: str, signers: Sequence[str], published: str
+) -> Locked:
     about = package.metadata
     return Locked(
         version=about.version,
         sha256=package.digest,
         size=package.size,
-        signature=signature,
+        beside=beside,
         signers=tuple(signers),
         source=source,
         published=published,

@@ -8,7 +8,6 @@ killed anywhere between leaves the old state or the new one, and rubbish, which 
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import os
 import secrets
 import shutil
@@ -21,7 +20,7 @@ from typing import Final
 from ..errors import InitializationFailed, RegistryError
 from ..package import Package, open_package, replace_file
 from ..registry.downloads import sha256_of
-from ..signing import SUFFIX as SIGNATURE_SUFFIX
+from ..registry.types import BESIDE, Kind
 from .lockfile import FILE, Lock, Locked, read_lock
 
 _PACKAGES: Final = "packages"
@@ -52,15 +51,15 @@ class Store:
         path = self.path(plugin, entry)
         try:
             found = sha256_of(path)
-            signed = _digest_beside(path)
+            beside = _digests_beside(path)
         except FileNotFoundError:
             return "its package is not there"
         except OSError as error:
             return f"its package cannot be read: {error.strerror}"
         if found != entry.sha256:
             return f"its package has the SHA-256 {found}, and locked is {entry.sha256}"
-        if signed != entry.signature:
-            return f"its signature file has the SHA-256 {signed or 'of none'}, and locked is another one"
+        if beside != entry.beside:
+            return "its signatures are not those that are locked"
         return ""
 
     @contextlib.asynccontextmanager
@@ -114,11 +113,11 @@ class Transaction:
         self.store, self.before = store, before
         self._packages = store.folder / _PACKAGES
 
-    def stage(self, source: Path, plugin: str, version: str, digest: str) -> tuple[Package, str]:
+    def stage(self, source: Path, plugin: str, version: str, digest: str) -> tuple[Package, dict[Kind, str]]:
         """Put a package and its signatures in place, where nobody looks before :meth:`commit`.
 
         Returns:
-            What was read from the very file that is in place, and the SHA-256 of its signature file.
+            What was read from the very file that is in place, and the SHA-256 of each file beside it.
 
         Raises:
             RegistryError: It is not what it was when it was verified.
@@ -130,19 +129,19 @@ class Transaction:
         staged.mkdir(mode=0o755)
         file = staged / f"{plugin}-{version}.frys"
         _copy(source, file)
-        with contextlib.suppress(FileNotFoundError):
-            beside = file.with_name(file.name + SIGNATURE_SUFFIX)
-            _copy(source.with_name(source.name + SIGNATURE_SUFFIX), beside)
+        for suffix in BESIDE:
+            with contextlib.suppress(FileNotFoundError):
+                _copy(source.with_name(source.name + suffix), file.with_name(file.name + suffix))
         package = open_package(file)
         if package.digest != digest:
             shutil.rmtree(staged)
             raise RegistryError(str(source), "it was changed in the cache after it had been verified")
-        signature = _digest_beside(file)
+        beside = _digests_beside(file)
         _sync(staged)
         if place.exists():  # of an entry that is to be mended, or of the same bytes from elsewhere
             os.rename(place, self._packages / f".old-{secrets.token_hex(8)}")
         os.rename(staged, place)
-        return package, signature
+        return package, beside
 
     def commit(self, after: Lock) -> None:
         """Make a new state the one that counts.
@@ -178,11 +177,12 @@ def _copy(source: Path, target: Path) -> None:
         os.fsync(copy.fileno())
 
 
-def _digest_beside(package: Path) -> str:
-    try:
-        return hashlib.sha256(package.with_name(package.name + SIGNATURE_SUFFIX).read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return ""
+def _digests_beside(package: Path) -> dict[Kind, str]:
+    found: dict[Kind, str] = {}
+    for suffix in BESIDE:
+        with contextlib.suppress(FileNotFoundError):
+            found[suffix] = sha256_of(package.with_name(package.name + suffix))
+    return found
 
 
 def _sync(folder: Path) -> None:

@@ -12,8 +12,10 @@ from urllib.parse import quote, urlencode, urlsplit
 from ..errors import ConfigError, LoadFailed, RegistryError
 from ..package import SUFFIX, open_package, pack, read_package, replace_file
 from ..ranges import Range
-from ..signing import SUFFIX as SIGNATURE_SUFFIX, read_envelope
+from ..signing import SUFFIX as SIGNATURE_SUFFIX, read_beside
+from ..sigstore_bundle import MAX_BUNDLE, SUFFIX as BUNDLE_SUFFIX
 from .types import (
+    BESIDE,
     Index,
     PluginDetail,
     PluginSummary,
@@ -194,7 +196,7 @@ class PluginRegistry:
     async def download_plugin(
         self, plugin: str, version: str = "*", target: str | os.PathLike[str] | None = None
     ) -> Path:
-        """Download the package of a plugin, with its signature file beside it, if it has one.
+        """Download the package of a plugin, with what vouches for it beside it.
 
         Args:
             plugin: The plugin's id.
@@ -290,17 +292,15 @@ class PluginRegistry:
 
         Args:
             path: The package that ``frys pack`` made, or the folder.
-            signature: Its signatures; by default the file beside the package, if there is one.
+            signature: Its signature file; by default the one beside the package, if there is one. A Sigstore
+                bundle beside the package goes along, too.
             token: Instead of the one of the constructor.
 
         Raises:
             InvalidFormat, ConfigError: It is no package.
             RegistryError: The registry does not answer or does not take it; it says why.
         """
-        data, envelope = await asyncio.to_thread(_read_to_publish, os.fspath(path), signature)
-        files = {"package": ("plugin.frys", data)}
-        if envelope is not None:
-            files["signature"] = ("plugin.frys.sig", envelope)
+        files = await asyncio.to_thread(_read_to_publish, os.fspath(path), signature)
         bearer = self._token if token is None else token
         if not bearer:
             raise RegistryError(
@@ -393,11 +393,12 @@ def _copy(path: Path, folder: Path, release: Release, registry: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         data = path.read_bytes()
-        beside = path.with_name(path.name + SIGNATURE_SUFFIX)
         if read_package(data, path.name).digest != release.sha256:
             raise RegistryError(registry, f"{path} was changed in the cache while it was copied")
-        if beside.exists():
-            replace_file(str(target.with_name(target.name + SIGNATURE_SUFFIX)), [beside.read_bytes()])
+        for suffix in BESIDE:
+            beside = path.with_name(path.name + suffix)
+            if beside.exists():
+                replace_file(str(target.with_name(target.name + suffix)), [beside.read_bytes()])
         replace_file(str(target), [data])
     except OSError as error:
         raise RegistryError(registry, f"{folder} cannot be written: {error.strerror}") from None
@@ -406,16 +407,19 @@ def _copy(path: Path, folder: Path, release: Release, registry: str) -> Path:
 
 def _read_to_publish(
     path: str, signature: str | os.PathLike[str] | bytes | None
-) -> tuple[bytes, bytes | None]:
+) -> dict[str, tuple[str, bytes]]:
+    """The parts of the form that publishes a package."""
     if os.path.isdir(path):
         data = pack(path)
     else:
         open_package(path)  # an error that names what is wrong is better than the registry's refusal
         data = Path(path).read_bytes()
-    if isinstance(signature, bytes):
-        return data, signature
-    beside = path.rstrip("/") + SIGNATURE_SUFFIX if signature is None else os.fspath(signature)
-    envelope = read_envelope(beside)
-    if envelope is None and signature is not None:
-        raise LoadFailed(beside, "there is no such file")
-    return data, envelope
+    bare = path.rstrip("/")
+    if not isinstance(signature, bytes):
+        named = bare + SIGNATURE_SUFFIX if signature is None else os.fspath(signature)
+        found = read_beside(named)
+        if found is None and signature is not None:
+            raise LoadFailed(named, "there is no such file")
+        signature = found
+    parts = {"package": data, "signature": signature, "bundle": read_beside(bare + BUNDLE_SUFFIX, MAX_BUNDLE)}
+    return {name: (name, content) for name, content in parts.items() if content is not None}

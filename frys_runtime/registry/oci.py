@@ -15,16 +15,20 @@ from msgspec import Meta
 
 from ..errors import ConfigError, RegistryError
 from ..package import MAX_PACKAGE, replace_file
-from ..signing import MAX_ENVELOPE, SUFFIX as SIGNATURE_SUFFIX
+from ..signing import SUFFIX as SIGNATURE_SUFFIX
+from ..sigstore_bundle import SUFFIX as BUNDLE_SUFFIX
 from .attacks import accuse, explain
 from .downloads import OnBytes, WrongBytes, download
 from .transport import Answered, Odd, Session, TransferError
-from .types import read_answer
+from .types import BESIDE, Kind, read_answer
 
 SCHEME: Final = "oci://"
 
 _LAYER: Final = "application/vnd.frys.package.v1+zip"
-_SIGNATURE: Final = "application/vnd.dsse.envelope.v1+json"
+_BESIDE: Final[dict[str, Kind]] = {
+    "application/vnd.dsse.envelope.v1+json": SIGNATURE_SUFFIX,
+    "application/vnd.dev.sigstore.bundle.v0.3+json": BUNDLE_SUFFIX,
+}
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 _INDEX: Final = "application/vnd.oci.image.index.v1+json"
 _MAX_MANIFEST: Final = 4 << 20
@@ -106,7 +110,7 @@ class Reference(NamedTuple):
 
 
 class Pulled(NamedTuple):
-    """A package that was fetched; the signature file lies beside it, if there is one.
+    """A package that was fetched; what vouches for it lies beside it.
 
     Attributes:
         path: Where it is.
@@ -155,11 +159,12 @@ def pull(session: Session, reference: Reference, cache: Path, on_bytes: OnBytes 
             headers=client.headers,
             elsewhere=True,
         )
-        beside, envelope = path.with_name(path.name + SIGNATURE_SUFFIX), client.envelope(digest)
-        if envelope is None:
-            beside.unlink(missing_ok=True)
-        else:
-            replace_file(str(beside), [envelope], 0o600)
+        for kind, suffix in _BESIDE.items():
+            beside, found = path.with_name(path.name + suffix), client.referrer(digest, kind, BESIDE[suffix])
+            if found is None:
+                beside.unlink(missing_ok=True)
+            else:
+                replace_file(str(beside), [found], 0o600)
     except TransferError as error:
         raise explain(where, "the artifact", error) from None
     except WrongBytes as error:
@@ -182,9 +187,9 @@ class _Client:
         self._check(data, reference)
         return data
 
-    def envelope(self, subject: str) -> bytes | None:
-        """The signature envelope that refers to a manifest, if there is one."""
-        query = urlencode({"artifactType": _SIGNATURE})
+    def referrer(self, subject: str, kind: str, most: int) -> bytes | None:
+        """What refers to a manifest and is of a kind, if there is something."""
+        query = urlencode({"artifactType": kind})
         try:
             listed = self._get(f"referrers/sha256:{subject}?{query}", _MAX_MANIFEST, _INDEX)
         except Answered as refused:
@@ -197,12 +202,12 @@ class _Client:
                     raise
                 return None
         for found in read_answer(listed, _Referrers, str(self._of)).manifests:
-            if found.artifact_type != _SIGNATURE:
+            if found.artifact_type != kind:
                 continue
             signed = read_answer(self.manifest(found.digest), _Manifest, str(self._of))
             for layer in signed.layers:
-                if layer.media_type == _SIGNATURE:
-                    data = self._get(f"blobs/{layer.digest}", MAX_ENVELOPE, "*/*")
+                if layer.media_type == kind:
+                    data = self._get(f"blobs/{layer.digest}", most, "*/*")
                     self._check(data, layer.digest)
                     return data
         return None

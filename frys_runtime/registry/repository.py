@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn, override
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Timestamp
@@ -23,13 +23,12 @@ from tuf.ngclient.fetcher import FetcherInterface
 from ..errors import RegistryError
 from ..metadata import is_id
 from ..package import MAX_PACKAGE, SUFFIX, replace_file
-from ..signing import MAX_ENVELOPE, SUFFIX as SIGNATURE_SUFFIX
 from .anchors import MAX_ROOT, find_anchor
 from .attacks import accuse, explain
 from .downloads import WrongBytes, download, is_there
 from .paths import index_path
 from .transport import Answered, Session, TransferError, Unreachable
-from .types import MAX_INDEX, Index, Progress, Release, read_index, signers_of
+from .types import BESIDE, MAX_INDEX, Index, Progress, Release, read_index
 
 _LOG: Final = logging.getLogger("frys.registry")
 _OFFLINE: Final = ""
@@ -99,12 +98,13 @@ class Repository:
             else _Cache(self.folder / "metadata", self.endpoints[0])
         )
         base = endpoint or self.endpoints[0]
+        tuf = self.tuf(base)
         with self.locked():
 
             def get_root(version: int) -> bytes:
                 if not endpoint:
                     raise Unreachable("nobody answers, and its root is not in the cache")
-                return session.get(f"{base}/tuf/metadata/{version}.root.json", MAX_ROOT)
+                return session.get(f"{tuf}/metadata/{version}.root.json", MAX_ROOT)
 
             anchor = find_anchor(
                 self.folder, self.endpoints[0], self._root, get_root, first_use=self._first_use
@@ -119,14 +119,21 @@ class Repository:
                 )
             updater = Updater(
                 str(self.folder / "metadata"),
-                f"{base}/tuf/metadata/",
+                f"{tuf}/metadata/",
                 None,
-                f"{base}/tuf/targets/",
+                f"{tuf}/targets/",
                 fetcher,
                 bootstrap=anchor.data,
             )
             updater.refresh()
         return updater, anchor.pin
+
+    @staticmethod
+    def tuf(endpoint: str) -> str:
+        """Where an endpoint has its signed part: a server below ``/tuf``, a folder at its top, too."""
+        path = Path(unquote(urlsplit(endpoint).path))
+        in_folder = endpoint.startswith("file:") and not (path / "tuf").is_dir()
+        return endpoint if in_folder else f"{endpoint}/tuf"
 
     def package_file(self, release: Release) -> Path:
         """Where a package lies in the cache, once it is there."""
@@ -230,7 +237,7 @@ class View:
         return read_index(data, plugin, endpoint or self.registry)
 
     def package(self, release: Release) -> Path:
-        """The package of a version, verified; its signature file lies beside it, if it has one.
+        """The package of a version, verified; what vouches for it lies beside it, if there is something.
 
         Raises:
             RegistryError: It cannot be had, or must not be believed.
@@ -240,11 +247,14 @@ class View:
 
     def _package(self, updater: Updater, endpoint: str, release: Release) -> Path:
         name, target = f"{release.id} {release.version}", updater.get_targetinfo(release.path)
+        if target is None and release.yanked:
+            why = f": {release.yanked_reason}" if release.yanked_reason else ""
+            raise RegistryError(self.registry, f"{name} was withdrawn by the registry's administrator{why}")
         if target is None or _hash_of(target, MAX_PACKAGE) != (release.sha256, release.size):
             story = "the signed list of versions and the signed package are not about the same bytes"
             raise accuse(endpoint or self.registry, name, "mix-and-match", story)
         path = self._of.package_file(release)
-        url = f"{endpoint}/tuf/targets/{_target_path(target, release.sha256)}"
+        url = f"{self._of.tuf(endpoint)}/targets/{_target_path(target, release.sha256)}"
         if not endpoint and not is_there(path, release.size, release.sha256):
             raise Unreachable("nobody answers, and it is not in the cache")
 
@@ -255,31 +265,29 @@ class View:
             download(self._session, url, path, size=release.size, digest=release.sha256, on_bytes=on_bytes)
         except WrongBytes as error:
             raise accuse(endpoint, name, "arbitrary software", str(error)) from None
-        self._envelope(endpoint, release, path)
+        for suffix, most in BESIDE.items():
+            self._beside(updater, endpoint, release, path.with_name(path.name + suffix), most)
         return path
 
-    def _envelope(self, endpoint: str, release: Release, package: Path) -> None:
-        """Put the signature file beside a package; whether its signatures are any good is for policies."""
-        path = package.with_name(package.name + SIGNATURE_SUFFIX)
-        if not release.signers:
+    def _beside(self, updater: Updater, endpoint: str, release: Release, path: Path, most: int) -> None:
+        """Put what vouches for a package beside it; whether it is any good is for policies to say."""
+        target = updater.get_targetinfo(release.path + path.name.removeprefix(Path(release.path).name))
+        if target is None:
             path.unlink(missing_ok=True)
             return
-        with contextlib.suppress(OSError):
-            if signers_of(path.read_bytes()) == release.signers:
-                return
-        where = f"api/v1/plugins/{quote(release.id)}/versions/{quote(release.version, safe='')}/signature"
-        if not endpoint:
+        digest, size = _hash_of(target, most)
+        if not endpoint and not is_there(path, size, digest):
             raise Unreachable("nobody answers, and its signatures are not in the cache")
-        data = self._session.get(f"{endpoint}/{where}", MAX_ENVELOPE)
-        if signers_of(data) != release.signers:
-            story = "the signatures that came with it are not those with which it was published"
-            raise accuse(endpoint, f"{release.id} {release.version}", "mix-and-match", story)
-        replace_file(str(path), [data], 0o600)
+        url = f"{self._of.tuf(endpoint)}/targets/{_target_path(target, digest)}"
+        try:
+            download(self._session, url, path, size=size, digest=digest)
+        except WrongBytes as error:
+            raise accuse(endpoint, f"{path.name}", "arbitrary software", str(error)) from None
 
     def _get(self, endpoint: str, target: str, size: int) -> bytes:
         if not endpoint:
             raise Unreachable("nobody answers, and it is not in the cache")
-        return self._session.get(f"{endpoint}/tuf/targets/{target}", size)
+        return self._session.get(f"{self._of.tuf(endpoint)}/targets/{target}", size)
 
 
 def _is_absent(error: Exception) -> bool:

@@ -5,7 +5,7 @@ people to read, and never what decides what is installed.
 """
 
 import re
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -13,9 +13,16 @@ from msgspec import Meta
 from ..errors import RegistryError
 from ..metadata import is_id
 from ..ranges import MAX_RANGE, MAX_VERSION, Range, Version
+from ..signing import MAX_ENVELOPE, SUFFIX as SIGNATURE_SUFFIX
+from ..sigstore_bundle import MAX_BUNDLE, SUFFIX as BUNDLE_SUFFIX
 from .paths import package_path
 
 _KEY_ID: Final = re.compile(r"[0-9a-f]{64}")
+
+type Kind = Literal[".sig", ".sigstore.json"]
+
+BESIDE: Final[dict[Kind, int]] = {SIGNATURE_SUFFIX: MAX_ENVELOPE, BUNDLE_SUFFIX: MAX_BUNDLE}
+"""What may lie beside a package: by the end of its name, how many bytes it may have."""
 
 MAX_INDEX: Final = 8 << 20
 """Bytes of a list of versions."""

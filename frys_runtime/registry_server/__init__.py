@@ -8,10 +8,10 @@
     http, operations         what handlers share; the routes with their types, and OpenAPI out of them
     guard, uploads           rate limits; a body that goes to the disk while it comes
     publishing, changes      what alters the catalogue, each in one transaction
-    keys, root               online keys and offline roles
+    keys, root, mirror       online keys; offline roles; a copy as plain files
     catalog, search          what is read of it
-    export                   all that clients need, as files
     trust                    TUF metadata that the server signs by itself
-    tokens, log, database    who may; what was done; SQLite
+    tokens, log, signatures  who may; what was done; what vouches for a package
+    database                 SQLite
     names, settings, types   which ids are free; registry.json; what travels
 """

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ..errors import ConfigError
 from . import catalog, changes, log, search, tokens, trust
-from .http import FRESH, Call, Refusal, answer, in_thread, package
+from .http import FRESH, Call, Refusal, answer, in_thread, package, refuse_withdrawn
 from .operations import Operation
 from .publishing import examine, publish as publish_version, store
 from .types import (
@@ -109,15 +109,26 @@ async def get_version(call: Call) -> VersionDetail:
 async def download(call: Call) -> Response:
     """Download a package; ranges are understood."""
     row = await call.registry.read(lambda db: catalog.find_version(db, call.path["id"], call.path["version"]))
+    refuse_withdrawn(row)
     return package(call.request, call.registry, row["sha256"], row["plugin"], row["version"])
 
 
 async def get_signature(call: Call) -> Response:
     """Download the signature envelope of a package."""
     row = await call.registry.read(lambda db: catalog.find_version(db, call.path["id"], call.path["version"]))
-    if row["signature"] is None:
-        raise Refusal(404, f"{row['plugin']} {row['version']} was published without a signature")
-    return answer(call.request, row["signature"], "application/json", cache=FRESH)
+    return _beside(call, row, "signature")
+
+
+async def get_bundle(call: Call) -> Response:
+    """Download the Sigstore bundle of a package."""
+    row = await call.registry.read(lambda db: catalog.find_version(db, call.path["id"], call.path["version"]))
+    return _beside(call, row, "bundle")
+
+
+def _beside(call: Call, row: sqlite3.Row, kind: str) -> Response:
+    if row[kind] is None:
+        raise Refusal(404, f"{row['plugin']} {row['version']} was published without a {kind}")
+    return answer(call.request, row[kind], "application/json", cache=FRESH)
 
 
 async def publish(call: Call) -> Published:
@@ -156,6 +167,25 @@ async def _yank(call: Call, reason: str | None) -> Done:
     return Done(
         changed=await call.registry.write(
             lambda db: changes.yank(db, trusted, call.caller, path["id"], path["version"], reason)
+        )
+    )
+
+
+async def withdraw(call: Call) -> Done:
+    """Take a version away from everybody."""
+    return await _withdraw(call, call.wish.reason)
+
+
+async def restore(call: Call) -> Done:
+    """Give a withdrawn version back; it stays yanked."""
+    return await _withdraw(call, None)
+
+
+async def _withdraw(call: Call, reason: str | None) -> Done:
+    path, trusted = call.path, call.registry.trust
+    return Done(
+        changed=await call.registry.write(
+            lambda db: changes.withdraw(db, trusted, call.caller, path["id"], path["version"], reason)
         )
     )
 
@@ -263,8 +293,11 @@ OPERATIONS: Final = (
     Operation("GET", _VERSION, get_version, VersionDetail),
     Operation("GET", f"{_VERSION}/download", download, "application/vnd.frys.package"),
     Operation("GET", f"{_VERSION}/signature", get_signature, "application/json"),
+    Operation("GET", f"{_VERSION}/bundle", get_bundle, "application/json"),
     Operation("PUT", f"{_VERSION}/yank", yank, Done, wish=Yank, scope="yank:ID"),
     Operation("DELETE", f"{_VERSION}/yank", unyank, Done, scope="yank:ID"),
+    Operation("PUT", f"{_VERSION}/withdrawal", withdraw, Done, wish=Yank, scope="admin"),
+    Operation("DELETE", f"{_VERSION}/withdrawal", restore, Done, scope="admin"),
     Operation("PUT", "/plugins/{id}/deprecation", deprecate, Done, wish=Deprecate, scope="yank:ID"),
     Operation("DELETE", "/plugins/{id}/deprecation", undeprecate, Done, scope="yank:ID"),
     Operation("GET", "/plugins/{id}/owners", list_owners, Owners),

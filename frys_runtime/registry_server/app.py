@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -9,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -25,7 +26,7 @@ from .http import FRESH, NEVER, Refusal, Registry, answer, problem
 from .operations import Gate, openapi, route, too_many
 from .types import Health
 
-_log = structlog.get_logger()
+_log = logging.getLogger("frys.registry")
 
 _TICK: Final = 1
 """Seconds between two looks at what has to be done in the background."""
@@ -95,7 +96,10 @@ def build(registry: Registry) -> ASGIApp:
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
-            await _flush(registry)
+            try:
+                await _flush(registry)
+            except Refusal as error:
+                _log.error("the last downloads were not counted: %s", error)
 
     app = Starlette(
         routes=[
@@ -134,9 +138,9 @@ async def _refuse(request: Request, error: Exception) -> Response:
 def _told(path: str, accept: str, error: Refusal) -> Response:
     """A refusal in the language of whoever asked."""
     if path.startswith("/v2/"):
-        return oci.error(error.status, error.detail)
+        return oci.error(error)
     if "text/html" in accept and not path.startswith(("/api/", "/tuf/")):
-        return pages.error(error.status, error.detail)
+        return pages.error(error)
     return problem(error.status, error.detail, error.headers)
 
 
@@ -178,7 +182,7 @@ async def _measure_expiry(registry: Registry, meters: _Meters) -> None:
 
 async def _work(registry: Registry, meters: _Meters) -> None:
     """Count downloads, sign what would expire, and keep the most downloaded findable."""
-    popular = 0.0
+    popular = -math.inf
     while True:
         try:
             await _flush(registry)
@@ -188,8 +192,10 @@ async def _work(registry: Registry, meters: _Meters) -> None:
                 popular = time.monotonic()
             registry.failing = ""
         except Exception as error:  # noqa: BLE001 - told by /healthz and tried again, whatever it is
-            registry.failing = f"work in the background fails: {error}"
-            _log.error("registry.background_failed", error=str(error))
+            failing = f"work in the background fails: {error}"
+            if failing != registry.failing:
+                _log.error("%s", failing)
+            registry.failing = failing
         await asyncio.sleep(_TICK)
 
 
@@ -251,7 +257,7 @@ class _Outside:
         try:
             await self._serve(scope, receive, send_with_headers)
         except Exception as error:
-            _log.exception("registry.error", path=scope["path"])
+            _log.exception("an error of the registry itself at %r", scope["path"])
             if status and not complete:
                 raise  # the connection ends in the middle, so that nobody takes a half for the whole
             if not status:

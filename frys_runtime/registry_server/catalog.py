@@ -38,8 +38,13 @@ def find_version(db: sqlite3.Connection, plugin: str, version: str) -> sqlite3.R
     if version == "latest":
         version = about["latest"]
     row: sqlite3.Row | None = db.execute(
-        "SELECT versions.*, name AS by FROM versions JOIN publishers ON publisher = number"
-        " WHERE plugin = ? AND version = ?",
+        "SELECT versions.*, name AS by, signed.data AS signature, bundled.data AS bundle"
+        " FROM versions JOIN publishers ON publisher = number"
+        " LEFT JOIN documents AS signed ON (signed.plugin, signed.version, signed.kind)"
+        " = (versions.plugin, versions.version, 'signature')"
+        " LEFT JOIN documents AS bundled ON (bundled.plugin, bundled.version, bundled.kind)"
+        " = (versions.plugin, versions.version, 'bundle')"
+        " WHERE versions.plugin = ? AND versions.version = ?",
         (plugin, version),
     ).fetchone()
     if row is None:
@@ -99,6 +104,8 @@ def version_detail(row: sqlite3.Row) -> VersionDetail:
         publisher=row["by"],
         downloads=row["downloads"],
         signature=row["signature"] is not None,
+        bundle=row["bundle"] is not None,
+        withdrawn=row["withdrawn"] is not None,
     )
 
 

@@ -36,10 +36,50 @@ def yank(
     row = find_version(db, plugin, version)
     if row["yanked"] == reason:
         return False
+    if row["withdrawn"] is not None:
+        raise Refusal(409, f"{plugin} {row['version']} was withdrawn; only an administrator can give it back")
     db.execute(
         "UPDATE versions SET yanked = ? WHERE plugin = ? AND version = ?", (reason, plugin, row["version"])
     )
     kind = "unyank" if reason is None else "yank"
+    log.append(db, kind, plugin, {"version": row["version"], "reason": reason or "", "by": caller.publisher})
+    settle(db, plugin)
+    _tell(db, trust, plugin)
+    return True
+
+
+def withdraw(
+    db: sqlite3.Connection, trust: Trust, caller: Caller, plugin: str, version: str, reason: str | None
+) -> bool:
+    """Take a version away from everybody, or give it back; a version that does harm, for example.
+
+    It is yanked, too, is no TUF target any more, and its number is not free again.
+
+    Args:
+        db: The database.
+        trust: What signs it.
+        caller: Who says so; an administrator.
+        plugin: The plugin.
+        version: The version.
+        reason: Why; ``None`` gives it back, still yanked.
+
+    Returns:
+        Whether it was otherwise before.
+
+    Raises:
+        Refusal: There is no such version, or the caller may not.
+    """
+    if not caller.is_admin:
+        raise Refusal(403, "only a token with the scope admin withdraws versions; an owner can yank them")
+    row = find_version(db, plugin, version)
+    if row["withdrawn"] == reason:
+        return False
+    db.execute(
+        "UPDATE versions SET withdrawn = ?1, yanked = coalesce(?1, yanked)"
+        " WHERE plugin = ?2 AND version = ?3",
+        (reason, plugin, row["version"]),
+    )
+    kind = "restore" if reason is None else "withdraw"
     log.append(db, kind, plugin, {"version": row["version"], "reason": reason or "", "by": caller.publisher})
     settle(db, plugin)
     _tell(db, trust, plugin)

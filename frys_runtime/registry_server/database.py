@@ -71,10 +71,10 @@ CREATE TABLE versions (
     facts BLOB NOT NULL,                -- JSON: what its TUF target says beside length and hash
     files BLOB NOT NULL,                -- JSON: path and size of each
     readme TEXT NOT NULL,
-    signature BLOB,
     publisher INTEGER NOT NULL REFERENCES publishers,
     published REAL NOT NULL,
     yanked TEXT,                        -- why; NULL when it is not
+    withdrawn TEXT,                     -- why nobody gets it any more; NULL when everybody does
     downloads INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (plugin, version),
     UNIQUE (plugin, core)
@@ -106,7 +106,7 @@ CREATE TABLE documents (
     sha256 TEXT NOT NULL,
     plugin TEXT NOT NULL,
     version TEXT NOT NULL,              -- empty: the list of all of them
-    kind TEXT NOT NULL,                 -- index, manifest, signature-manifest, signature
+    kind TEXT NOT NULL,                 -- index, manifest, signature, bundle, and the manifests of these two
     superseded REAL,
     data BLOB NOT NULL,
     PRIMARY KEY (plugin, version, kind, sha256)

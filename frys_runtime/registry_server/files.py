@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .http import FOREVER, Refusal, Registry, answer, package
+from .http import FOREVER, Refusal, Registry, answer, package, refuse_withdrawn
+from .trust import document_path
 
 _TIMESTAMP: Final = "timestamp.json"
 _METADATA: Final = re.compile(r"(\d{1,9})\.([a-z0-9-]{1,64})\.json")
@@ -53,18 +54,22 @@ async def _get_target(request: Request) -> Response:
     def find(db: sqlite3.Connection) -> bytes | str | None:
         if match is None:
             return None
-        if match[2] == "index.json":
-            row = db.execute(
-                "SELECT data FROM documents WHERE plugin = ? AND sha256 = ? AND kind = 'index'",
-                (plugin, match[1]),
-            ).fetchone()
-            return row and bytes(row["data"])
+        for row in db.execute(
+            "SELECT version, kind, data FROM documents WHERE plugin = ? AND sha256 = ?"
+            " AND kind IN ('index', 'signature', 'bundle')",
+            (plugin, match[1]),
+        ):
+            if document_path(plugin, row["version"], row["kind"]).rpartition("/")[2] == match[2]:
+                return bytes(row["data"])
         row = db.execute(
-            "SELECT version FROM versions WHERE plugin = ?1 AND sha256 = ?2"
+            "SELECT plugin, version, withdrawn FROM versions WHERE plugin = ?1 AND sha256 = ?2"
             " AND ?3 = plugin || '-' || version || '.frys'",
             (plugin, match[1], match[2]),
         ).fetchone()
-        return row and str(row["version"])
+        if row is None:
+            return None
+        refuse_withdrawn(row)
+        return str(row["version"])
 
     found = await registry.read(find)
     if found is None or match is None:

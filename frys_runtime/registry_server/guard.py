@@ -14,8 +14,8 @@ class Limit:
         self._rate, self._burst = per_second, burst
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, who: str, cost: float = 1) -> float:
-        """Take from somebody's bucket.
+    def take(self, who: str) -> float:
+        """Take one from somebody's bucket.
 
         Returns:
             0, or the seconds after which it makes sense to try again; then nothing was taken.
@@ -23,19 +23,18 @@ class Limit:
         now = time.monotonic()
         held, since = self._buckets.get(who, (float(self._burst), now))
         held = min(float(self._burst), held + (now - since) * self._rate)
-        if held < cost:
-            return (cost - held) / self._rate
-        self._buckets[who] = (held - cost, now)
+        if held < 1:
+            return (1 - held) / self._rate
+        self._buckets[who] = (held - 1, now)
         self._buckets.move_to_end(who)
         if len(self._buckets) > _MOST:
             self._buckets.popitem(last=False)
         return 0
 
-    def is_empty(self, who: str) -> float:
+    def wait(self, who: str) -> float:
         """The seconds until somebody can take one; 0 when they can now."""
-        return self.take(who, 0) if who not in self._buckets else self._wait(who)
-
-    def _wait(self, who: str) -> float:
+        if who not in self._buckets:
+            return 0
         held, since = self._buckets[who]
         held += (time.monotonic() - since) * self._rate
         return 0 if held >= 1 else (1 - held) / self._rate

@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, Response
 
 from .database import Database
 from .keys import Keyring
-from .settings import Settings
+from .settings import Settings, blob_path
 from .tokens import Caller
 from .trust import Trust
 from .types import Problem
@@ -77,7 +77,7 @@ class Registry:
 
     def blob(self, digest: str) -> Path:
         """Where a package lies."""
-        return self.folder / "blobs" / digest[:2] / digest
+        return blob_path(self.folder, digest)
 
     def url(self, request: Request) -> str:
         """How the registry is reached, without a slash at the end."""
@@ -198,6 +198,20 @@ def package(
         stat_result=found,
         filename=f"{plugin}-{version}.frys",
     )
+
+
+def refuse_withdrawn(row: sqlite3.Row) -> None:
+    """Refuse to give out a version that was withdrawn.
+
+    Raises:
+        Refusal: It was.
+    """
+    if row["withdrawn"] is not None:
+        why = f": {row['withdrawn']}" if row["withdrawn"] else ""
+        raise Refusal(
+            410,
+            f"{row['plugin']} {row['version']} was withdrawn by the registry{why}; choose another version",
+        )
 
 
 async def in_thread[T](work: Callable[[], T]) -> T:

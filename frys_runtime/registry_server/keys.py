@@ -103,10 +103,12 @@ class Keyring:
         """Whether the private part is here."""
         return _KEY_ID.fullmatch(key_id) is not None and (self._folder / f"{key_id}.pem").exists()
 
-    def drop(self, key_id: str) -> None:
-        """Delete a private part that no role uses any more."""
-        self._keys.pop(key_id, None)
-        (self._folder / f"{key_id}.pem").unlink(missing_ok=True)
+    def keep_only(self, used: set[str]) -> None:
+        """Delete the private parts that no role uses any more."""
+        for path in self._folder.glob("*.pem"):
+            if path.stem not in used:
+                self._keys.pop(path.stem, None)
+                path.unlink()
 
     def signed(self, document: Document, key_id: str) -> bytes:
         """The metadata file of a document.

@@ -2,11 +2,12 @@
 
 https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md. A plugin is a repository (its id in
 lower case), a version a tag (with ``_`` for ``+``, as Helm writes it), the package the only layer, and the
-signature envelope an artifact that refers to it.
+signature envelope and the Sigstore bundle artifacts that refer to it.
 """
 
 import hashlib
 import sqlite3
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,12 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..package import Package
-from .http import FOREVER, FRESH, Refusal, Registry, answer, package as package_answer
+from .http import FOREVER, FRESH, Refusal, Registry, answer, package as package_answer, refuse_withdrawn
 from .trust import iso, put_document
+from .types import BESIDE
 
 ARTIFACT: Final = "application/vnd.frys.plugin.v1"
 LAYER: Final = "application/vnd.frys.package.v1+zip"
-SIGNATURE: Final = "application/vnd.dsse.envelope.v1+json"
 
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 _INDEX: Final = "application/vnd.oci.image.index.v1+json"
@@ -33,7 +34,9 @@ _EMPTY: Final = {
 _VERSION: Final = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 
-def write_manifests(db: sqlite3.Connection, package: Package, signature: bytes | None, now: float) -> None:
+def write_manifests(
+    db: sqlite3.Connection, package: Package, beside: Mapping[str, bytes], now: float
+) -> None:
     """Keep the manifests of a version; their bytes stay, because their hashes are what others name."""
     metadata = package.metadata
     layer = {
@@ -51,17 +54,18 @@ def write_manifests(db: sqlite3.Connection, package: Package, signature: bytes |
     }
     data = _manifest(ARTIFACT, [layer], {key: text for key, text in notes.items() if text})
     digest = put_document(db, metadata.id, metadata.version, "manifest", data)
-    if signature is None:
-        return
-    envelope = {
-        "mediaType": SIGNATURE,
-        "digest": f"sha256:{put_document(db, metadata.id, metadata.version, 'signature', signature)}",
-        "size": len(signature),
-        "annotations": {"org.opencontainers.image.title": f"{package.file_name}.sig"},
-    }
     subject = {"mediaType": _MANIFEST, "digest": f"sha256:{digest}", "size": len(data)}
-    signed = _manifest(SIGNATURE, [envelope], {"org.opencontainers.image.created": iso(now)}, subject=subject)
-    put_document(db, metadata.id, metadata.version, "signature-manifest", signed)
+    for kind, content in beside.items():
+        about = BESIDE[kind]
+        layer = {
+            "mediaType": about.media_type,
+            "digest": f"sha256:{put_document(db, metadata.id, metadata.version, kind, content)}",
+            "size": len(content),
+            "annotations": {"org.opencontainers.image.title": f"{package.file_name}{about.suffix}"},
+        }
+        created = {"org.opencontainers.image.created": iso(now)}
+        signed = _manifest(about.media_type, [layer], created, subject=subject)
+        put_document(db, metadata.id, metadata.version, f"{kind}-manifest", signed)
 
 
 def _manifest(kind: str, layers: list[dict[str, Any]], notes: dict[str, str], **more: Any) -> bytes:
@@ -89,11 +93,11 @@ def routes() -> list[Route]:
     ]
 
 
-def error(status: int, detail: str) -> Response:
-    """An error as section "Error Codes" of the specification has it."""
-    code = {404: "NAME_UNKNOWN", 405: "UNSUPPORTED", 429: "TOOMANYREQUESTS"}.get(status, "DENIED")
-    body = msgspec.json.encode({"errors": [{"code": code, "message": detail}]})
-    return Response(body, status, _VERSION, media_type="application/json")
+def error(refusal: Refusal) -> Response:
+    """A refusal as section "Error Codes" of the specification has it."""
+    code = {404: "NAME_UNKNOWN", 405: "UNSUPPORTED", 429: "TOOMANYREQUESTS"}.get(refusal.status, "DENIED")
+    body = msgspec.json.encode({"errors": [{"code": code, "message": refusal.detail}]})
+    return Response(body, refusal.status, {**_VERSION, **refusal.headers}, media_type="application/json")
 
 
 async def _base(request: Request) -> Response:
@@ -113,7 +117,7 @@ async def _get_manifest(request: Request) -> Response:
     def find(db: sqlite3.Connection) -> bytes:
         plugin = _plugin(db, request.path_params["name"])
         if reference.startswith("sha256:"):
-            where, value = "sha256 = ? AND kind IN ('manifest', 'signature-manifest')", reference[7:]
+            where, value = "sha256 = ? AND kind GLOB '*manifest'", reference[7:]
         else:
             where = "version = ? AND kind = 'manifest'"
             value = plugin["latest"] if reference == "latest" else reference.replace("_", "+")
@@ -143,12 +147,13 @@ async def _get_blob(request: Request) -> Response:
             return b"{}"
         bare = digest.removeprefix("sha256:")
         row = db.execute(
-            "SELECT version FROM versions WHERE plugin = ? AND sha256 = ?", (plugin, bare)
+            "SELECT plugin, version, withdrawn FROM versions WHERE plugin = ? AND sha256 = ?", (plugin, bare)
         ).fetchone()
         if row is not None:
+            refuse_withdrawn(row)
             return plugin, row["version"]
         row = db.execute(
-            "SELECT data FROM documents WHERE plugin = ? AND sha256 = ? AND kind = 'signature'",
+            "SELECT data FROM documents WHERE plugin = ? AND sha256 = ? AND kind IN ('signature', 'bundle')",
             (plugin, bare),
         ).fetchone()
         if row is None:
@@ -186,29 +191,25 @@ async def _list_tags(request: Request) -> Response:
 
 async def _list_referrers(request: Request) -> Response:
     subject = request.path_params["digest"]
-    wanted = request.query_params.get("artifactType", SIGNATURE)
+    wanted = request.query_params.get("artifactType")
 
     def find(db: sqlite3.Connection) -> list[sqlite3.Row]:
         plugin = _plugin(db, request.path_params["name"])["id"]
         return db.execute(
-            "SELECT referrer.sha256, length(referrer.data) AS size FROM documents AS referrer"
+            "SELECT referrer.kind, referrer.sha256, length(referrer.data) AS size FROM documents AS referrer"
             " JOIN documents AS subject USING (plugin, version)"
             " WHERE plugin = ? AND subject.sha256 = ? AND subject.kind = 'manifest'"
-            " AND referrer.kind = 'signature-manifest'",
+            " AND referrer.kind IN ('signature-manifest', 'bundle-manifest')",
             (plugin, subject.removeprefix("sha256:")),
         ).fetchall()
 
-    rows = await _registry(request).read(find)
-    listed = [
-        {
-            "mediaType": _MANIFEST,
-            "digest": f"sha256:{row['sha256']}",
-            "size": row["size"],
-            "artifactType": SIGNATURE,
-        }
-        for row in rows
-        if wanted == SIGNATURE
-    ]
+    listed = []
+    for row in await _registry(request).read(find):
+        kind = BESIDE[row["kind"].removesuffix("-manifest")].media_type
+        digest = f"sha256:{row['sha256']}"
+        if wanted in (None, kind):
+            one = {"mediaType": _MANIFEST, "digest": digest, "size": row["size"], "artifactType": kind}
+            listed.append(one)
     body = msgspec.json.encode({"schemaVersion": 2, "mediaType": _INDEX, "manifests": listed})
     headers = dict(_VERSION)
     if "artifactType" in request.query_params:

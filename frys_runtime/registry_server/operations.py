@@ -14,7 +14,7 @@ from starlette.routing import Route
 from . import tokens
 from .guard import Limit
 from .http import FRESH, NEVER, Call, Handler, Refusal, Registry, answer
-from .types import Problem
+from .types import BESIDE, Problem
 
 PREFIX: Final = "/api/v1"
 _MAX_WISH: Final = 64 << 10
@@ -62,7 +62,7 @@ class Gate:
             Refusal: None, or one that is good for nothing.
         """
         address = request.client.host if request.client else ""
-        if wait := self._failures.is_empty(address):
+        if wait := self._failures.wait(address):
             raise too_many(wait, "too many wrong tokens came from this address")
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
@@ -213,7 +213,7 @@ _BYTES: Final = {"type": "string", "contentMediaType": "application/octet-stream
 _FORM: Final = {
     "type": "object",
     "required": ["package"],
-    "properties": {"package": _BYTES, "signature": _BYTES},
+    "properties": dict.fromkeys(("package", *BESIDE), _BYTES),
 }
 
 

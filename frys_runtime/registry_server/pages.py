@@ -213,8 +213,9 @@ async def _plugin(request: Request) -> Response:
 
 
 def _plugin_page(about: PluginDetail, version: VersionDetail, versions: Index, url: str) -> str:
-    oci = f"{url.partition('://')[2]}/{about.oci}:{version.version.replace('+', '_')}"
-    install = f"frys install {about.id}@{version.version}"
+    wanted = about.latest if version.yanked and not about.latest.yanked else version
+    oci = f"{url.partition('://')[2]}/{about.oci}:{wanted.version.replace('+', '_')}"
+    install = f"frys install {about.id}@{wanted.version}"
     return f"""<article class="plugin">
 <h1>{escape(about.name)} <span class="version">{escape(version.version)}</span></h1>
 <p class="id">{escape(about.id)}</p>
@@ -284,7 +285,7 @@ def _readme(text: str) -> str:
 def _facts(about: PluginDetail, version: VersionDetail) -> str:
     signed = (
         "".join(f'<code title="{one}">{one[:16]}…</code> ' for one in version.signers) or "yes"
-        if version.signature
+        if version.signature or version.bundle
         else "no"
     )
     facts: Mapping[str, str] = {
@@ -315,14 +316,13 @@ def _versions(about: PluginDetail, shown: VersionDetail, versions: Index) -> str
     return f'<nav aria-labelledby="versions"><h2 id="versions">Versions</h2><ul>{lines}</ul></nav>'
 
 
-def error(status: int, detail: str) -> Response:
-    """An error as a page."""
-    title = HTTPStatus(status).phrase
-    said = escape(detail[:1].upper() + detail[1:])
+def error(refusal: Refusal) -> Response:
+    """A refusal as a page."""
+    title = HTTPStatus(refusal.status).phrase
+    said = escape(refusal.detail[:1].upper() + refusal.detail[1:])
     body = f'<h1>{escape(title)}</h1><p>{said}.</p><p><a href="/">All plugins</a></p>'
-    return Response(
-        _frame(title, body, "Frys plugins", ""), status, {"cache-control": NEVER}, media_type=_HTML
-    )
+    page, headers = _frame(title, body, "Frys plugins", ""), {"cache-control": NEVER, **refusal.headers}
+    return Response(page, refusal.status, headers, media_type=_HTML)
 
 
 def _page(request: Request, title: str, body: str, registry: str, query: str = "") -> Response:

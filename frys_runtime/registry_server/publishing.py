@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,7 +20,7 @@ from .names import ID_RULE, is_name, reserved_skeletons, skeleton
 from .oci import write_manifests
 from .search import index_plugin
 from .settings import Settings
-from .signatures import signers_of
+from .signatures import check_bundle, signers_of
 from .tokens import Caller
 from .trust import Trust, iso
 from .types import Facts, File, Needs, Published
@@ -36,14 +37,14 @@ class Candidate(NamedTuple):
         package: What was read of it.
         about: Its ``plugin.json``, as it is.
         readme: The beginning of its README.
-        signature: The envelope that came with it.
+        beside: What came with it and vouches for it.
         signers: The ids of the keys that the envelope names.
     """
 
     package: Package
     about: bytes
     readme: str
-    signature: bytes | None
+    beside: Mapping[str, bytes]
     signers: tuple[str, ...]
 
 
@@ -63,12 +64,15 @@ def examine(upload: Upload, settings: Settings) -> Candidate:
     finally:
         os.close(fd)
     _check(package.metadata)
-    if upload.signature is None and settings.require_signature:
+    if not upload.beside and settings.require_signature:
         raise Refusal(
             422, "this registry takes signed packages only; sign it with `frys sign`, and publish it again"
         )
-    signers = () if upload.signature is None else signers_of(upload.signature, package)
-    return Candidate(package, about, readme.decode("utf-8", "replace"), upload.signature, signers)
+    envelope, bundle = upload.beside.get("signature"), upload.beside.get("bundle")
+    signers = () if envelope is None else signers_of(envelope, package)
+    if bundle is not None:
+        check_bundle(bundle)
+    return Candidate(package, about, readme.decode("utf-8", "replace"), upload.beside, signers)
 
 
 def _readmes(package: Package) -> list[str]:
@@ -151,7 +155,7 @@ def add_version(
     _insert(db, settings, caller, candidate, now)
     what = {"version": metadata.version, "sha256": candidate.package.digest, "by": caller.publisher}
     log.append(db, "publish", metadata.id, {**what, "signers": list(candidate.signers)})
-    write_manifests(db, candidate.package, candidate.signature, now)
+    write_manifests(db, candidate.package, candidate.beside, now)
     settle(db, metadata.id)
 
 
@@ -212,11 +216,11 @@ def _insert(
     files = [File(path=file.path, size=file.size, sha256=file.sha256) for file in package.files]
     db.execute(
         "INSERT INTO versions (plugin, version, core, sha256, size, metadata, facts, files, readme,"
-        " signature, publisher, published) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " publisher, published) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(plugin, version, core, package.digest, package.size, candidate.about),
             *(msgspec.json.encode(_facts(candidate, now)), msgspec.json.encode(files)),
-            *(candidate.readme, candidate.signature, caller.number, now),
+            *(candidate.readme, caller.number, now),
         ),
     )
     db.execute("UPDATE plugins SET updated = ? WHERE id = ?", (now, plugin))

@@ -5,6 +5,7 @@ gets their signatures there (:func:`sign_draft` needs nothing but the file and a
 from :func:`apply_drafts` on.
 """
 
+import copy
 import sqlite3
 import time
 from pathlib import Path
@@ -169,7 +170,7 @@ def draft_revocation(folder: Path, key_id: str) -> list[Path]:
         ConfigError: No role has the key, or too few would remain.
     """
     drafts = _Drafts(folder)
-    root = drafts.edit("root", only_look=True)
+    root = drafts.look("root")
     if key_id == drafts.publisher_key:
         return draft_rotation(folder, "publishers", offline=None, drop=None, password=None)
     for role in ("snapshot", "timestamp"):
@@ -223,15 +224,15 @@ class _Drafts:
         self.publisher_key = publisher_key(db)[0]
         db.close()
 
-    def edit(self, role: str, *, only_look: bool = False) -> Document:
+    def look(self, role: str) -> Document:
+        """What the draft says, or what holds now where there is none."""
         path = self._folder / f"{role}.json"
-        now = self._now[role]
-        document = self._edited.get(role) or (
-            _read_draft(path)["signed"] if path.exists() else msgspec.json.decode(msgspec.json.encode(now))
-        )
-        if document["version"] > now["version"] + 1 or only_look:
-            return document
-        document |= {"version": now["version"] + 1, "expires": iso(time.time() + LIFETIME)}
+        return self._edited.get(role) or (_read_draft(path)["signed"] if path.exists() else self._now[role])
+
+    def edit(self, role: str) -> Document:
+        """The draft, to be altered."""
+        document = copy.deepcopy(self.look(role))
+        document |= {"version": self._now[role]["version"] + 1, "expires": iso(time.time() + LIFETIME)}
         self._edited[role] = document
         return document
 
@@ -288,7 +289,6 @@ def apply_drafts(folder: Path) -> list[str]:
         raise ConfigError(str(folder / DRAFTS), "has no drafts; `frys registry keys rotate` makes some")
     try:
         with database.transaction(db):
-            before = _online_keys(db)
             for role in found:
                 _apply(db, folder / DRAFTS / f"{role}.json", role)
             _check_targets(db)
@@ -302,8 +302,7 @@ def apply_drafts(folder: Path) -> list[str]:
         db.close()
     for role in found:
         (folder / DRAFTS / f"{role}.json").unlink()
-    for key_id in before - after:
-        ring.drop(key_id)
+    ring.keep_only(after)
     return found
 
 

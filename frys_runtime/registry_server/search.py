@@ -32,7 +32,6 @@ README_INDEXED: Final = 8192
 """Characters of a README that can be searched for."""
 FACETS: Final = ("capability", "permission", "license", "format")
 """The properties by which a search can be narrowed."""
-SORTS: Final = ("relevance", "downloads", "updated", "name")
 
 _MAX_WORDS: Final = 8
 _FACET_VALUES: Final = 20
@@ -50,7 +49,7 @@ class Query(NamedTuple):
     Attributes:
         text: Words; the last one may be the beginning of one.
         filters: Values that a plugin must have, by the name of the facet.
-        sort: One of :data:`SORTS`.
+        sort: ``relevance``, ``downloads``, ``updated`` or ``name``.
         limit: Plugins on a page.
         cursor: Where the page begins, out of the answer with the page before.
     """

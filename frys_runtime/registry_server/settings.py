@@ -60,6 +60,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     role_lifetime: _Count = 90 * 24 * 3600
 
 
+def blob_path(folder: Path, digest: str) -> Path:
+    """Where a registry keeps the package with a SHA-256."""
+    return folder / "blobs" / digest[:2] / digest
+
+
 def read_settings(folder: str | os.PathLike[str]) -> Settings:
     """Read the settings of a registry.
 

@@ -32,12 +32,30 @@ class _Envelope(msgspec.Struct, frozen=True, rename="camel"):
     signatures: Annotated[tuple[_Signature, ...], Meta(min_length=1, max_length=16)]
 
 
+class _Bundle(msgspec.Struct, frozen=True, rename="camel"):
+    media_type: str
+
+
 class _Subject(msgspec.Struct, frozen=True):
     digest: dict[str, Any]
 
 
 class _Statement(msgspec.Struct, frozen=True):
     subject: Annotated[tuple[_Subject, ...], Meta(min_length=1, max_length=1)]
+
+
+def check_bundle(bundle: bytes) -> None:
+    """Look whether this can be a bundle of Sigstore; what is in it, is for a policy to judge.
+
+    Raises:
+        Refusal: It is none.
+    """
+    try:
+        kind = msgspec.json.decode(bundle, type=_Bundle).media_type
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal(422, f"the bundle is none of Sigstore: {error}") from None
+    if not kind.startswith("application/vnd.dev.sigstore.bundle"):
+        raise Refusal(422, f"the bundle is of the type {kind[:80]!r}, which is none of Sigstore's")
 
 
 def signers_of(envelope: bytes, package: Package) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from ..registry.paths import index_path, package_path
 from . import log
 from .keys import Document, Keyring
 from .settings import Settings
-from .types import Deprecation, Facts, Index, Version
+from .types import BESIDE, Deprecation, Facts, Index, Version
 
 SPEC: Final = "1.0.31"
 MAX_PART: Final = 400
@@ -34,6 +34,11 @@ KEPT: Final = 3600
 BINS: Final = tuple(f"{number:02x}" for number in range(256))
 
 _AT_ONCE: Final = 200
+
+
+def document_path(plugin: str, version: str, kind: str) -> str:
+    """The TUF target of a document: the list of versions, or what lies beside a package."""
+    return index_path(plugin) if kind == "index" else package_path(plugin, version) + BESIDE[kind].suffix
 
 
 def iso(when: float) -> str:
@@ -97,18 +102,20 @@ class Trust:
         targets: Document = {}
         for row in db.execute(
             "SELECT facts, sha256, size, yanked, id, versions.version"
-            " FROM versions JOIN plugins ON plugin = id WHERE role = ?",
+            " FROM versions JOIN plugins ON plugin = id WHERE role = ? AND withdrawn IS NULL",
             (role,),
         ):
             facts = {**msgspec.json.decode(row["facts"]), "yanked": row["yanked"] is not None}
             path = package_path(row["id"], row["version"])
             targets[path] = _target(row["size"], row["sha256"], {"custom": {"frys": facts}})
         for row in db.execute(
-            "SELECT plugin, sha256, length(data) AS size FROM documents JOIN plugins ON plugin = id"
-            " WHERE role = ? AND kind = 'index' AND superseded IS NULL",
+            "SELECT plugin, version, kind, sha256, length(data) AS size"
+            " FROM documents JOIN plugins ON plugin = id"
+            " WHERE role = ? AND kind IN ('index', 'signature', 'bundle') AND superseded IS NULL",
             (role,),
         ):
-            targets[index_path(row["plugin"])] = _target(row["size"], row["sha256"], {})
+            path = document_path(row["plugin"], row["version"], row["kind"])
+            targets[path] = _target(row["size"], row["sha256"], {})
         self._write(db, role, publisher_key(db)[0], targets=targets)
 
     def write_index(self, db: sqlite3.Connection, plugin: str) -> None:

@@ -1,11 +1,32 @@
 """What travels: the bodies of requests and answers, as msgspec checks and OpenAPI describes them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 type Text = Annotated[str, Meta(max_length=500)]
+
+
+class Beside(NamedTuple):
+    """A file that lies beside a package and vouches for it.
+
+    Attributes:
+        suffix: What its name has behind the package's.
+        media_type: Of its content.
+        most: Bytes.
+    """
+
+    suffix: str
+    media_type: str
+    most: int
+
+
+BESIDE: Final = {
+    "signature": Beside(".sig", "application/vnd.dsse.envelope.v1+json", 64 << 10),
+    "bundle": Beside(".sigstore.json", "application/vnd.dev.sigstore.bundle.v0.3+json", 256 << 10),
+}
+"""By the name of the part of the form that brings it."""
 
 
 class Body(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -182,6 +203,8 @@ class VersionDetail(Version, frozen=True):
         files: What is in its package.
         publisher: Who published it.
         signature: Whether a signature envelope came with it.
+        bundle: Whether a bundle of Sigstore came with it.
+        withdrawn: Whether an administrator has taken it away; it cannot be fetched then.
     """
 
     metadata: dict[str, Any]
@@ -190,6 +213,8 @@ class VersionDetail(Version, frozen=True):
     publisher: str
     downloads: int
     signature: bool
+    bundle: bool
+    withdrawn: bool
 
 
 class Published(Body, frozen=True):

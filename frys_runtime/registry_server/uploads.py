@@ -15,12 +15,10 @@ from starlette.requests import Request
 
 from .http import Refusal, in_thread
 from .settings import Settings
+from .types import BESIDE
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
-
-MAX_SIGNATURE: Final = 64 << 10
-"""Bytes of a signature envelope."""
 
 # Bytes a second that a sender has to manage in the long run: the slower ones only hold a place.
 _SLOWEST: Final = 16 << 10
@@ -34,13 +32,13 @@ class Upload:
         path: The package.
         digest: Its SHA-256.
         size: Its bytes.
-        signature: The envelope; ``None`` when there was none.
+        beside: What came with it, by the names of :data:`~frys_runtime.registry_server.types.BESIDE`.
     """
 
     def __init__(self, folder: Path, max_package: int) -> None:
         self.path = folder / secrets.token_hex(16)
         self.size = 0
-        self.signature: bytes | None = None
+        self.beside: dict[str, bytes] = {}
         self._max = max_package
         self._hash = hashlib.sha256()
         self._file = open(self.path, "xb", opener=_private)  # noqa: SIM115 - closed by finish() and discard()
@@ -85,18 +83,18 @@ class Upload:
     def _end_headers(self) -> None:
         options = parse_options_header(self._disposition)[1]
         self._part = options.get(b"name", b"").decode("utf-8", "replace")
-        if self._part not in ("package", "signature") or self._part in self._seen:
+        if self._part not in ("package", *BESIDE) or self._part in self._seen:
             raise Refusal(
-                400, 'the form must have the parts "package" and, for a signed one, "signature", each once'
+                400, 'the form must have the part "package", and may have "signature" and "bundle", each once'
             )
         self._seen.add(self._part)
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         piece = data[start:end]
-        if self._part == "signature":
-            self.signature = (self.signature or b"") + piece
-            if len(self.signature) > MAX_SIGNATURE:
-                raise Refusal(413, f"the signature envelope has more than {MAX_SIGNATURE} bytes")
+        if beside := BESIDE.get(self._part):
+            self.beside[self._part] = self.beside.get(self._part, b"") + piece
+            if len(self.beside[self._part]) > beside.most:
+                raise Refusal(413, f"the {self._part} has more than {beside.most} bytes")
             return
         self.size += len(piece)
         if self.size > self._max:
@@ -143,7 +141,7 @@ async def receive(request: Request, folder: Path, settings: Settings) -> Upload:
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary or len(boundary) > 200:
         raise Refusal(415, "a package is published as multipart/form-data; see the registry's documentation")
-    most = max_package + MAX_SIGNATURE + _OVERHEAD
+    most = max_package + sum(one.most for one in BESIDE.values()) + _OVERHEAD
     if int(request.headers.get("content-length", "0")) > most:
         raise Refusal(413, f"the package has more than {max_package} bytes, which is this registry's limit")
     upload = await in_thread(lambda: Upload(folder, max_package))

@@ -22,9 +22,9 @@ def publish(live, tmp_path):
 
     def work(plugin, version="1.0.0", *, signature=None, **about):
         data = live_registry.package(made, plugin, version, **about)
-        envelope = signature(data) if signature is not None else None
+        beside = {"signature": signature(data)} if signature is not None else {}
         with live.client(live.admin) as client:
-            answer = live_registry.publish(client, data, envelope)
+            answer = live_registry.publish(client, data, **beside)
         assert answer.status_code == 201, answer.text
         return data
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hypothesis import assume, given, strategies as st
 from support import FIXTURES, live
 
 from frys_runtime import PluginManager, package
+from frys_runtime.cli.pipeline import PLUGINS
 from frys_runtime.errors import ConfigError, InvalidFormat
 from frys_runtime.loader import PluginLoader
 from frys_runtime.package import pack, read_package, write_package
@@ -267,10 +269,17 @@ def test_a_write_that_fails_in_the_middle(tmp_path):
 @pytest.mark.needs_seccomp_notify
 @live
 async def test_packages_run_at_level_maximum(tmp_path):
-    """A package of modules, in Python and in JavaScript, loads as its folder does; the audit log has it."""
+    """A package, in Python, JavaScript and WebAssembly, loads as its folder does; the audit log has it."""
     log = tmp_path / "audit.log"
+    checksum = tmp_path / "wasm" / "module"
+    checksum.mkdir(parents=True)
+    shutil.copy(PLUGINS / "checksum.wasm", checksum)
+    (checksum / "plugin.json").write_text(
+        '{"id": "checksum", "version": "1.0.0", "format": "wasm", "entry": "checksum.wasm"}'
+    )
+    folders = (FIXTURES / "python" / "package", FIXTURES / "javascript" / "module", checksum)
     async with PluginManager(audit=log) as manager:
-        for folder in (FIXTURES / "python" / "package", FIXTURES / "javascript" / "module"):
+        for folder in folders:
             path = write_package(folder, tmp_path / f"{folder.parent.name}.frys")
             packed = manager.plugin(await manager.load_plugin(path, plugin_id="packed"))
             plain_one = manager.plugin(await manager.load_plugin(folder, plugin_id="folder"))

@@ -1,6 +1,8 @@
 """What holds for every request: caches, ranges, limits, deadlines, errors, and how the process ends."""
 
+import contextlib
 import json
+import random
 import socket
 import threading
 
@@ -120,7 +122,7 @@ def strict(tmp_path_factory):
     folder = live_registry.make(
         tmp_path_factory.mktemp("strict") / "r",
         readsPerSecond=5, readsBurst=60, writesPerMinute=1, writesBurst=6, maxPackage=20000,
-        maxConnectionsPerAddress=30, headerTimeout=0.3, transferTimeout=0.5,
+        maxConnectionsPerAddress=30, headerTimeout=1, transferTimeout=1,
     )  # fmt: skip
     with live_registry.serving(folder) as live:
         yield live
@@ -166,6 +168,31 @@ def test_too_much_and_too_slow_is_cut_off(strict, make_package):
         connection.close()
     with strict.client() as client:
         assert client.get("/stats").status_code == 200
+
+
+def test_who_does_not_read_is_cut_off(tmp_path):
+    """A client that asks for a large package and does not take it loses its connection; others go on."""
+    folder = live_registry.make(tmp_path / "r", transferTimeout=0.5)
+    noise = random.Random(1).randbytes(6 << 20).hex()
+    with live_registry.serving(folder) as live, live.client(live.admin) as client:
+        assert publish(client, live_registry.package(tmp_path, "large", readme=noise)).status_code == 201
+        with socket.socket() as idle:
+            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            idle.settimeout(30)
+            idle.connect(("127.0.0.1", int(live.url.rpartition(":")[2])))
+            path = "/plugins/large/versions/1.0.0/download"
+            idle.sendall(f"GET /api/v1{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            for _ in range(500):
+                metrics = client.get(f"{live.url}/metrics").text
+                if 'part="api",status="200"} 1.0' in metrics and "requests_open 1.0" in metrics:
+                    break
+                threading.Event().wait(0.02)
+            taken = 0
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := idle.recv(1 << 20):
+                    taken += len(chunk)
+            assert taken < 12 << 20
+        assert len(client.get(path).content) > 12 << 20
 
 
 def _ends(connection: socket.socket) -> bool:

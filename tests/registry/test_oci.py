@@ -70,19 +70,23 @@ def test_manifests_and_blobs_are_what_their_digests_say(registry, make_package):
         assert page["tags"] == []
 
 
-def test_the_signature_refers_to_its_plugin(registry, make_package):
-    """The envelope is found as a referrer of the manifest, and is the one that was published."""
+def test_what_vouches_for_a_plugin_refers_to_it(registry, make_package):
+    """Envelope and bundle are found as referrers of the manifest, and are those that were published."""
+    bundle = b'{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json"}'
     key = Ed25519PrivateKey.generate()
     data = make_package("signed-one")
     envelope = sign(read_package(data), key)
     with registry.client(registry.admin) as admin:
-        assert publish(admin, data, envelope).status_code == 201
+        assert publish(admin, data, signature=envelope, bundle=bundle).status_code == 201
         version = admin.get("/plugins/signed-one/versions/1.0.0").json()
         assert admin.get("/plugins/signed-one/versions/1.0.0/signature").content == envelope
+        assert admin.get("/plugins/signed-one/versions/1.0.0/bundle").content == bundle
         admin.base_url = f"{registry.url}/v2"
         digest = admin.get("/signed-one/manifests/latest").headers["docker-content-digest"]
         found = admin.get(f"/signed-one/referrers/{digest}")
-        (referrer,) = found.json()["manifests"]
+        both = {one["artifactType"]: one for one in found.json()["manifests"]}
+        referrer = both.pop("application/vnd.dsse.envelope.v1+json")
+        assert list(both) == ["application/vnd.dev.sigstore.bundle.v0.3+json"]
         assert found.headers["content-type"] == "application/vnd.oci.image.index.v1+json"
         manifest = admin.get(f"/signed-one/manifests/{referrer['digest']}").json()
         other = admin.get(f"/signed-one/referrers/{digest}", params={"artifactType": "application/other"})
@@ -101,7 +105,8 @@ def test_unsigned_packages_are_refused_where_signatures_are_asked_for(tmp_path, 
 
     folder = live_registry.make(tmp_path / "r", requireSignature=True)
     data = make_package("must-sign")
+    envelope = sign(read_package(data), Ed25519PrivateKey.generate())
     with live_registry.serving(folder) as live, live.client(live.admin) as admin:
         refused = publish(admin, data)
         assert (refused.status_code, "frys sign" in refused.json()["detail"]) == (422, True)
-        assert publish(admin, data, sign(read_package(data), Ed25519PrivateKey.generate())).status_code == 201
+        assert publish(admin, data, signature=envelope).status_code == 201

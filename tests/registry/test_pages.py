@@ -92,6 +92,7 @@ def test_notices_stand_where_they_have_to(pages, page):
     """A yanked version and a deprecated plugin say so and why, and older versions name the latest."""
     page.open(f"{pages}/plugins/plugin-1/1.1.0")
     assert "This version was yanked: bad" in _text(page, ".notice.bad")
+    assert _text(page, "#install + pre") == "frys install plugin-1@2.0.0"
     page.open(f"{pages}/plugins/plugin-2")
     assert "Deprecated" in _text(page, ".notice")
     assert page.run("document.querySelector('.notice a').pathname") == "/plugins/plugin-1"

@@ -168,8 +168,9 @@ def test_what_is_no_package_is_refused_with_a_reason(registry, make_package):
     with registry.client(registry.admin) as admin:
         assert publish(admin, b"PK\3\4 no package").status_code == 422
         assert publish(admin, spoiled).status_code == 422
-        assert publish(admin, data, b"{}").status_code == 422
-        assert publish(admin, data, envelope).status_code == 422
+        assert publish(admin, data, signature=b"{}").status_code == 422
+        assert publish(admin, data, bundle=b'{"mediaType": "text/plain"}').status_code == 422
+        assert publish(admin, data, signature=envelope).status_code == 422
         assert admin.post("/plugins", content=data).status_code == 415
         assert admin.post("/plugins", files={"other": data}).status_code == 400
         assert admin.post("/plugins", files={"signature": envelope}).status_code == 400

@@ -1,7 +1,15 @@
 """Searching: words, properties, typing errors, pages."""
 
+import live_registry
 import pytest
 from live_registry import publish
+
+from frys_runtime.metadata import parse_metadata
+from frys_runtime.package import Package
+from frys_runtime.registry_server import database, publishing, search, trust
+from frys_runtime.registry_server.keys import Keyring
+from frys_runtime.registry_server.settings import Settings
+from frys_runtime.registry_server.tokens import Caller
 
 _PLUGINS = {
     "image-resize": ("Resizes pictures", ["DataProcessing"], ["Read"], "MIT"),
@@ -19,8 +27,6 @@ _PLUGINS = {
 @pytest.fixture(scope="module")
 def filled(registry, tmp_path_factory):
     """The registry with a few plugins."""
-    import live_registry
-
     folder = tmp_path_factory.mktemp("packages")
     with registry.client(registry.admin) as admin:
         for plugin, (description, capabilities, permissions, spdx) in _PLUGINS.items():
@@ -79,6 +85,36 @@ def test_facets_count_and_narrow(filled):
     assert _found(filled, q="zebra", license="Apache-2.0", capability="AIProcessing") == ["sentiment"]
     assert _found(filled, q="sentimnet", license="MIT") == []
     assert _found(filled, q="epor", license="MIT") == ["sql-report"]
+
+
+def test_of_many_hits_the_used_the_named_and_the_new_are_ranked(tmp_path, monkeypatch):
+    """Of too many hits, those much used, named after the word or new are ranked, and all are counted."""
+    monkeypatch.setattr(search, "RANKED", 3)
+    monkeypatch.setattr(search, "POPULAR", 2)
+    folder = live_registry.make(tmp_path / "r")
+    live_registry.token(folder, "admin", "admin")
+    db, signer = database.connect(folder), trust.Trust(Keyring(folder), Settings())
+    caller = Caller("", 1, "admin", ("admin",))
+    with database.transaction(db):
+        for number in range(20):
+            plugin = "zebra-named" if number == 8 else f"plugin-{number}"
+            about = parse_metadata(
+                b'{"id":"%b","version":"1.0.0","format":"python","entry":"x"}' % plugin.encode(), ""
+            )
+            package, about = Package(about, (), f"{number:064}", 1), b'{"format":"python"}'
+            candidate = publishing.Candidate(package, about, "zebra", {}, ())
+            publishing.add_version(db, signer, Settings(), caller, candidate)
+        db.execute("UPDATE plugins SET downloads = 1000 WHERE id = 'plugin-3'")
+        search.refresh_popular(db)
+    found = search.search(db, search.Query("zebra"))
+    narrowed = search.search(db, search.Query("zebra", {"format": ["python"]}, limit=2))
+    db.close()
+
+    ids = [one.id for one in found.plugins]
+    assert (found.total, found.facets.exact, narrowed.total) == (20, False, 20)
+    assert set(ids[:2]) == {"zebra-named", "plugin-3"}
+    assert {"plugin-19", "plugin-18", "plugin-17"} <= set(ids)
+    assert (len(narrowed.plugins), bool(narrowed.cursor)) == (2, True)
 
 
 def test_pages_follow_one_another(filled):

@@ -1,6 +1,8 @@
 """The TUF repository, as python-tuf's own client sees it, and the keys behind it."""
 
+import functools
 import hashlib
+import http.server
 import json
 import threading
 from pathlib import Path
@@ -9,6 +11,7 @@ import live_registry
 import msgspec
 import pytest
 from command import frys
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, strategies
 from live_registry import Live, publish
 from securesystemslib.formats import encode_canonical
@@ -17,11 +20,12 @@ from tuf.api.metadata import Metadata
 from tuf.ngclient import Updater
 
 from frys_runtime.package import read_package
-from frys_runtime.registry.paths import index_path, package_path
+from frys_runtime.registry.paths import bin_of, index_path, package_path
 from frys_runtime.registry_server import database, publishing, trust
 from frys_runtime.registry_server.keys import Keyring, canonical
 from frys_runtime.registry_server.settings import Settings
 from frys_runtime.registry_server.tokens import Caller
+from frys_runtime.signing import sign
 
 
 class Client:
@@ -30,19 +34,19 @@ class Client:
     def __init__(self, live: Live, folder: Path) -> None:
         self._folder = folder
         (folder / "targets").mkdir(parents=True)
-        self.move(live)
+        self.move(f"{live.url}/tuf")
         with live.client() as client:
             self._root = client.get(f"{live.url}/tuf/metadata/1.root.json").content
 
-    def move(self, live: Live) -> None:
-        """The registry has another address now."""
-        self._url = live.url
+    def move(self, url: str) -> None:
+        """The repository is somewhere else now."""
+        self._url = url
 
     def look(self) -> Updater:
         """What is there now, verified."""
         updater = Updater(
-            str(self._folder), f"{self._url}/tuf/metadata/", str(self._folder / "targets"),
-            f"{self._url}/tuf/targets/", bootstrap=self._root,
+            str(self._folder), f"{self._url}/metadata/", str(self._folder / "targets"),
+            f"{self._url}/targets/", bootstrap=self._root,
         )  # fmt: skip
         updater.refresh()
         return updater
@@ -85,18 +89,93 @@ def test_what_is_published_is_trusted_at_once(registry, make_package, tmp_path):
     assert facts["dependencies"] == [{"id": "base", "range": "^1.0", "optional": True}]
     assert {key: value for key, value in listed["1.1.0"].items() if key in facts} == facts
     assert api["versions"] == list(listed.values())
+    (tmp_path / "log").write_text("\n".join([*log, ""]))
+    assert b"WHOLE" in frys("audit", "verify", tmp_path / "log").stdout
     snapshot = json.loads((tmp_path / "client" / "snapshot.json").read_bytes())["signed"]
     assert snapshot["x-frys-log"] == {"seq": len(log), "hash": json.loads(log[-1])["hash"]}
 
 
+def test_what_vouches_for_a_package_is_a_target_beside_it(registry, make_package, tmp_path):
+    """A client gets the signature envelope and the Sigstore bundle from the same verified metadata."""
+    data = make_package("vouched")
+    beside = {
+        "signature": sign(read_package(data), Ed25519PrivateKey.generate()),
+        "bundle": b'{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json"}',
+    }
+    with registry.client(registry.admin) as admin:
+        assert publish(admin, data, **beside).status_code == 201
+    updater = Client(registry, tmp_path / "client").look()
+    for suffix, kind in ((".sig", "signature"), (".sigstore.json", "bundle")):
+        target = updater.get_targetinfo(trust.package_path("vouched", "1.0.0") + suffix)
+        assert Path(updater.download_target(target)).read_bytes() == beside[kind]
+
+
+def test_a_withdrawn_version_is_gone_for_everybody(registry, make_package, tmp_path):
+    """An administrator takes a version away from TUF, API and OCI; owners cannot, nor give it back."""
+    client = Client(registry, tmp_path / "client")
+    acme = registry.token("acme", "publish:*", "yank:*")
+    path = "/plugins/harmful/versions/1.1.0"
+    with registry.client(acme) as owner, registry.client(registry.admin) as admin:
+        for version in ("1.0.0", "1.1.0"):
+            assert publish(owner, make_package("harmful", version)).status_code == 201
+        digest = admin.get(path).json()["sha256"]
+        target = f"{registry.url}/tuf/targets/{bin_of('harmful')}/harmful/{digest}.harmful-1.1.0.frys"
+        blob = f"{registry.url}/v2/harmful/blobs/sha256:{digest}"
+        assert [admin.get(one).status_code for one in (f"{path}/download", target, blob)] == [200, 200, 200]
+        assert owner.put(f"{path}/withdrawal", json={"reason": "steals keys"}).status_code == 403
+        assert admin.put(f"{path}/withdrawal", json={"reason": "steals keys"}).json() == {"changed": True}
+
+        assert [admin.get(one).status_code for one in (f"{path}/download", target, blob)] == [410, 410, 410]
+        assert client.index("harmful")["1.1.0"]["yankedReason"] == "steals keys"
+        assert client.look().get_targetinfo(trust.package_path("harmful", "1.1.0")) is None
+        assert owner.delete(f"{path}/yank").status_code == 409
+        assert publish(owner, make_package("harmful", "1.1.0+again")).status_code == 409
+        assert admin.get("/plugins/harmful").json()["latest"]["version"] == "1.0.0"
+        assert admin.delete(f"{path}/withdrawal").json() == {"changed": True}
+        assert admin.get(f"{path}/download").status_code == 200
+        assert client.index("harmful")["1.1.0"]["yanked"] is True
+
+
+def test_a_copy_as_plain_files_is_trusted_as_the_server_is(registry, make_package, tmp_path):
+    """An exported copy serves a client over plain HTTP, and exporting again brings it up to date."""
+    copy, handler = tmp_path / "copy", functools.partial(_Quiet, directory=str(tmp_path / "copy"))
+    with registry.client(registry.admin) as admin:
+        assert publish(admin, make_package("mirrored")).status_code == 201
+        assert frys("registry", "export", registry.folder, copy).returncode == 0
+        client = Client(registry, tmp_path / "client")
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            client.move(f"http://127.0.0.1:{server.server_port}")
+            assert list(client.index("mirrored")) == ["1.0.0"]
+            data = make_package("mirrored", "1.1.0")
+            assert publish(admin, data).status_code == 201
+            assert list(client.index("mirrored")) == ["1.0.0"]
+            done = frys("registry", "export", registry.folder, copy)
+            assert done.returncode == 0
+            assert list(client.index("mirrored")) == ["1.1.0", "1.0.0"]
+            assert client.package("mirrored", "1.1.0")[0] == data
+            server.shutdown()
+    # The package, the list of versions, the publisher's role, the snapshot, and the timestamp.
+    assert b": 5 new files" in done.stdout
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_) -> None:
+        """Say nothing."""
+
+
 def test_all_online_keys_are_replaced_while_it_runs(registry, make_package, tmp_path):
-    """All online keys are rotated by the offline key; clients follow, and the old keys are gone."""
+    """All online keys are revoked or rotated by the offline key; clients follow, the old keys are gone."""
     client = Client(registry, tmp_path / "client")
     with registry.client(registry.admin) as admin:
         assert publish(admin, make_package("rotated")).status_code == 201
         assert list(client.index("rotated")) == ["1.0.0"]
         before = {path.name for path in (registry.folder / "keys").iterdir()}
-        for role in ("snapshot", "timestamp", "publishers"):
+        listed = json.loads(frys("registry", "keys", "list", registry.folder, "--json").stdout)["roles"]
+        stolen = {one["role"]: one["keys"][0] for one in listed}
+        assert frys("registry", "keys", "revoke", registry.folder, "0" * 64).returncode == 2
+        assert frys("registry", "keys", "revoke", registry.folder, stolen["timestamp"]).returncode == 0
+        for role in ("snapshot", "publishers"):
             assert frys("registry", "keys", "rotate", registry.folder, role).returncode == 0
         drafts = sorted((registry.folder / "drafts").iterdir())
         assert [draft.name for draft in drafts] == ["root.json", "targets.json"]
@@ -151,7 +230,7 @@ def test_offline_keys_are_replaced_by_their_threshold(tmp_path, make_package):
 
 def test_metadata_is_signed_again_before_it_expires(tmp_path, make_package):
     """Without anybody publishing, timestamp, snapshot and publishers' metadata are renewed in time."""
-    folder = live_registry.make(tmp_path / "r", timestampLifetime=20, snapshotLifetime=30, roleLifetime=6)
+    folder = live_registry.make(tmp_path / "r", timestampLifetime=20, snapshotLifetime=30, roleLifetime=9)
     with live_registry.serving(folder) as live, live.client(live.admin) as admin:
         assert publish(admin, make_package("long-lived")).status_code == 201
         client = Client(live, tmp_path / "client")
@@ -179,7 +258,7 @@ def test_a_publisher_with_much_gets_several_roles(tmp_path, make_package, monkey
     ids = [f"part-{number}" for number in range(5)]
     for plugin, version in [*((one, "1.0.0") for one in ids), *(("part-0", f"1.0.{n}") for n in range(1, 4))]:
         data = make_package(plugin, version)
-        candidate = publishing.Candidate(read_package(data), b'{"format":"python"}', "", None, ())
+        candidate = publishing.Candidate(read_package(data), b'{"format":"python"}', "", {}, ())
         with database.transaction(db):
             publishing.publish(db, signer, Settings(), caller, candidate)
         blob = folder / "blobs" / hashlib.sha256(data).hexdigest()[:2] / hashlib.sha256(data).hexdigest()

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from hypothesis import given, strategies as st
 
 from frys_runtime.errors import InvalidFormat, LoadFailed
 from frys_runtime.isolation import judge_signatures
@@ -322,6 +323,34 @@ def test_what_is_no_signature_file(envelope, why):
         verify(envelope, PACKAGE, TRUSTED.values(), "x.frys.sig")
     assert caught.value.path == "x.frys.sig"
     assert str(caught.value).isprintable()
+
+
+words = st.sampled_from(
+    ["payload", "payloadType", "signatures", "sig", "keyid", "_type", "subject", "predicate", "signedAt", "x"]
+)
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(tree=trees, place=st.sampled_from(["envelope", "payload", "statement", "predicate", "signatures"]))
+def test_no_tree_raises_anything_else(tree, place):
+    """Whatever stands in an envelope, or was truly signed: nobody has signed, or one of our errors."""
+    said, envelope = statement(signed("a")), json.loads(signed("a"))
+    if place in ("envelope", "signatures"):
+        text = tree if place == "envelope" else {**envelope, "signatures": tree}
+        data = json.dumps(text).encode()
+    elif place == "predicate":
+        data = forged({**said, "predicate": tree})
+    else:
+        data = forged({**said, **tree} if place == "statement" and isinstance(tree, dict) else tree)
+    try:
+        found = names(data)
+    except InvalidFormat:
+        return
+    assert found == () or data == forged(said)
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", "!", "A" * 86 + "==", "A" * 85 + "B=="])

@@ -329,6 +329,8 @@ def test_the_schema_describes_every_key():
         (f"extends: high\nsignatures: {{keys: {{a: {{key: {KEY}}}}}}}\n", True),
         (f"extends: high\nsignatures: {{keys: {{a: {{key: {KEY}, ids: []}}}}}}\n", False),
         ("extends: high\nsignatures: {keys: {a: {ids: [x]}}}\n", False),
+        ("extends: high\nsignatures: {identities: {a: {identity: m, issuer: x, ids: [y]}}}\n", True),
+        ("extends: high\nsignatures: {identities: {a: {identity: m}}}\n", False),
         ("extends: high\nsignatures: {keys: {a: AAAA}}\n", False),
         ("extends: high\nsignatures: {threshold: 0}\n", False),
         ("extends: high\nlimits: {messages: 10/s, kv: 0}\n", True),

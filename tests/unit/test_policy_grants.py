@@ -21,7 +21,12 @@ from frys_runtime.policy_grants import (
 )
 
 STANDARD, HIGH, MAXIMUM = map(level_policy, IsolationLevel)
+SAME_IDENTITY = (
+    "signatures: {identities: {a: {identity: m, issuer: x}, b: {identity: m, issuer: x, ids: [y]}}}"
+)
 KEYS = [base64.b64encode(bytes([at]) * 32).decode() for at in range(3)]
+
+SAME_NAME = f"signatures: {{keys: {{a: {KEYS[0]}}}, identities: {{a: {{identity: m, issuer: x}}}}}}"
 
 
 def plugin(plugin_id: str = "p", *permissions: str, **more: object) -> Metadata:
@@ -225,7 +230,7 @@ def test_keys_for_some_plugins(policy):
     limited = f"{{key: {KEYS[1]}, ids: [acme-*, other]}}"
     found = policy(f"signatures: {{keys: {{a: {KEYS[0]}, b: {limited}, c: {{key: {KEYS[2]}}}}}}}")
     names = {
-        plugin_id: [key.name for key in found.signatures.keys_for(plugin_id)]
+        plugin_id: [key.name for key in found.signatures.for_plugin(plugin_id).keys]
         for plugin_id in ("acme-images", "other", "acme", "others")
     }
 
@@ -240,6 +245,18 @@ def test_keys_for_some_plugins(policy):
         "b": f"{KEYS[1]} for acme-*, other",
         "c": KEYS[2],
     }
+
+
+def test_identities_are_read(policy):
+    """Identities of Sigstore count beside keys, and are shown with who vouches for them."""
+    text = "identities: {ci: {identity: me@a.example, issuer: 'https://a.example', ids: [x-*]}}"
+    found = policy(f"signatures: {{required: true, threshold: 2, keys: {{a: {KEYS[0]}}}, {text}}}")
+    wanted = found.signatures
+
+    assert [one.name for one in wanted.signers] == ["a", "ci"]
+    assert [one.name for one in wanted.for_plugin("x-1").signers] == ["a", "ci"]
+    assert [one.name for one in wanted.for_plugin("y").signers] == ["a"]
+    assert settings(found)["signatures.identities"] == {"ci": "me@a.example by https://a.example for x-*"}
 
 
 def test_a_section_decides_key_by_key(written):
@@ -314,6 +331,14 @@ def test_who_requires_signatures_loads_nothing_unsigned(written):
         (f"signatures: {{keys: {{a: {{key: {KEYS[0]}, ids: []}}}}}}", "keys.a.ids", "at least one"),
         (f"signatures: {{keys: {{a: {{key: {KEYS[0]}, ids: x}}}}}}", "keys.a.ids", "list of texts"),
         (f"signatures: {{keys: {{a: {{key: {KEYS[0]}, ids: [a b]}}}}}}", "signatures.keys.a.ids.0", "no id"),
+        ("signatures: {identities: [a]}", "signatures.identities", "mapping"),
+        ("signatures: {identities: {a: me}}", "signatures.identities.a", "mapping"),
+        ("signatures: {identities: {a: {identity: me}}}", "signatures.identities.a", "no issuer"),
+        ("signatures: {identities: {a: {identity: 5, issuer: x}}}", "identities.a.identity", "text"),
+        ("signatures: {identities: {a b: {identity: m, issuer: x}}}", "identities.a b", "no name"),
+        ("signatures: {identities: {a: {identity: m, issuer: x, id: [y]}}}", "identities.a.id", "mean ids?"),
+        (SAME_IDENTITY, "identities.b", "same identity as a"),
+        (SAME_NAME, "signatures.identities", "the name a, which a key has"),
         ("signatures: {threshold: 0}", "signatures.threshold", "at least 1"),
         (f"signatures: {{keys: {{a: {KEYS[0]}}}, threshold: 2}}", "signatures.threshold", "only 1 keys"),
         ("limits: {messages: 5}", "limits.messages", "one of the units /s"),
