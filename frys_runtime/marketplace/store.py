@@ -17,7 +17,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Final
 
-from ..errors import InitializationFailed, RegistryError
+from ..errors import RegistryError
 from ..package import Package, open_package, replace_file
 from ..registry.downloads import sha256_of
 from ..registry.types import BESIDE, Kind
@@ -67,7 +67,7 @@ class Store:
         """Be the only one who changes the folder, after what others left behind was swept away.
 
         Raises:
-            InitializationFailed: Another process changes it, or it cannot be written.
+            RegistryError: Another process changes it, or it cannot be written.
             ConfigError: The lock is none; nothing was swept then.
         """
         with self._guard() as guard:
@@ -86,7 +86,7 @@ class Store:
             packages.mkdir(parents=True, exist_ok=True)
             return open(packages / _GUARD, "ab")
         except OSError as error:
-            raise InitializationFailed(f"the folder {self.folder}", error.strerror or str(error)) from None
+            raise RegistryError(str(self.folder), f"it cannot be used: {error.strerror or error}") from None
 
     async def _wait(self, guard: int, wait: float) -> None:
         until = time.monotonic() + wait
@@ -96,9 +96,8 @@ class Store:
                 return
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise InitializationFailed(
-                        f"a change of {self.folder}", "another process is changing it; try again afterwards"
-                    ) from None
+                    reason = "another process is changing it; try again when that has ended"
+                    raise RegistryError(str(self.folder), reason) from None
             await asyncio.sleep(_POLL)
 
 
@@ -147,13 +146,14 @@ class Transaction:
         """Make a new state the one that counts.
 
         Raises:
-            InitializationFailed: It cannot be written; the old state is intact.
+            RegistryError: It cannot be written; the old state is intact.
         """
         try:
             _sync(self._packages)
             replace_file(os.fspath(self.store.folder / FILE), [after.encode()])
         except OSError as error:
-            raise InitializationFailed(f"the change of {self.store.folder}", error.strerror or "") from None
+            reason = f"it cannot be written: {error.strerror or error}; nothing was changed"
+            raise RegistryError(str(self.store.folder), reason) from None
         self.before = after
         self.sweep()
 

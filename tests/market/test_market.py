@@ -17,7 +17,6 @@ from live_registry import serving
 from frys_runtime import (
     ConfigError,
     DependencyError,
-    InitializationFailed,
     LoadFailed,
     PluginLoader,
     PluginManager,
@@ -354,7 +353,7 @@ def test_one_process_at_a_time(registry, publish, tmp_path):
             PluginMarketplace(registry, folder, approve=approve).upgrade("turns", version="^1")
         )
         await waits.wait()
-        with pytest.raises(InitializationFailed, match="another process is changing it"):
+        with pytest.raises(RegistryError, match="another process is changing it"):
             await PluginMarketplace(registry, folder, wait=0).uninstall("turns")
         second = asyncio.create_task(PluginMarketplace(registry, folder).uninstall("turns"))
         goes_on.set()
