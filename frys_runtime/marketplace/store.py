@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import time
@@ -26,6 +27,8 @@ from .lockfile import FILE, Lock, Locked, read_lock
 _PACKAGES: Final = "packages"
 _GUARD: Final = ".lock"
 _POLL: Final = 0.05
+# The folder may be one in which somebody else keeps something, too.
+_OURS: Final = re.compile(r"[0-9a-f]{64}|\.(?:new|old)-[0-9a-f]{16}")
 
 
 class Store:
@@ -162,7 +165,7 @@ class Transaction:
         named = {entry.sha256 for entry in self.before.plugins.values()}
         with contextlib.suppress(OSError):  # what cannot be deleted now is swept the next time
             for found in list(os.scandir(self._packages)):
-                if found.name not in named and found.name != _GUARD:
+                if found.name not in named and _OURS.fullmatch(found.name):
                     shutil.rmtree(found.path, ignore_errors=True)
             for found in list(os.scandir(self.store.folder)):
                 if found.name.startswith(f".{FILE}."):
