@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from ..errors import ConfigError, DependencyError, RegistryError
 from ..metadata import is_id
 from ..policy import PolicyFile, load_policy
 from ..ranges import Range
-from ..registry.client import PluginRegistry
+from ..registry.client import PluginRegistry, to_the_end
 from ..registry.oci import SCHEME, Reference
 from ..registry.transport import Session
 from ..registry.types import Index, SearchPage
@@ -295,7 +296,7 @@ class PluginMarketplace:
                 f"{what}. That was not approved, and nothing was changed; approve= (--yes) lets it through",
             )
         if after != transaction.before:
-            await asyncio.shield(asyncio.to_thread(transaction.commit, after))
+            await to_the_end(partial(transaction.commit, after))
         return found
 
     async def _is_approved(self, asking: list[Change]) -> bool:

@@ -20,9 +20,10 @@ from typing import Final
 
 from ..errors import RegistryError
 from ..package import Package, open_package, replace_file
-from ..registry.downloads import sha256_of
+from ..registry.client import to_the_end
+from ..registry.downloads import is_there, sha256_of
 from ..registry.types import BESIDE, Kind
-from .lockfile import FILE, Lock, Locked, read_lock
+from .lockfile import FILE, Lock, Locked, place_of, read_lock
 
 _PACKAGES: Final = "packages"
 _GUARD: Final = ".lock"
@@ -76,7 +77,7 @@ class Store:
         with self._guard() as guard:
             await self._wait(guard.fileno(), wait)
             transaction = Transaction(self, self.read())
-            await asyncio.to_thread(transaction.sweep)
+            await to_the_end(transaction.sweep)
             try:
                 yield transaction
             except BaseException:
@@ -126,7 +127,6 @@ class Transaction:
             InvalidFormat, ConfigError: It is no package.
             OSError: There is no room.
         """
-        place = self._packages / digest
         staged = self._packages / f".new-{secrets.token_hex(8)}"
         staged.mkdir(mode=0o755)
         file = staged / f"{plugin}-{version}.frys"
@@ -140,7 +140,12 @@ class Transaction:
             raise RegistryError(str(source), "it was changed in the cache after it had been verified")
         beside = _digests_beside(file)
         _sync(staged)
-        if place.exists():  # of an entry that is to be mended, or of the same bytes from elsewhere
+        place = self._packages / place_of(digest, beside)
+        there = place / file.name
+        if is_there(there, package.size, digest) and _digests_beside(there) == beside:
+            shutil.rmtree(staged)
+            return package, beside
+        if place.exists():  # it is damaged
             os.rename(place, self._packages / f".old-{secrets.token_hex(8)}")
         os.rename(staged, place)
         return package, beside
@@ -162,7 +167,7 @@ class Transaction:
 
     def sweep(self) -> None:
         """Delete what the lock does not name."""
-        named = {entry.sha256 for entry in self.before.plugins.values()}
+        named = {entry.place for entry in self.before.plugins.values()}
         with contextlib.suppress(OSError):  # what cannot be deleted now is swept the next time
             for found in list(os.scandir(self._packages)):
                 if found.name not in named and _OURS.fullmatch(found.name):

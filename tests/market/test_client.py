@@ -187,8 +187,16 @@ class Flaky(BaseHTTPRequestHandler):
     breaks = 0
     ranges: list = []  # noqa: RUF012 - set by the test
     endless = False
+    redirect = ""
+    encoding = ""
 
     def do_GET(self):
+        if self.redirect and not self.path.startswith("/moved"):
+            self.send_response(307)
+            self.send_header("location", f"{self.redirect}{self.path}")
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return None
         path = self.folder / self.path.lstrip("/")
         if self.endless:
             return self._forever()
@@ -206,6 +214,8 @@ class Flaky(BaseHTTPRequestHandler):
         if path.suffix == ".frys":
             self.ranges.append(start)
         self.send_header("etag", '"the-etag"')
+        if self.encoding:
+            self.send_header("content-encoding", self.encoding)
         self.send_header("content-length", str(len(data) - start))
         self.end_headers()
         if path.suffix == ".frys" and type(self).breaks > 0:
@@ -236,6 +246,7 @@ def flaky(live, tmp_path):
 
     def start(folder):
         Flaky.folder, Flaky.breaks, Flaky.ranges, Flaky.endless = folder, 0, [], False
+        Flaky.redirect = Flaky.encoding = ""
         return f"http://127.0.0.1:{server.server_address[1]}"
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
@@ -290,6 +301,24 @@ def test_endless_and_silent_answers_end(live, root, tmp_path, flaky):
     assert refused.value.attack == "slow retrieval"
 
 
+def test_redirects_and_compressed_answers(live, root, publish, tmp_path, flaky):
+    """A redirect on the same host is followed; one elsewhere, and compressed bytes, are refused."""
+    data = publish("redirected")
+    export(live, tmp_path / "files" / "moved" / "tuf")
+    here = flaky(tmp_path / "files")
+    options = {"root": root, "cache_dir": tmp_path / "cache"}
+    Flaky.redirect = f"{here}/moved"
+    assert run(PluginRegistry(here, **options).download_plugin("redirected")).read_bytes() == data
+    for elsewhere in ("http://127.0.0.2", "https://plugins.example.com", "//[", "file:///etc"):
+        Flaky.redirect = elsewhere
+        with pytest.raises(RegistryError, match="sent us"):
+            run(PluginRegistry(here, offline=False, **options).versions("redirected"))
+    Flaky.redirect = ""
+    Flaky.encoding = "gzip"
+    with pytest.raises(RegistryError, match="which nobody asked for"):
+        run(PluginRegistry(f"{here}/moved", offline=False, **options).versions("redirected"))
+
+
 def test_cancelling_ends_the_transfer(tmp_path):
     """A task that is cancelled while nobody answers ends at once, with its thread and its connection."""
 
@@ -335,3 +364,5 @@ def test_answers_that_are_none_are_told(live, tmp_path):
         run(PluginRegistry(f"{live.url}/elsewhere", cache_dir=tmp_path).search_plugins("any"))
     with pytest.raises(RegistryError, match="only a server does"):
         run(PluginRegistry(tmp_path).search_plugins("any"))
+    with pytest.raises(RegistryError, match="asks nobody"):
+        run(PluginRegistry(live.url, offline=True).stats())

@@ -438,7 +438,7 @@ def test_killed_anywhere_it_is_the_old_state_or_the_new_one(registry, live, publ
     assert kinds[0] == old
     assert kinds[-1] == new
     assert all(kind in (old, new) for kind in kinds)
-    digests = [entry.sha256 for entry in read_lock(folder).plugins.values()]
+    digests = [entry.place for entry in read_lock(folder).plugins.values()]
     assert found["left"] == sorted([".lock", *digests, "frys.lock", "packages"])
 
 
