@@ -284,6 +284,21 @@ def test_a_download_goes_on_where_it_broke_off(live, root, publish, tmp_path, fl
     assert os.listdir(package.parent) == [package.name]
 
 
+def test_many_at_once_fetch_once(live, root, publish, tmp_path, flaky):
+    """Several who want the same package at the same time share one transfer and one cache."""
+    data = publish("shared", readme="words " * 20000)
+    export(live, tmp_path / "files" / "tuf")
+    registry = PluginRegistry(flaky(tmp_path / "files"), root=root, cache_dir=tmp_path / "cache")
+
+    async def scenario():
+        return await asyncio.gather(*(registry.download_plugin("shared") for _ in range(5)))
+
+    paths = run(scenario())
+    assert len(set(paths)) == 1
+    assert paths[0].read_bytes() == data
+    assert Flaky.ranges == [0]
+
+
 def test_endless_and_silent_answers_end(live, root, tmp_path, flaky):
     """An answer without an end stops at the bound of its file; one without a byte when patience ends."""
     export(live, tmp_path / "files" / "tuf")
