@@ -15,6 +15,7 @@ from . import (
     compute,
     density,
     extism,
+    install,
     jail,
     load,
     machine,
@@ -47,6 +48,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "reload": reload.run,
     "jail": jail.run,
     "registry": registry.run,
+    "install": install.run,
 }
 
 

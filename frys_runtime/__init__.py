@@ -87,8 +87,10 @@ _HOME = {
     "loaded": ("ManagerStats",),
     "loader": ("PluginLoader",),
     "manager": ("PluginManager",),
+    "marketplace.market": ("PluginMarketplace",),
     "messages": ("MessageValue", "PluginMessage", "Refused"),
     "plugin": ("Plugin", "PluginInfo", "VersionInfo"),
+    "registry.client": ("PluginRegistry",),
     "reload": ("Reloaded",),
     "sandbox": ("PluginSandbox",),
     "states": ("PluginState",),
@@ -137,6 +139,7 @@ if TYPE_CHECKING:
     from .loaded import ManagerStats as ManagerStats
     from .loader import PluginLoader as PluginLoader
     from .manager import PluginManager as PluginManager
+    from .marketplace.market import PluginMarketplace as PluginMarketplace
     from .messages import (
         MessageValue as MessageValue,
         PluginMessage as PluginMessage,
@@ -147,6 +150,7 @@ if TYPE_CHECKING:
         PluginInfo as PluginInfo,
         VersionInfo as VersionInfo,
     )
+    from .registry.client import PluginRegistry as PluginRegistry
     from .reload import Reloaded as Reloaded
     from .sandbox import PluginSandbox as PluginSandbox
     from .states import PluginState as PluginState

@@ -37,6 +37,7 @@ class Source:
         isolation: The level that the host program chose, if it did.
         sandbox: Limits and grants of the host program.
         metadata: What the host program says in place of a plugin.json.
+        sha256: What a package must have, as ``frys.lock`` says; empty for whatever is there.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Source:
     isolation: IsolationLevel | str | None = None
     sandbox: SandboxConfig | None = None
     metadata: Metadata | None = None
+    sha256: str = ""
 
 
 class Release:

@@ -39,6 +39,8 @@ from .watching import Watching, require_watching
 
 if TYPE_CHECKING:
     from .bus.supervisor import Supervisor
+    from .marketplace.market import PluginMarketplace
+    from .registry.client import PluginRegistry
 
 
 class PluginManager:
@@ -68,6 +70,9 @@ class PluginManager:
         tracing: Make a span of OpenTelemetry for each call of a plugin (docs/observability.md).
         restore: Remember in ``state_dir`` what is loaded, and load it again at the start, however the last
             manager ended. What cannot be loaded again is in :attr:`unrestored`.
+        registry: Where plugins that are named as ``my-plugin@^1.2`` come from: an address, a registry, or a
+            marketplace with settings of its own.
+        registry_dir: Where they are installed, with ``frys.lock``; of no use with a marketplace.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -91,6 +96,8 @@ class PluginManager:
         bus: bool | str | os.PathLike[str] | BusConfig = False,
         tracing: bool = False,
         restore: bool = False,
+        registry: "str | PluginRegistry | PluginMarketplace | None" = None,
+        registry_dir: str | os.PathLike[str] = "plugins",
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -127,6 +134,7 @@ class PluginManager:
         self._reloader = Reloader(self._admission, self._events, self._loaded)
         self._canaries = Canaries(self._reloader, self._events, self._loaded)
         self._watching: Watching | None = None
+        self._marketplace = _marketplace(registry, registry_dir, policy)
         self._bus_config = settings(bus)
         self._bus: Supervisor | None = None
         self._restores = restore
@@ -282,6 +290,8 @@ class PluginManager:
 
         Args:
             path: A file, a folder with ``plugin.json``, a package, or a name to look up in the plugin paths.
+                With a registry, ``my-plugin@^1.2``, too: installed if it is not there in that range, and
+                loaded after what it needs.
             plugin_id: Another id than the plugin's own. ``tax@2``: beside other versions of ``tax``, and only
                 if this is a version 2.
             isolation: Another level than the manager's, for this plugin.
@@ -303,6 +313,7 @@ class PluginManager:
         source = Source(os.fspath(path), plugin_id, isolation, sandbox, metadata)
         beside = side_by_side or wanted is not None
         try:
+            source = await self._from_registry(source)
             name = await self._loaded.load(source, wanted, beside=beside)
         except PluginError as error:
             self._events.publish(
@@ -315,6 +326,17 @@ class PluginManager:
             raise
         await self._recall.write()
         return name
+
+    async def _from_registry(self, source: Source) -> Source:
+        """Where a plugin is once it is installed, if it is named as one of a registry; loads what it needs."""
+        if self._marketplace is None or not self._marketplace.takes(source.path):
+            return source
+        *others, named = await self._marketplace.provide(source.path)
+        for needed in others:
+            if needed.plugin not in self._loaded.deployments:
+                found = Source(needed.path, isolation=source.isolation, sha256=needed.sha256)
+                await self._loaded.load(found, beside=False)
+        return replace(source, path=named.path, sha256=named.sha256)
 
     async def execute_plugin(
         self, plugin_id: str, function: str, *args: MessageValue, timeout_ms: int | None = None
@@ -615,6 +637,23 @@ class PluginManager:
         if self._audit is not None:
             await asyncio.to_thread(self._audit.close)
         self._events.close()
+
+
+def _marketplace(
+    registry: "str | PluginRegistry | PluginMarketplace | None",
+    folder: str | os.PathLike[str],
+    policy: str | os.PathLike[str] | None,
+) -> "PluginMarketplace | None":
+    if registry is None:
+        return None
+    from .marketplace.market import PluginMarketplace  # most programs talk to no registry
+    from .registry.client import PluginRegistry
+
+    if isinstance(registry, PluginMarketplace):
+        return registry
+    if isinstance(registry, str):
+        registry = PluginRegistry(registry)
+    return PluginMarketplace(registry, folder, policy=policy)
 
 
 def _check_drain(drain_ms: int) -> None:
