@@ -11,6 +11,7 @@ Imports only go down these layers (``make check`` holds it):
     cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
     manager, registry_server                              the one front door; where plugins come from
     plugin, builder                                       a loaded plugin as an object; settings one by one
+    updates, rollout                                      new versions from registries, by themselves
     canary                                                new versions on trial
     reload, watching, marketplace                         replacing a plugin; seeing it saved; installing one
     recall                                                loading again what was loaded
@@ -39,7 +40,7 @@ Imports only go down these layers (``make check`` holds it):
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
-    policy_supervision                                    how processes are kept
+    policy_supervision, policy_updates                    how processes are kept; new versions
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
     linux, config, messages, events, ranges, states       calls; settings; values; news; versions; a life

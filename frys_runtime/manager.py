@@ -26,7 +26,7 @@ from .linux.cgroup import CgroupError, CgroupTree
 from .loaded import LoadedPlugins, ManagerStats
 from .loader import Bundle, PluginLoader
 from .messages import MessageValue
-from .metadata import Metadata
+from .metadata import Metadata, is_id
 from .nursery import Nursery
 from .plugin import Plugin, PluginInfo, VersionInfo, versions
 from .ranges import Range, split_address
@@ -39,8 +39,10 @@ from .watching import Watching, require_watching
 
 if TYPE_CHECKING:
     from .bus.supervisor import Supervisor
+    from .marketplace.changes import Change
     from .marketplace.market import PluginMarketplace
     from .registry.client import PluginRegistry
+    from .updates import Updates
 
 
 class PluginManager:
@@ -135,6 +137,7 @@ class PluginManager:
         self._canaries = Canaries(self._reloader, self._events, self._loaded)
         self._watching: Watching | None = None
         self._marketplace = _marketplace(registry, registry_dir, policy)
+        self._updates = self._updates_from(self._marketplace)
         self._bus_config = settings(bus)
         self._bus: Supervisor | None = None
         self._restores = restore
@@ -142,7 +145,7 @@ class PluginManager:
         self._loaded.on_change(self._recall.changed)
         if hot_reload:
             watching = Watching(self._admission.read_now, self._saved, self._watch_failed)
-            self._loaded.on_change(lambda: watching.follow(self._loaded.releases()))
+            self._loaded.on_change(lambda: watching.follow(_kept_by_hand(self._loaded.releases())))
             self._watching = watching
 
     @staticmethod
@@ -188,6 +191,8 @@ class PluginManager:
             self._admission.open(self._nursery, self._shared, self._audit)
             if self._watching is not None:
                 self._watching.start()
+            if self._updates is not None:
+                self._updates.start()
 
     def _open_audit(self) -> None:
         named = self._audit_file
@@ -291,7 +296,7 @@ class PluginManager:
         Args:
             path: A file, a folder with ``plugin.json``, a package, or a name to look up in the plugin paths.
                 With a registry, ``my-plugin@^1.2``, too: installed if it is not there in that range, and
-                loaded after what it needs.
+                loaded after what it needs. A bare name that is nowhere means what is installed.
             plugin_id: Another id than the plugin's own. ``tax@2``: beside other versions of ``tax``, and only
                 if this is a version 2.
             isolation: Another level than the manager's, for this plugin.
@@ -313,8 +318,8 @@ class PluginManager:
         source = Source(os.fspath(path), plugin_id, isolation, sandbox, metadata)
         beside = side_by_side or wanted is not None
         try:
-            source = await self._from_registry(source)
-            name = await self._loaded.load(source, wanted, beside=beside)
+            found, needed = await self._from_registry(source)
+            name = await self._loaded.load(found, wanted, beside=beside, installed=needed)
         except PluginError as error:
             self._events.publish(
                 "refused",
@@ -327,16 +332,33 @@ class PluginManager:
         await self._recall.write()
         return name
 
-    async def _from_registry(self, source: Source) -> Source:
-        """Where a plugin is once it is installed, if it is named as one of a registry; loads what it needs."""
-        if self._marketplace is None or not self._marketplace.takes(source.path):
-            return source
-        *others, named = await self._marketplace.provide(source.path)
-        for needed in others:
-            if needed.plugin not in self._loaded.deployments:
-                found = Source(needed.path, isolation=source.isolation, sha256=needed.sha256)
-                await self._loaded.load(found, beside=False)
-        return replace(source, path=named.path, sha256=named.sha256)
+    def _updates_from(self, market: "PluginMarketplace | None") -> "Updates | None":
+        if market is None:
+            return None
+        from .updates import Updates
+
+        return Updates(market, self._loaded, self._reloader, self._canaries, self._events)
+
+    async def _from_registry(self, source: Source) -> tuple[Source, dict[str, Source]]:
+        """Where a plugin is, once it is installed if it is one of the registry; the same of what it needs."""
+        market, name = self._marketplace, source.path
+        if market is None or not (market.takes(name) or await self._is_installed(name)):
+            return source, {}
+        *others, named = await market.provide(name)
+        needed = {
+            one.plugin: Source(
+                one.path, isolation=source.isolation, sha256=one.sha256, origin=f"{one.plugin}@"
+            )
+            for one in others
+        }
+        origin = name if "@" in name else f"{name}@"
+        return replace(source, path=named.path, sha256=named.sha256, origin=origin), needed
+
+    async def _is_installed(self, name: str) -> bool:
+        """Whether a bare name means a plugin from the registry: nothing is there, or in the plugin paths."""
+        if self._marketplace is None or not is_id(name) or self._loader.has(name):
+            return False
+        return await self._marketplace.locked(name) is not None
 
     async def execute_plugin(
         self, plugin_id: str, function: str, *args: MessageValue, timeout_ms: int | None = None
@@ -458,6 +480,22 @@ class PluginManager:
 
     def _watch_failed(self, reason: str) -> None:
         self._events.publish("watch_failed", "", reason=reason)
+
+    async def update_plugins(self) -> "list[Change]":
+        """Look now for new versions of what came from the registry, and take those that policies let come.
+
+        The same is done by itself, as often as ``auto_update_interval`` says (docs/marketplace.md).
+
+        Returns:
+            What was installed and serves. What was not has its reason in an event.
+
+        Raises:
+            ConfigError: There is no registry.
+        """
+        if self._updates is None:
+            raise ConfigError("registry", "the manager was made without one; name it with registry=")
+        self._open()
+        return await self._updates.check()
 
     async def canary(
         self,
@@ -621,6 +659,8 @@ class PluginManager:
             await self._bus.close()
         if self._watching is not None:
             await self._watching.close()
+        if self._updates is not None:
+            await self._updates.close()
         await self._recall.close()
         await self._loaded.end_all(drain_ms)
         await self._canaries.close()
@@ -646,14 +686,21 @@ def _marketplace(
 ) -> "PluginMarketplace | None":
     if registry is None:
         return None
-    from .marketplace.market import PluginMarketplace  # most programs talk to no registry
-    from .registry.client import PluginRegistry
+    from .registry.client import PluginRegistry, require_installed  # most programs talk to no registry
+
+    require_installed()
+    from .marketplace.market import PluginMarketplace
 
     if isinstance(registry, PluginMarketplace):
         return registry
     if isinstance(registry, str):
         registry = PluginRegistry(registry)
     return PluginMarketplace(registry, folder, policy=policy)
+
+
+def _kept_by_hand(releases: list[Release]) -> list[Release]:
+    """Those whose files people change; what was installed is replaced by the marketplace alone."""
+    return [release for release in releases if not release.source.origin]
 
 
 def _check_drain(drain_ms: int) -> None:

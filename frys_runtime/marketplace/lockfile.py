@@ -20,6 +20,7 @@ from ..registry.types import Kind, Needs
 
 FILE: Final = "frys.lock"
 _MAX: Final = 16 << 20
+_MAX_ROLLED_BACK: Final = 100
 
 type _Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 type _Words = tuple[Annotated[str, Meta(max_length=128)], ...]
@@ -92,21 +93,26 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         registries: The root of each registry that something came from, as ``sha256:`` and its digest.
         requested: What was asked for by name, and in which range; the rest is there because these need it.
         plugins: All that is installed.
+        rolled_back: Versions by plugin that did not serve well and are not taken by themselves again.
     """
 
     lock: Literal[1] = 1
     registries: dict[str, Annotated[str, Meta(pattern=r"^([1-9][0-9]*\.)?sha256:[0-9a-f]{64}\Z")]] = {}
     requested: dict[str, Annotated[str, Meta(max_length=MAX_RANGE)]] = {}
     plugins: dict[str, Locked] = {}
+    rolled_back: dict[str, _Words] = {}
 
     def __post_init__(self) -> None:
         """Refuse names and versions that are none: they become paths."""
-        if not all(map(is_id, (*self.requested, *self.plugins))):
+        if not all(map(is_id, (*self.requested, *self.plugins, *self.rolled_back))):
             raise ValueError("a plugin's id is none")
         for entry in self.plugins.values():
             Version.parse(entry.version)
         for wanted in self.requested.values():
             Range.parse(wanted)
+        for versions in self.rolled_back.values():
+            for version in versions:
+                Version.parse(version)
 
     def needed(self, plugin: str) -> list[str]:
         """A plugin and all that it needs, each behind what it needs itself.
@@ -149,6 +155,24 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             self, plugins={name: entry for name, entry in self.plugins.items() if name in kept}
         )
 
+    def without_version(self, plugin: str, version: str) -> "Lock":
+        """The same with a version that is not to be taken by itself again."""
+        there = self.rolled_back.get(plugin, ())
+        if version in there:
+            return self
+        kept = (*there, version)[-_MAX_ROLLED_BACK:]
+        return msgspec.structs.replace(self, rolled_back={**self.rolled_back, plugin: kept})
+
+    def rolled_back_before(self, before: "Lock") -> "Lock":
+        """The same with what an older state has been rolled back from, as far as that is still ahead."""
+        ahead = {
+            plugin: tuple(one for one in versions if Version.parse(one) > self.plugins[plugin].number)
+            for plugin, versions in before.rolled_back.items()
+            if plugin in self.plugins
+        }
+        found = {plugin: versions for plugin, versions in ahead.items() if versions}
+        return msgspec.structs.replace(self, rolled_back=found)
+
     def encode(self) -> bytes:
         """The bytes of the file, the same for the same content."""
         builtins = msgspec.to_builtins(self)
@@ -162,7 +186,10 @@ def _without_empty(document: dict[str, object]) -> dict[str, object]:
         name: {key: value for key, value in entry.items() if value not in ("", [], (), {})}
         for name, entry in plugins.items()
     }
-    return {**document, "plugins": short}
+    found = {**document, "plugins": short}
+    if not found["rolled_back"]:
+        del found["rolled_back"]
+    return found
 
 
 def read_lock(folder: str | os.PathLike[str]) -> Lock:

@@ -19,7 +19,7 @@ from ..ranges import Range
 from ..registry.client import PluginRegistry, to_the_end
 from ..registry.oci import SCHEME, Reference
 from ..registry.transport import Session
-from ..registry.types import Index, SearchPage
+from ..registry.types import Index, Release, SearchPage
 from .changes import Change, changes
 from .checks import Finding, examine, unfit
 from .lockfile import Lock, Locked
@@ -36,11 +36,13 @@ class Loadable(NamedTuple):
         plugin: Its id.
         path: Where it is.
         sha256: What the bytes that are loaded must have; who loads it compares.
+        version: Its version.
     """
 
     plugin: str
     path: str
     sha256: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,68 @@ class PluginMarketplace:
 
         return await self._change(plan, [])
 
+    async def update(
+        self,
+        plugin: str,
+        accepts: Callable[[Release], bool],
+        roll_out: Callable[[Change, Loadable], Awaitable[bool | None]],
+        *,
+        min_age: float = 0,
+    ) -> Change | None:
+        """Replace an installed plugin by a newer version, if that proves itself; nothing else changes.
+
+        Args:
+            plugin: Its id.
+            accepts: Says of a version whether it may be taken.
+            roll_out: Gets what would change, and the package, which is in place for as long as this takes.
+                ``True``: it serves, and is installed from now on. ``False``: it does not, and is remembered
+                as rolled back. ``None``: neither. It is not called for a change that asks for more.
+            min_age: How many seconds a version must be out, if that is more than the marketplace's own.
+
+        Returns:
+            The change, if there was a version to change to. One that ``asks`` was not made.
+
+        Raises:
+            PluginError: As :meth:`install`; what ``roll_out`` raises, too. Nothing is changed then.
+        """
+        async with self._store.change(self._wait) as transaction:
+            before = transaction.before
+            if plugin not in before.plugins:
+                return None
+            known = before.rolled_back.get(plugin, ())
+
+            def work(session: Session) -> Lock:
+                rules = self._rules._replace(min_age=max(self._rules.min_age, min_age))
+                planner = Planner(transaction, self.registries, session, rules)
+                return planner.update(plugin, lambda one: one.version not in known and accepts(one))
+
+            after = await self._run(work)
+            found = changes(before, after)
+            if not found:
+                return None
+            change, entry = found[0], after.plugins[plugin]
+            if change.asks:
+                await to_the_end(transaction.sweep)
+                return change
+            serves = await roll_out(change, self._loadable(plugin, entry))
+            if serves is not None:
+                kept = after if serves else before.without_version(plugin, entry.version)
+                await to_the_end(partial(transaction.commit, kept))
+            else:
+                await to_the_end(transaction.sweep)
+            return change
+
+    async def reject(self, plugin: str, version: str) -> None:
+        """Remember that a version did not serve well, so that it is not taken by itself again.
+
+        Raises:
+            PluginError: Another process changes the folder, or it cannot be written.
+        """
+        async with self._store.change(self._wait) as transaction:
+            after = transaction.before.without_version(plugin, version)
+            if after != transaction.before:
+                await to_the_end(partial(transaction.commit, after))
+
     async def uninstall(self, plugin: str, *, force: bool = False) -> list[Change]:
         """Remove a plugin, and what nobody needs any more then.
 
@@ -374,6 +438,14 @@ class PluginMarketplace:
         """Search the first registry, as :meth:`PluginRegistry.search` does."""
         return await self.registries[0].search(query, **filters)
 
+    async def locked(self, plugin: str) -> Loadable | None:
+        """The package of a plugin, if it is installed; nobody is asked."""
+        entry = (await asyncio.to_thread(self._store.read)).plugins.get(plugin)
+        return None if entry is None else self._loadable(plugin, entry)
+
+    def _loadable(self, plugin: str, entry: Locked) -> Loadable:
+        return Loadable(plugin, str(self._store.path(plugin, entry)), entry.sha256, entry.version)
+
     def takes(self, name: str | os.PathLike[str]) -> bool:
         """Whether a name is one for :meth:`provide`: an id and a range, and no file is called so."""
         text = os.fspath(name)
@@ -384,8 +456,8 @@ class PluginMarketplace:
         """Have a plugin installed, and say what to load, each after what it needs.
 
         Args:
-            wanted: Its id, or its id and a range: ``my-plugin@^1.2``. What is installed is taken if it is in
-                the range, without asking anybody; otherwise it is installed.
+            wanted: Its id and a range: ``my-plugin@^1.2``. What is installed is taken if it is in the range,
+                without asking anybody; otherwise it is installed. Without a range, whatever is installed.
 
         Raises:
             PluginError: As :meth:`install`.
@@ -397,8 +469,7 @@ class PluginMarketplace:
         if there is None or (version and not Range.parse(version).matches(there.number)):
             await self.install(plugin, version or None)
             lock = await asyncio.to_thread(self._store.read)
-        entries = [(name, lock.plugins[name]) for name in lock.needed(plugin)]
-        return [Loadable(name, str(self._store.path(name, entry)), entry.sha256) for name, entry in entries]
+        return [self._loadable(name, lock.plugins[name]) for name in lock.needed(plugin)]
 
 
 def _compare(plugin: str, lock: Lock, index: Index, min_age: float) -> Outdated:

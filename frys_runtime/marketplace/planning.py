@@ -92,6 +92,8 @@ class Planner:
         self._progress = registries[0].progress
         self._cache = registries[0].cache
         self._pulled: dict[str, tuple[Pulled, Package]] = {}
+        self._only = ""
+        self._accepts: Callable[[Release], bool] | None = None
 
     def plan(self, requested: Mapping[str, str], loose: Collection[str] = ()) -> Lock:
         """Choose versions, and put in place what is not there yet.
@@ -102,13 +104,31 @@ class Planner:
         """
         chosen = resolve(requested, lambda plugin: self._offers(plugin, loose), self._why_not)
         plugins = {plugin: self._place(candidate) for plugin, candidate in chosen.items()}
-        lock = Lock(requested=dict(requested), plugins=plugins)
+        lock = Lock(requested=dict(requested), plugins=plugins).rolled_back_before(self._before)
         for plugin in requested:
             lock.needed(plugin)  # what needs itself cannot be loaded, and is not installed
         used = {entry.source for entry in plugins.values()}
         roots = {**self._before.registries, **self._sources.roots()}
         return msgspec.structs.replace(
             lock, registries={url: root for url, root in roots.items() if url in used}
+        )
+
+    def update(self, plugin: str, accepts: Callable[[Release], bool]) -> Lock:
+        """Bring one plugin to the newest version that fits everything else, which stays as it is.
+
+        Args:
+            plugin: Its id.
+            accepts: Says of a newer version whether it may be chosen.
+        """
+        self._only, self._accepts = plugin, accepts
+        after = self.plan(
+            {**self._before.requested, plugin: self._before.requested.get(plugin, "*")}, {plugin}
+        )
+        return msgspec.structs.replace(
+            after,
+            requested=self._before.requested,
+            registries={**self._before.registries, **after.registries},
+            plugins={**self._before.plugins, plugin: after.plugins[plugin]},
         )
 
     # Which versions may be chosen.
@@ -123,19 +143,28 @@ class Planner:
         kept = Candidate(plugin, there.number, there.dependencies, there) if there is not None else None
         if kept is not None and (plugin not in loose or (there is not None and there.is_oci)):
             yield kept
-        if there is not None and there.is_oci:
+        if (there is not None and there.is_oci) or (self._only and plugin != self._only):
             return
         found = self._sources.find(plugin, there.source if there is not None else "")
         if found is None:
             return
         view, index = found
+        still_there = any(there is not None and one.version == there.version for one in index.versions)
         for release in sorted(index.versions, key=lambda one: one.number, reverse=True):
             if there is not None and release.version == there.version:
                 _check_same(plugin, there, release, view.registry)
                 if plugin in loose and kept is not None:
                     yield kept
-            elif not passed_by(release, self._rules.min_age):
+            elif not passed_by(release, self._rules.min_age) and self._takes(there, release):
                 yield Candidate(plugin, release.number, release.dependencies, (view, release))
+
+        if kept is not None and plugin == self._only and not still_there:
+            yield kept
+
+    def _takes(self, there: Locked | None, release: Release) -> bool:
+        if self._accepts is None or there is None:
+            return True
+        return release.number > there.number and self._accepts(release)
 
     def _why_not(self, plugin: str) -> str:
         there = self._before.plugins.get(plugin)
