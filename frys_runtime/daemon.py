@@ -6,10 +6,14 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .bus.config import BusConfig
 from .config import IsolationLevel
 from .manager import PluginManager
+
+if TYPE_CHECKING:
+    from .marketplace.market import PluginMarketplace
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ async def serve(
     policy: Path | None = None,
     isolation: IsolationLevel | None = None,
     state_dir: Path | None = None,
+    registry: "PluginMarketplace | None" = None,
     ready: Callable[[Serving], None],
 ) -> None:
     """Run plugins until SIGTERM or SIGINT, or until the calling task is cancelled.
@@ -44,6 +49,7 @@ async def serve(
         policy: A policy file for all of them.
         isolation: A level, instead of a policy.
         state_dir: Where what they store is kept.
+        registry: Where plugins named as ``my-plugin@^1.2`` come from.
         ready: Called once everything runs.
 
     Raises:
@@ -53,7 +59,12 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    settings: Mapping[str, object] = {"policy": policy, "isolation": isolation, "state_dir": state_dir}
+    settings: Mapping[str, object] = {
+        "policy": policy,
+        "isolation": isolation,
+        "state_dir": state_dir,
+        "registry": registry,
+    }
     try:
         async with PluginManager(bus=bus, **settings) as manager:  # type: ignore[arg-type]
             loading = asyncio.ensure_future(_load(manager, plugins))

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import asdict
 
+from .options import BusFolder
 from .registries import (
     DEFAULT_FOLDER,
     Display,
@@ -15,6 +16,7 @@ from .registries import (
     Root,
     open_market,
     open_registries,
+    running,
 )
 from .terminal import print_json, printable, stdout, table
 
@@ -27,9 +29,12 @@ def command(
     root: Root = None,
     first_root: FirstRoot = False,
     min_age: MinAge = "0",
+    bus: BusFolder = None,
     json: Json = False,
 ) -> None:
     """List installed plugins that have newer versions, are yanked, or are not kept up any more.
+
+    What supervisors (`frys serve`) run of them is shown, too: that is what counts, until they reload.
 
     Exit codes: 0 told, also when there is something newer; 2 wrong words; 7 a registry does not answer,
     or must not be believed.
@@ -38,17 +43,19 @@ def command(
     with display.of("looking for newer versions"):
         registries = open_registries(registry, mirror, root, first_root=first_root, display=display)
         found = asyncio.run(open_market(registries, folder, display, min_age=min_age).outdated())
+    runs = asyncio.run(running(bus))
     if json:
-        print_json({"folder": str(folder), "outdated": [asdict(one) for one in found]})
+        listed = [{**asdict(one), "runs": runs.get(one.plugin, {})} for one in found]
+        print_json({"folder": str(folder), "outdated": listed})
         return
-    shown = table("plugin", "installed", "in range", "latest", "note")
+    shown = table("plugin", "installed", "runs", "in range", "latest", "note")
     for one in found:
         notes = []
         if one.yanked is not None:
             notes.append(f"yanked: {one.yanked}" if one.yanked else "yanked")
         if one.deprecated is not None:
             notes.append(f"not kept up: {one.deprecated}")
-        shown.add_row(
-            *map(printable, (one.plugin, one.version, one.compatible, one.latest, "; ".join(notes)))
-        )
+        runs_now = ", ".join(runs.get(one.plugin, ())) or "-"
+        cells = (one.plugin, one.version, runs_now, one.compatible, one.latest, "; ".join(notes))
+        shown.add_row(*map(printable, cells))
     stdout().print(shown)

@@ -255,6 +255,17 @@ class Display:
                 self._bars = None
 
 
+async def running(bus: Path | None) -> dict[str, dict[str, list[int]]]:
+    """Which versions of plugins supervisors run: the process ids by version, by plugin."""
+    from .ps import look
+
+    found: dict[str, dict[str, list[int]]] = {}
+    for supervisor in (await look(bus))[1]:
+        for plugin in supervisor["plugins"]:
+            found.setdefault(plugin["id"], {}).setdefault(plugin["version"], []).append(supervisor["pid"])
+    return found
+
+
 def changes_as_json(found: "list[Change]") -> list[dict[str, Any]]:
     """What was changed, for a program."""
     return [

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,11 @@ from ..config import IsolationLevel
 from ..daemon import Serving, serve
 from ..metadata import is_id
 from .options import AsJson, BusFolder, Isolation, PolicyPath
+from .registries import DEFAULT_FOLDER, Folder, RegistryUrl, Root, open_registries
 from .terminal import printable, show_log
+
+if TYPE_CHECKING:
+    from ..marketplace.market import PluginMarketplace
 
 
 def command(
@@ -25,6 +29,9 @@ def command(
     state: Annotated[
         Path | None, typer.Option("--state", metavar="DIR", help="Keeps what the plugins store.")
     ] = None,
+    registry: RegistryUrl = None,
+    root: Root = None,
+    folder: Folder = DEFAULT_FOLDER,
     as_json: AsJson = False,
 ) -> None:
     """Run plugins until SIGTERM or SIGINT, and let others call them over the message bus.
@@ -32,11 +39,22 @@ def command(
     Once all of them run, one line on stdout says so. `frys ps` shows them, `frys call` calls them, and the
     plugins of other supervisors in the same folder reach them as far as their policies grant it.
 
+    With --registry, ID@RANGE is installed in --dir if it is not there, and updated as its policy says.
+
     Exit codes: 0 ended by a signal; 2 wrong usage, policy or plugin.json; 5 a plugin cannot be loaded;
-    6 this machine cannot build the jail, or the folder cannot be had.
+    6 this machine cannot build the jail, or the folder cannot be had; 7 a registry does not answer, or must
+    not be believed.
     """
     show_log()
-    asyncio.run(_serve(plugins, policy, isolation, bus, state, as_json=as_json))
+    market = _market(registry, root, folder, policy) if registry else None
+    asyncio.run(_serve(plugins, policy, isolation, bus, state, market, as_json=as_json))
+
+
+def _market(urls: list[str], root: str | None, folder: Path, policy: Path | None) -> "PluginMarketplace":
+    registries = open_registries(urls, None, root)
+    from ..marketplace.market import PluginMarketplace
+
+    return PluginMarketplace(registries, folder, policy=policy)
 
 
 async def _serve(
@@ -45,6 +63,7 @@ async def _serve(
     isolation: IsolationLevel | None,
     bus: Path | None,
     state: Path | None,
+    market: "PluginMarketplace | None",
     *,
     as_json: bool,
 ) -> None:
@@ -62,6 +81,7 @@ async def _serve(
         policy=policy,
         isolation=isolation,
         state_dir=state,
+        registry=market,
         ready=ready,
     )
 

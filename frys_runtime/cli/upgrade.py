@@ -1,12 +1,13 @@
 """`frys upgrade`: installed plugins as new as their ranges allow."""
 
 import asyncio
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .exits import UsageError
-from .options import PolicyPath
+from .options import BusFolder, PolicyPath
 from .registries import (
     DEFAULT_FOLDER,
     Display,
@@ -20,8 +21,13 @@ from .registries import (
     Yes,
     open_market,
     open_registries,
+    running,
     tell_changes,
 )
+from .terminal import printable, stderr
+
+if TYPE_CHECKING:
+    from ..marketplace.changes import Change
 
 
 def command(
@@ -38,6 +44,7 @@ def command(
     policy: PolicyPath = None,
     min_age: MinAge = "0",
     yes: Yes = False,
+    bus: BusFolder = None,
     json: Json = False,
 ) -> None:
     """Bring installed plugins to the newest versions in the ranges in which they were asked for.
@@ -60,3 +67,16 @@ def command(
         version = next(iter(ranges.values()), None)
         found = asyncio.run(market.upgrade(*names, version=version))
     tell_changes(found, folder, json=json)
+    if not json:
+        _tell_running(found, bus)
+
+
+def _tell_running(found: "list[Change]", bus: Path | None) -> None:
+    """Say who runs something else than what is installed now."""
+    runs = asyncio.run(running(bus)) if found else {}
+    for change in found:
+        for version, processes in runs.get(change.plugin, {}).items():
+            if change.after is not None and version != change.after.version:
+                where = ", ".join(map(str, processes))
+                text = f"{change.plugin} {version} runs in process {where}; with auto_update in its policy it"
+                stderr().print(printable(f"{text} follows by itself, otherwise restart it"), soft_wrap=True)

@@ -10,6 +10,7 @@ import time
 import live_registry
 import pytest
 from command import FRYS, frys
+from supervisors import Server, meeting_place
 
 
 @pytest.fixture
@@ -29,6 +30,32 @@ def shell(live, root, tmp_path):
 
     run.environment = environment
     return run
+
+
+@pytest.mark.needs_userns
+@pytest.mark.needs_landlock
+@pytest.mark.needs_seccomp_notify
+def test_serving_from_a_registry(live, root, publish, monkeypatch, shell):
+    """`frys serve` installs what it is told to; `frys outdated` and `frys upgrade` say what runs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", shell.environment["XDG_CACHE_HOME"])
+    publish("served", "1.0.0")
+    with meeting_place("extends: high\n") as place:
+        market, bus = place / "plugins", place / "bus"
+        options = ("--registry", live.url, "--root", str(root), "--dir", str(market))
+        server = Server(place, "served@^1", options=options)
+        try:
+            server.wait_ready()
+            assert shell("call", "served", "double", "21", "--bus", bus).strip() == "2121"
+            publish("served", "1.1.0")
+            (found,) = json.loads(shell("outdated", "--dir", market, "--bus", bus, "--json"))["outdated"]
+            assert (found["version"], found["latest"], list(found["runs"])) == ("1.0.0", "1.1.0", ["1.0.0"])
+            environment = {**os.environ, **shell.environment}
+            words = [*FRYS, "upgrade", "--dir", str(market), "--bus", str(bus)]
+            done = subprocess.run(words, capture_output=True, check=True, env=environment)
+            assert done.stdout == b"served 1.0.0 > 1.1.0\n"
+            assert f"served 1.0.0 runs in process {server.pid}" in done.stderr.decode()
+        finally:
+            assert server.stop() == 0
 
 
 def test_from_a_folder_to_installed_and_back(live, shell, tmp_path):
