@@ -68,7 +68,9 @@ type Lie = Callable[[Reply, Asked], Reply]
 
 
 def lie(**changes: Any) -> Lie:
-    """An answer with some of its parts replaced."""
+    """An answer with some of its parts replaced; one with another body is there."""
+    if "body" in changes:
+        changes.setdefault("status", 200)
     return lambda reply, _asked: dataclasses.replace(reply, **changes)
 
 

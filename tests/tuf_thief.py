@@ -18,7 +18,6 @@ class Thief:
     def __init__(self, live: Live) -> None:
         self._live = live
         self.online = _keys(live.folder / "keys")
-        self.offline = _keys(live.keys)
 
     def read(self, path: str) -> dict[str, Any]:
         """The signed part of a metadata file."""
