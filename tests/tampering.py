@@ -47,7 +47,7 @@ class Reply:
     cut: int | None = None
     pause: float = 0
     endless: bool = False
-    raw: bytes = b""
+    raw: bytes | None = None
 
     def head(self) -> bytes:
         """Its bytes before the body."""
@@ -61,7 +61,7 @@ class Reply:
     @property
     def is_whole(self) -> bool:
         """Whether another answer can follow on the same connection."""
-        return self.length is None and self.cut is None and not self.endless and not self.raw
+        return self.length is None and self.cut is None and not self.endless and self.raw is None
 
 
 type Lie = Callable[[Reply, Asked], Reply]
@@ -165,7 +165,7 @@ async def _read(reader: asyncio.StreamReader) -> Asked:
 
 
 async def _send(reply: Reply, writer: asyncio.StreamWriter) -> None:
-    writer.write(reply.raw or reply.head())
+    writer.write(reply.head() if reply.raw is None else reply.raw)
     body = reply.body[: reply.cut]
     if reply.pause:
         for byte in body:
