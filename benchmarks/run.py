@@ -7,7 +7,21 @@ from typing import Final
 
 from rich.console import Console
 
-from . import call, compute, density, extism, jail, load, machine, memory, messages, plot, registry, report
+from . import (
+    call,
+    compute,
+    density,
+    extism,
+    install,
+    jail,
+    load,
+    machine,
+    memory,
+    messages,
+    plot,
+    registry,
+    report,
+)
 from .figures import Benchmark
 from .scale import FULL, QUICK, Scale
 from .stage import Stage
@@ -24,6 +38,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "density": density.run,
     "jail": jail.run,
     "registry": registry.run,
+    "install": install.run,
 }
 
 

@@ -8,9 +8,11 @@ from ..errors import (
     AlreadyLoaded,
     CommunicationError,
     ConfigError,
+    DependencyError,
     ExecutionFailed,
     InitializationFailed,
     PluginError,
+    RegistryError,
     ResourceLimitExceeded,
     SandboxError,
     SecurityViolation,
@@ -24,7 +26,8 @@ class Exit(IntEnum):
     OK = 0
     FAILED = 1
     """The plugin's function failed; of `doctor` and `demo`: not everything is as it has to be; of `policy`:
-    its check has findings, two differ, or a workload does not pass; of `verify`: too few have signed."""
+    its check has findings, two differ, or a workload does not pass; of `verify`: too few have signed,
+    or what is installed is not what is locked."""
     USAGE = 2
     """Wrong words on the command line, a wrong policy or a wrong plugin.json."""
     STOPPED = 3
@@ -35,6 +38,8 @@ class Exit(IntEnum):
     """No such plugin, or one that cannot be loaded."""
     MACHINE = 6
     """The jail that is required cannot be built on this machine."""
+    REGISTRY = 7
+    """A registry does not answer, refuses, or must not be believed."""
     BUG = 70
     """An error of Frys itself (EX_SOFTWARE of sysexits(3))."""
 
@@ -59,6 +64,7 @@ _CODES: tuple[tuple[type[Exception], Exit], ...] = (
     (SandboxError, Exit.MACHINE),
     (InitializationFailed, Exit.MACHINE),
     (AlreadyLoaded, Exit.USAGE),
+    (RegistryError, Exit.REGISTRY),
     (PluginError, Exit.NOT_LOADED),
 )
 
@@ -87,7 +93,7 @@ def tell(error: Exception) -> Exit:
     code = code_of(error)
     said = str(error) if code is not Exit.BUG else f"an error of Frys itself: {type(error).__name__}: {error}"
     message = Text.assemble(("frys: ", "bold red"), printable(said))
-    if hint := _HINTS.get(code, ""):
+    if (hint := _HINTS.get(code, "")) and not isinstance(error, DependencyError):
         message.append_text(Text.assemble("\n", ("hint: ", "bold"), hint))
     stderr().print(message, soft_wrap=True)
     return code

@@ -8,3 +8,7 @@ checks       whether what is there is what is locked
 store        the folder: one process at a time, one step from the old state to the new one
 lockfile     frys.lock
 """
+
+from ..registry.client import require_installed
+
+require_installed()  # a sentence that says what to install, before an import fails below

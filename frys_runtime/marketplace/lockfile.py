@@ -1,8 +1,9 @@
 """``frys.lock``: what is installed, from where, and with which bytes."""
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -22,6 +23,14 @@ _MAX: Final = 16 << 20
 
 type _Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 type _Words = tuple[Annotated[str, Meta(max_length=128)], ...]
+
+
+def place_of(sha256: str, beside: Mapping[Kind, str]) -> str:
+    """The name of the folder of a package: others, with the same package and other signatures, differ."""
+    if not beside:
+        return sha256
+    text = "\n".join([sha256, *(f"{suffix} {digest}" for suffix, digest in sorted(beside.items()))])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Locked(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -67,7 +76,12 @@ class Locked(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
 
     def path(self, plugin: str) -> str:
         """Where its package lies, relative to the folder."""
-        return f"packages/{self.sha256}/{plugin}-{self.version}{SUFFIX}"
+        return f"packages/{self.place}/{plugin}-{self.version}{SUFFIX}"
+
+    @property
+    def place(self) -> str:
+        """The name of the folder that holds its package and what lies beside it."""
+        return place_of(self.sha256, self.beside)
 
 
 class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

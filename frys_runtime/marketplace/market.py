@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from ..errors import ConfigError, DependencyError, RegistryError
 from ..metadata import is_id
 from ..policy import PolicyFile, load_policy
 from ..ranges import Range
-from ..registry.client import PluginRegistry
+from ..registry.client import PluginRegistry, to_the_end
 from ..registry.oci import SCHEME, Reference
 from ..registry.transport import Session
 from ..registry.types import Index, SearchPage
@@ -99,7 +100,8 @@ class PluginMarketplace:
     what is installed, byte for byte.
 
     Args:
-        registry: A registry, or several. A plugin comes from the first that has it, and stays with that one.
+        registry: A registry, or several; none are needed to look at what is installed, or to remove it. A
+            plugin comes from the first that has it, and stays with that one.
         folder: Where plugins are installed; made when it is not there.
         policy: Whose signatures plugins must have to be installed. Policies are asked again at each load.
         min_age: How long a version must have been published to be chosen, as seconds or a ``timedelta``; the
@@ -123,8 +125,6 @@ class PluginMarketplace:
         wait: float = 10,
     ) -> None:
         self.registries = (registry,) if isinstance(registry, PluginRegistry) else tuple(registry)
-        if not self.registries:
-            raise ConfigError("registry", "a marketplace needs at least one")
         if policy is not None and not isinstance(policy, PolicyFile):
             policy = load_policy(policy)
         age = min_age.total_seconds() if isinstance(min_age, timedelta) else float(min_age)
@@ -156,11 +156,11 @@ class PluginMarketplace:
             What was changed; nothing when all was there.
 
         Raises:
-            RegistryError: A registry does not answer, or must not be believed.
+            RegistryError: A registry does not answer, or must not be believed; or another process changes the
+                folder, or it cannot be written.
             DependencyError: No versions fit together.
             LoadFailed: It lacks the signatures that the policy requires.
             ConfigError: Approval is needed and was not given, or the lock is none.
-            InitializationFailed: Another process changes the folder, or it cannot be written.
         """
         if locked or not plugin:
             return await self._restore(plugin, version)
@@ -296,7 +296,7 @@ class PluginMarketplace:
                 f"{what}. That was not approved, and nothing was changed; approve= (--yes) lets it through",
             )
         if after != transaction.before:
-            await asyncio.shield(asyncio.to_thread(transaction.commit, after))
+            await to_the_end(partial(transaction.commit, after))
         return found
 
     async def _is_approved(self, asking: list[Change]) -> bool:
@@ -306,6 +306,8 @@ class PluginMarketplace:
         return bool(await answer if inspect.isawaitable(answer) else answer)
 
     async def _run[T](self, work: Callable[[Session], T]) -> T:
+        if not self.registries:
+            raise ConfigError("registry", "this needs one; the marketplace was made without")
         try:
             return await self.registries[0].run(work)
         except OSError as error:

@@ -213,6 +213,9 @@ class Planner:
 
     def pull(self, reference: Reference) -> tuple[str, str]:
         """Fetch a package by reference, to be offered instead of all others of its id; its id and version."""
+        if self._rules.min_age:
+            reason = "nobody vouches for the time when it was published, and min_age asks for one"
+            raise RegistryError(str(reference), reason)
         pulled = pull(self._session, reference, self._cache, self._on_bytes(str(reference)))
         package = open_package(pulled.path)
         self._pulled[package.metadata.id] = pulled, package

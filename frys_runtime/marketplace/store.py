@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import time
@@ -17,15 +18,18 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Final
 
-from ..errors import InitializationFailed, RegistryError
+from ..errors import RegistryError
 from ..package import Package, open_package, replace_file
-from ..registry.downloads import sha256_of
+from ..registry.client import to_the_end
+from ..registry.downloads import is_there, sha256_of
 from ..registry.types import BESIDE, Kind
-from .lockfile import FILE, Lock, Locked, read_lock
+from .lockfile import FILE, Lock, Locked, place_of, read_lock
 
 _PACKAGES: Final = "packages"
 _GUARD: Final = ".lock"
 _POLL: Final = 0.05
+# The folder may be one in which somebody else keeps something, too.
+_OURS: Final = re.compile(r"[0-9a-f]{64}|\.(?:new|old)-[0-9a-f]{16}")
 
 
 class Store:
@@ -67,13 +71,13 @@ class Store:
         """Be the only one who changes the folder, after what others left behind was swept away.
 
         Raises:
-            InitializationFailed: Another process changes it, or it cannot be written.
+            RegistryError: Another process changes it, or it cannot be written.
             ConfigError: The lock is none; nothing was swept then.
         """
         with self._guard() as guard:
             await self._wait(guard.fileno(), wait)
             transaction = Transaction(self, self.read())
-            await asyncio.to_thread(transaction.sweep)
+            await to_the_end(transaction.sweep)
             try:
                 yield transaction
             except BaseException:
@@ -86,7 +90,7 @@ class Store:
             packages.mkdir(parents=True, exist_ok=True)
             return open(packages / _GUARD, "ab")
         except OSError as error:
-            raise InitializationFailed(f"the folder {self.folder}", error.strerror or str(error)) from None
+            raise RegistryError(str(self.folder), f"it cannot be used: {error.strerror or error}") from None
 
     async def _wait(self, guard: int, wait: float) -> None:
         until = time.monotonic() + wait
@@ -96,9 +100,8 @@ class Store:
                 return
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise InitializationFailed(
-                        f"a change of {self.folder}", "another process is changing it; try again afterwards"
-                    ) from None
+                    reason = "another process is changing it; try again when that has ended"
+                    raise RegistryError(str(self.folder), reason) from None
             await asyncio.sleep(_POLL)
 
 
@@ -124,7 +127,6 @@ class Transaction:
             InvalidFormat, ConfigError: It is no package.
             OSError: There is no room.
         """
-        place = self._packages / digest
         staged = self._packages / f".new-{secrets.token_hex(8)}"
         staged.mkdir(mode=0o755)
         file = staged / f"{plugin}-{version}.frys"
@@ -138,7 +140,12 @@ class Transaction:
             raise RegistryError(str(source), "it was changed in the cache after it had been verified")
         beside = _digests_beside(file)
         _sync(staged)
-        if place.exists():  # of an entry that is to be mended, or of the same bytes from elsewhere
+        place = self._packages / place_of(digest, beside)
+        there = place / file.name
+        if is_there(there, package.size, digest) and _digests_beside(there) == beside:
+            shutil.rmtree(staged)
+            return package, beside
+        if place.exists():  # it is damaged
             os.rename(place, self._packages / f".old-{secrets.token_hex(8)}")
         os.rename(staged, place)
         return package, beside
@@ -147,22 +154,23 @@ class Transaction:
         """Make a new state the one that counts.
 
         Raises:
-            InitializationFailed: It cannot be written; the old state is intact.
+            RegistryError: It cannot be written; the old state is intact.
         """
         try:
             _sync(self._packages)
             replace_file(os.fspath(self.store.folder / FILE), [after.encode()])
         except OSError as error:
-            raise InitializationFailed(f"the change of {self.store.folder}", error.strerror or "") from None
+            reason = f"it cannot be written: {error.strerror or error}; nothing was changed"
+            raise RegistryError(str(self.store.folder), reason) from None
         self.before = after
         self.sweep()
 
     def sweep(self) -> None:
         """Delete what the lock does not name."""
-        named = {entry.sha256 for entry in self.before.plugins.values()}
+        named = {entry.place for entry in self.before.plugins.values()}
         with contextlib.suppress(OSError):  # what cannot be deleted now is swept the next time
             for found in list(os.scandir(self._packages)):
-                if found.name not in named and found.name != _GUARD:
+                if found.name not in named and _OURS.fullmatch(found.name):
                     shutil.rmtree(found.path, ignore_errors=True)
             for found in list(os.scandir(self.store.folder)):
                 if found.name.startswith(f".{FILE}."):

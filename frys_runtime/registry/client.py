@@ -162,14 +162,8 @@ class PluginRegistry:
             with session:
                 return work(session)
 
-        task = asyncio.ensure_future(asyncio.to_thread(in_thread))
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            session.cancel()
-            await asyncio.wait([task])
-            task.exception()
-            raise
+            return await to_the_end(in_thread, session.cancel)
         finally:
             self._sessions.discard(session)
 
@@ -314,6 +308,8 @@ class PluginRegistry:
     ) -> T:
         if self.url.startswith("file:"):
             raise RegistryError(self.url, "a folder has no search and takes nothing; only a server does")
+        if self._offline:
+            raise RegistryError(self.url, "this asks the registry, and offline=True (--offline) asks nobody")
         if token and urlsplit(self.url).scheme != "https" and urlsplit(self.url).hostname not in _LOOPBACK:
             raise RegistryError(
                 self.url, "a token is not sent without TLS, where anybody can read it; use https://"
@@ -333,6 +329,23 @@ class PluginRegistry:
             raise RegistryError(self.url, said) from None
         except TransferError as error:
             raise explain(self.url, "the answer", error) from None
+
+
+async def to_the_end[T](work: Callable[[], T], cancel: Callable[[], object] = lambda: None) -> T:
+    """Do in a thread what must not be left alone: who is cancelled meanwhile waits for its end.
+
+    Args:
+        work: What to do.
+        cancel: Makes the end come soon.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        cancel()
+        await asyncio.wait([task])
+        task.exception()
+        raise
 
 
 def _endpoint(url: str | os.PathLike[str]) -> str:

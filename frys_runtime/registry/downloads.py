@@ -120,7 +120,9 @@ def _fetch(fetch: Callable[..., None], fd: int, part: Path, size: int, on_bytes:
 
     def write(piece: bytes) -> None:
         nonlocal at
-        os.write(fd, piece)  # to its end: it was opened for appending
+        left = memoryview(piece)
+        while left:
+            left = left[os.write(fd, left) :]  # to the file's end: it was opened for appending
         at += len(piece)
         on_bytes(at)
 

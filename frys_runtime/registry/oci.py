@@ -33,7 +33,7 @@ _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 _INDEX: Final = "application/vnd.oci.image.index.v1+json"
 _MAX_MANIFEST: Final = 4 << 20
 _MAX_TOKEN: Final = 64 << 10
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 _NAME: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
 _REFERENCE: Final = re.compile(
@@ -105,8 +105,8 @@ class Reference(NamedTuple):
     @property
     def base(self) -> str:
         """Where the repository is: without TLS on this machine only."""
-        plain = self.host.rpartition(":")[0] or self.host
-        return f"{'http' if plain in _LOOPBACK else 'https'}://{self.host}/v2/{self.name}"
+        scheme = "http" if urlsplit(f"//{self.host}").hostname in _LOOPBACK else "https"
+        return f"{scheme}://{self.host}/v2/{self.name}"
 
 
 class Pulled(NamedTuple):
@@ -237,7 +237,8 @@ class _Client:
         """Get a token that reads what everybody may read (https://distribution.github.io/distribution/spec/auth)."""
         said = dict(_CHALLENGE.findall(challenge[:4096]))
         realm = urlsplit(said.get("realm", ""))
-        if not challenge.lower().startswith("bearer ") or realm.scheme != "https":
+        plain = realm.scheme == "http" and realm.hostname in _LOOPBACK
+        if not challenge.lower().startswith("bearer ") or not (plain or realm.scheme == "https"):
             raise Odd("it wants somebody to log in")
         asked = {"service": said.get("service", ""), "scope": f"repository:{self._of.name}:pull"}
         data = self._session.get(f"{realm.geturl()}?{urlencode(asked)}", _MAX_TOKEN)

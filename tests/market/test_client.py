@@ -187,8 +187,16 @@ class Flaky(BaseHTTPRequestHandler):
     breaks = 0
     ranges: list = []  # noqa: RUF012 - set by the test
     endless = False
+    redirect = ""
+    encoding = ""
 
     def do_GET(self):
+        if self.redirect and not self.path.startswith("/moved"):
+            self.send_response(307)
+            self.send_header("location", f"{self.redirect}{self.path}")
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return None
         path = self.folder / self.path.lstrip("/")
         if self.endless:
             return self._forever()
@@ -206,6 +214,8 @@ class Flaky(BaseHTTPRequestHandler):
         if path.suffix == ".frys":
             self.ranges.append(start)
         self.send_header("etag", '"the-etag"')
+        if self.encoding:
+            self.send_header("content-encoding", self.encoding)
         self.send_header("content-length", str(len(data) - start))
         self.end_headers()
         if path.suffix == ".frys" and type(self).breaks > 0:
@@ -236,6 +246,7 @@ def flaky(live, tmp_path):
 
     def start(folder):
         Flaky.folder, Flaky.breaks, Flaky.ranges, Flaky.endless = folder, 0, [], False
+        Flaky.redirect = Flaky.encoding = ""
         return f"http://127.0.0.1:{server.server_address[1]}"
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
@@ -273,6 +284,21 @@ def test_a_download_goes_on_where_it_broke_off(live, root, publish, tmp_path, fl
     assert os.listdir(package.parent) == [package.name]
 
 
+def test_many_at_once_fetch_once(live, root, publish, tmp_path, flaky):
+    """Several who want the same package at the same time share one transfer and one cache."""
+    data = publish("shared", readme="words " * 20000)
+    export(live, tmp_path / "files" / "tuf")
+    registry = PluginRegistry(flaky(tmp_path / "files"), root=root, cache_dir=tmp_path / "cache")
+
+    async def scenario():
+        return await asyncio.gather(*(registry.download_plugin("shared") for _ in range(5)))
+
+    paths = run(scenario())
+    assert len(set(paths)) == 1
+    assert paths[0].read_bytes() == data
+    assert Flaky.ranges == [0]
+
+
 def test_endless_and_silent_answers_end(live, root, tmp_path, flaky):
     """An answer without an end stops at the bound of its file; one without a byte when patience ends."""
     export(live, tmp_path / "files" / "tuf")
@@ -288,6 +314,24 @@ def test_endless_and_silent_answers_end(live, root, tmp_path, flaky):
         with pytest.raises(RegistryError, match="slow retrieval attack") as refused:
             run(slow.versions("any"))
     assert refused.value.attack == "slow retrieval"
+
+
+def test_redirects_and_compressed_answers(live, root, publish, tmp_path, flaky):
+    """A redirect on the same host is followed; one elsewhere, and compressed bytes, are refused."""
+    data = publish("redirected")
+    export(live, tmp_path / "files" / "moved" / "tuf")
+    here = flaky(tmp_path / "files")
+    options = {"root": root, "cache_dir": tmp_path / "cache"}
+    Flaky.redirect = f"{here}/moved"
+    assert run(PluginRegistry(here, **options).download_plugin("redirected")).read_bytes() == data
+    for elsewhere in ("http://127.0.0.2", "https://plugins.example.com", "//[", "file:///etc"):
+        Flaky.redirect = elsewhere
+        with pytest.raises(RegistryError, match="sent us"):
+            run(PluginRegistry(here, offline=False, **options).versions("redirected"))
+    Flaky.redirect = ""
+    Flaky.encoding = "gzip"
+    with pytest.raises(RegistryError, match="which nobody asked for"):
+        run(PluginRegistry(f"{here}/moved", offline=False, **options).versions("redirected"))
 
 
 def test_cancelling_ends_the_transfer(tmp_path):
@@ -335,3 +379,5 @@ def test_answers_that_are_none_are_told(live, tmp_path):
         run(PluginRegistry(f"{live.url}/elsewhere", cache_dir=tmp_path).search_plugins("any"))
     with pytest.raises(RegistryError, match="only a server does"):
         run(PluginRegistry(tmp_path).search_plugins("any"))
+    with pytest.raises(RegistryError, match="asks nobody"):
+        run(PluginRegistry(live.url, offline=True).stats())

@@ -5,9 +5,12 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import live_registry
 import msgspec
 import pytest
@@ -17,7 +20,6 @@ from live_registry import serving
 from frys_runtime import (
     ConfigError,
     DependencyError,
-    InitializationFailed,
     LoadFailed,
     PluginLoader,
     PluginManager,
@@ -160,8 +162,6 @@ def test_ranges_hold_when_upgrading(market, publish):
 
 def live_registry_client(registry):
     """Its API, for what only owners do."""
-    import httpx
-
     headers = {"authorization": f"Bearer {registry._token}"}
     return httpx.Client(base_url=f"{registry.url}/api/v1", headers=headers, timeout=30)
 
@@ -303,6 +303,10 @@ def test_oci_references(registry, live, publish, tmp_path):
     other = PluginMarketplace(registry, tmp_path / "other")
     run(other.install(source))
     assert run(other.verify()) == run(market.verify()) == []
+    mine = tmp_path / "plugins" / "packages" / "mine"
+    mine.mkdir()
+    run(market.install("oci-base"))
+    assert mine.exists()  # a folder of that name may have other uses
     shutil.rmtree(tmp_path / "plugins" / "packages")
     run(market.install(locked=True))
     assert run(market.verify()) == []
@@ -310,6 +314,55 @@ def test_oci_references(registry, live, publish, tmp_path):
         run(market.install(f"{where}@sha256:{'0' * 64}"))
     with pytest.raises(ConfigError, match="is none; one is oci://"):
         run(market.install("oci://nowhere"))
+
+
+class Guarded(BaseHTTPRequestHandler):
+    """An OCI registry that wants a token from everybody, has blobs elsewhere and no referrers."""
+
+    behind = ""
+    asked: list = []  # noqa: RUF012 - set by the test
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        if self.path.startswith("/token?"):
+            return self._answer(200, b'{"token": "everybody"}')
+        if self.headers.get("authorization") != "Bearer everybody":
+            realm = f"http://127.0.0.1:{self.server.server_address[1]}/token"
+            return self._answer(401, b"", **{"www-authenticate": f'Bearer realm="{realm}",service="us"'})
+        if "/referrers/" in self.path:
+            return self._answer(404, b"")
+        got = httpx.get(self.behind + self.path, headers={"accept": self.headers["accept"]})
+        return self._answer(got.status_code, got.content)
+
+    def _answer(self, status, data, **headers):
+        self.send_response(status)
+        for name, value in {"content-length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def test_an_oci_registry_that_gives_everybody_a_token(registry, live, publish, tmp_path):
+    """A token that anybody gets is asked for and used; without referrers there are no signatures."""
+    data = publish("oci-guarded")
+    Guarded.behind, Guarded.asked = live.url, []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            market = PluginMarketplace(registry, tmp_path / "plugins")
+            run(market.install(f"oci://127.0.0.1:{server.server_address[1]}/oci-guarded:1.0.0"))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert market.path("oci-guarded").read_bytes() == data
+    assert "/token?service=us&scope=repository%3Aoci-guarded%3Apull" in Guarded.asked
+    patient = PluginMarketplace(registry, tmp_path / "p2", min_age=1)
+    with pytest.raises(RegistryError, match="min_age asks for one"):
+        run(patient.install(f"oci://{live.url[7:]}/oci-guarded"))
 
 
 def test_several_registries(registry, publish, tmp_path):
@@ -354,7 +407,7 @@ def test_one_process_at_a_time(registry, publish, tmp_path):
             PluginMarketplace(registry, folder, approve=approve).upgrade("turns", version="^1")
         )
         await waits.wait()
-        with pytest.raises(InitializationFailed, match="another process is changing it"):
+        with pytest.raises(RegistryError, match="another process is changing it"):
             await PluginMarketplace(registry, folder, wait=0).uninstall("turns")
         second = asyncio.create_task(PluginMarketplace(registry, folder).uninstall("turns"))
         goes_on.set()
@@ -385,7 +438,7 @@ def test_killed_anywhere_it_is_the_old_state_or_the_new_one(registry, live, publ
     assert kinds[0] == old
     assert kinds[-1] == new
     assert all(kind in (old, new) for kind in kinds)
-    digests = [entry.sha256 for entry in read_lock(folder).plugins.values()]
+    digests = [entry.place for entry in read_lock(folder).plugins.values()]
     assert found["left"] == sorted([".lock", *digests, "frys.lock", "packages"])
 
 
