@@ -15,7 +15,7 @@ from ..metadata import Metadata
 from ..package import Package, open_package
 from ..policy import PolicyFile
 from ..ranges import Version
-from ..registry.attacks import accuse
+from ..registry.attacks import accuse, plain
 from ..registry.client import PluginRegistry
 from ..registry.oci import Pulled, Reference, pull
 from ..registry.repository import View
@@ -236,7 +236,7 @@ class Planner:
 def passed_by(release: Release, min_age: float) -> str:
     """Why a version is not chosen, unless it is locked; empty when it may be."""
     if release.yanked:
-        return f"yanked: {release.yanked_reason}" if release.yanked_reason else "yanked"
+        return f"yanked: {plain(release.yanked_reason)}" if release.yanked_reason else "yanked"
     age = (datetime.now(UTC) - datetime.fromisoformat(release.published)).total_seconds()
     if min_age and age < min_age:
         return f"published {max(age, 0) / _HOUR:.1f} h ago, and min_age is {min_age / _HOUR:g} h"
