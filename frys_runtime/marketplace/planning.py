@@ -237,9 +237,12 @@ def passed_by(release: Release, min_age: float) -> str:
     """Why a version is not chosen, unless it is locked; empty when it may be."""
     if release.yanked:
         return f"yanked: {plain(release.yanked_reason)}" if release.yanked_reason else "yanked"
-    age = (datetime.now(UTC) - datetime.fromisoformat(release.published)).total_seconds()
+    now = datetime.now(UTC)
+    age = (now - datetime.fromisoformat(release.published)).total_seconds()
+    if min_age and age < 0:
+        return f"published {release.published}, after the time {now:%Y-%m-%d %H:%M} UTC that this machine's clock shows"
     if min_age and age < min_age:
-        return f"published {max(age, 0) / _HOUR:.1f} h ago, and min_age is {min_age / _HOUR:g} h"
+        return f"published {age / _HOUR:.1f} h ago, and min_age is {min_age / _HOUR:g} h"
     return ""
 
 

@@ -53,7 +53,7 @@ class Victim:
         return refused.value
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def live(tmp_path_factory):
     """A registry that serves."""
     folder = live_registry.make(tmp_path_factory.mktemp("registry") / "r", writesBurst=10000)
@@ -61,7 +61,7 @@ def live(tmp_path_factory):
         yield served
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def root(live):
     """The registry's first root, as its administrator gives it away."""
     path = live.folder.with_name("root.json")
@@ -70,9 +70,9 @@ def root(live):
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def between(live):
-    """The proxy of a module."""
+    """The proxy of all tests of a process."""
     with tampering(live.url) as proxy:
         yield proxy
 

@@ -37,7 +37,9 @@ MALFORMED = {
     "a bit deep": signed(b"[" * 900 + b"]" * 900),
     "deeper": signed(b'{"a":' * 1500 + b"1" + b"}" * 1500),
     "very deep": lie(body=DEEP[:8000] + DEEP[-8000:]),
-    "twice": lambda reply, _: Reply(body=reply.body.replace(b'"signatures":[', b'"signatures":[{"keyid":1},', 1)),
+    "twice": lambda reply, _: Reply(
+        body=reply.body.replace(b'"signatures":[', b'"signatures":[{"keyid":1},', 1)
+    ),
 }
 
 
@@ -125,7 +127,12 @@ def test_compressed_answers(victim, proxy, publish, plugin):
     """Compressed bytes, which nobody asked for, are not expanded: a bomb stays as small as it came."""
     publish(plugin)
     bomb = gzip.compress(b" " * (64 << 20))
-    for encoding, body in (("gzip", bomb), ("deflate", zlib.compress(b"{}")), ("br", b"x"), ("identity, gzip", bomb)):
+    for encoding, body in (
+        ("gzip", bomb),
+        ("deflate", zlib.compress(b"{}")),
+        ("br", b"x"),
+        ("identity, gzip", bomb),
+    ):
         for path in (TIMESTAMP, PACKAGE):
             proxy.tell(path, lie(headers={"content-encoding": encoding}, body=body))
             victim.refuses(plugin, "", "compressed bytes, which nobody asked for")
@@ -305,9 +312,9 @@ def test_cookies_and_other_gifts_are_not_kept(victim, proxy, publish, plugin):
 
     def gift(reply, asked):
         got.append(asked.headers.get("cookie"))
-        return headers(set_cookie="who=you; Path=/", refresh="0; url=http://192.0.2.1", alt_svc='h2="192.0.2.1:1"')(
-            reply, asked
-        )
+        return headers(
+            set_cookie="who=you; Path=/", refresh="0; url=http://192.0.2.1", alt_svc='h2="192.0.2.1:1"'
+        )(reply, asked)
 
     proxy.tell("", gift)
     assert victim.install(plugin) == {plugin: "1.0.0"}

@@ -90,7 +90,9 @@ def test_a_digest_is_what_was_meant(live, victim, proxy, publish, plugin, refere
     assert victim.install(pinned) == {plugin: "1.0.0"}
 
 
-def test_a_tag_that_moves_is_held_to_what_was_installed(live, victim, proxy, publish, plugin, reference, tmp_path):
+def test_a_tag_that_moves_is_held_to_what_was_installed(
+    live, victim, proxy, publish, plugin, reference, tmp_path
+):
     """What is installed stays by its digest when a tag moves, and is restored by it, elsewhere, too."""
     publish(plugin, "1.1.0")
     assert victim.install(reference) == {plugin: "1.0.0"}

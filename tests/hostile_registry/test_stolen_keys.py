@@ -210,9 +210,7 @@ def test_names_that_are_signed_and_are_none(live, victim, proxy, publish, plugin
     assert str(error.value).isprintable()
 
 
-def test_all_online_keys_do_not_replace_the_publisher(
-    live, victim, proxy, publish, plugin, thief, tmp_path
-):
+def test_all_online_keys_do_not_replace_the_publisher(live, victim, proxy, publish, plugin, thief, tmp_path):
     """A new version with malware, signed by all online keys, stops at the signature that the policy wants."""
     publisher = Ed25519PrivateKey.generate()
     made = tmp_path / "signed"
@@ -222,9 +220,7 @@ def test_all_online_keys_do_not_replace_the_publisher(
         signature = sign(read_package(data), publisher)
         assert live_registry.publish(client, data, signature=signature).status_code == 201
     policy, public = tmp_path / "policy.yaml", base64.b64encode(public_bytes(publisher)).decode()
-    policy.write_text(
-        f"extends: maximum\nsignatures: {{required: true, keys: {{acme: {public}}}}}\n"
-    )
+    policy.write_text(f"extends: maximum\nsignatures: {{required: true, keys: {{acme: {public}}}}}\n")
     market = PluginMarketplace(victim.registry, tmp_path / "strict", policy=policy, approve=lambda _: True)
     asyncio.run(market.install(plugin))
     bad = publish_elsewhere(tmp_path, plugin, "1.0.1", description="malware")

@@ -37,7 +37,12 @@ def newer(document):
     [
         (PACKAGE, lie(body=b"PK\3\4 something else"), "", "it ended after 19 of"),
         (PACKAGE, lambda reply, _: Reply(body=reply.body[:-1] + b"?"), "arbitrary software", "SHA-256"),
-        (INDEX, lambda reply, _: Reply(body=reply.body[:-1] + b" "), "arbitrary software", "not those that are"),
+        (
+            INDEX,
+            lambda reply, _: Reply(body=reply.body[:-1] + b" "),
+            "arbitrary software",
+            "not those that are",
+        ),
         (TIMESTAMP, edited(newer), "wrong keys", "not signed by the keys"),
         (SNAPSHOT, edited(newer), "mix-and-match", "whose hash is signed"),
         (TARGETS, edited(newer), "wrong keys", "not signed by the keys"),
