@@ -122,6 +122,11 @@ class Proxy:
         """Stop lying."""
         self._lies.clear()
 
+    def forget(self) -> None:
+        """Forget what was asked and answered."""
+        self.asked.clear()
+        self._taped.clear()
+
     def replay(self, pattern: str = "", *, tape: dict[str, Reply]) -> None:
         """Answer with what was answered when it was on tape, where that is there."""
         self.tell(pattern, lambda reply, asked: tape.get(asked.path, reply))
@@ -147,7 +152,9 @@ class Proxy:
         passed = {name: value for name, value in asked.headers.items() if name not in ("host", "connection")}
         got = await client.request(asked.method, asked.path, headers=passed, content=asked.body)
         kept = {name: got.headers[name] for name in _KEPT if name in got.headers}
-        reply = self._taped[asked.path] = Reply(got.status_code, kept, got.content)
+        reply = Reply(got.status_code, kept, got.content)
+        if got.is_success:
+            self._taped[asked.path] = reply
         for pattern, what in self._lies:
             if pattern.search(asked.path):
                 reply = what(reply, asked)

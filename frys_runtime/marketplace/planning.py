@@ -240,7 +240,8 @@ def passed_by(release: Release, min_age: float) -> str:
     now = datetime.now(UTC)
     age = (now - datetime.fromisoformat(release.published)).total_seconds()
     if min_age and age < 0:
-        return f"published {release.published}, after the time {now:%Y-%m-%d %H:%M} UTC that this machine's clock shows"
+        clock = f"{now:%Y-%m-%d %H:%M} UTC"
+        return f"published {release.published}, after the time {clock} that this machine's clock shows"
     if min_age and age < min_age:
         return f"published {age / _HOUR:.1f} h ago, and min_age is {min_age / _HOUR:g} h"
     return ""

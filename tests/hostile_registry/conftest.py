@@ -1,4 +1,4 @@
-"""A registry that runs, a proxy before it that lies as told, and victims: clients with a folder of plugins."""
+"""A registry that runs, a proxy before it that lies as told, and victims, who install plugins."""
 
 import asyncio
 import hashlib
@@ -81,7 +81,7 @@ def between(live):
 def proxy(between):
     """A proxy that is honest in the beginning."""
     between.honest()
-    between.asked.clear()
+    between.forget()
     yield between
     between.honest()
 
@@ -101,6 +101,22 @@ def victim_of(root, tmp_path):
 def victim(proxy, victim_of):
     """A victim behind the proxy, who loses patience soon."""
     return victim_of(proxy.url)
+
+
+@pytest.fixture(scope="session")
+def packed(live, tmp_path_factory):
+    """The package of :func:`prey`."""
+    data = live_registry.package(tmp_path_factory.mktemp("prey"), "prey")
+    with live.client(live.admin) as client:
+        assert live_registry.publish(client, data).status_code == 201
+    return data
+
+
+@pytest.fixture
+def prey(packed):
+    """The id of a plugin that is published once for all, for tests that change nothing about it."""
+    assert packed
+    return "prey"
 
 
 _NUMBERS = itertools.count()

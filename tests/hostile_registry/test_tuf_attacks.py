@@ -50,28 +50,25 @@ def newer(document):
     ],
     ids=["package", "one byte of it", "versions", "timestamp", "snapshot", "targets", "publisher"],
 )
-def test_arbitrary_software(victim, proxy, publish, plugin, path, change, attack, story):
+def test_arbitrary_software(victim, proxy, prey, path, change, attack, story):
     """Bytes that nobody signed, as a package or as metadata, are refused wherever they come."""
-    publish(plugin)
     proxy.tell(path, change)
-    withstood(victim, proxy, plugin, attack, story)
+    withstood(victim, proxy, prey, attack, story)
 
 
 @pytest.mark.parametrize("path", [ROOT, TIMESTAMP, SNAPSHOT, TARGETS, PUBLISHER, INDEX, PACKAGE])
-def test_endless_data(victim, proxy, publish, plugin, path):
+def test_endless_data(victim, proxy, prey, path):
     """An answer that never ends stops at the bound of its file, whatever the file."""
-    publish(plugin)
     proxy.tell(path, lie(length=-1, endless=True, status=200, body=b" " * 65536))
-    withstood(victim, proxy, plugin, "endless data", "it sends more than the")
+    withstood(victim, proxy, prey, "endless data", "it sends more than the")
     held = sum(path.stat().st_size for path in (victim.folder / "cache").rglob("*") if path.is_file())
     assert held < 1 << 20
 
 
-def test_announced_sizes_are_not_waited_for(victim, proxy, publish, plugin):
+def test_announced_sizes_are_not_waited_for(victim, proxy, prey):
     """Who announces a terabyte is refused before the first byte of it."""
-    publish(plugin)
     proxy.tell(PACKAGE, lie(length=1 << 40, cut=0))
-    withstood(victim, proxy, plugin, "endless data", "it announces 1099511627776 bytes")
+    withstood(victim, proxy, prey, "endless data", "it announces 1099511627776 bytes")
 
 
 def test_extraneous_dependencies(victim, proxy, publish, plugin):
@@ -88,15 +85,14 @@ def test_extraneous_dependencies(victim, proxy, publish, plugin):
     assert "extraneous" not in victim.versions()
 
 
-def test_fast_forward_without_keys(victim, proxy, publish, plugin):
+def test_fast_forward_without_keys(victim, proxy, prey):
     """A version number far in the future that nobody signed is not taken, so it does no harm later."""
-    publish(plugin)
 
     def far(document):
         document["signed"]["version"] = 1 << 40
 
     proxy.tell(TIMESTAMP, edited(far))
-    withstood(victim, proxy, plugin, "wrong keys", "not signed by the keys")
+    withstood(victim, proxy, prey, "wrong keys", "not signed by the keys")
 
 
 def clock(monkeypatch, **away):
@@ -129,19 +125,18 @@ def test_indefinite_freeze(victim, proxy, publish, plugin, monkeypatch):
     assert victim.install(plugin, "^1.1") == {plugin: "1.1.0"}
 
 
-def test_a_clock_that_is_wrong(victim, proxy, publish, plugin, monkeypatch):
+def test_a_clock_that_is_wrong(victim, proxy, prey, monkeypatch):
     """A clock in the future gets the sentence of a freeze with its time; one in the past still verifies."""
-    publish(plugin)
     with monkeypatch.context() as later:
         clock(later, days=4000)
-        error = victim.refuses(plugin, "freeze", "has expired")
+        error = victim.refuses(prey, "freeze", "has expired")
         year = datetime.datetime.now(datetime.UTC).year + 10
         assert re.search(rf"clock, which says {year}|clock, which says {year + 1}", error.reason)
     with monkeypatch.context() as earlier:
         clock(earlier, days=-4000)
-        assert victim.install(plugin) == {plugin: "1.0.0"}
+        assert victim.install(prey) == {prey: "1.0.0"}
     proxy.tell(PACKAGE, lie(body=b"x"))
-    assert victim.install(plugin) == {plugin: "1.0.0"}
+    assert victim.install(prey) == {prey: "1.0.0"}
 
 
 LIES = {
@@ -157,14 +152,14 @@ LIES = {
 
 
 @pytest.mark.parametrize("kind", LIES)
-def test_a_malicious_mirror_among_good_ones(live, proxy, victim_of, publish, plugin, kind):
+def test_a_malicious_mirror_among_good_ones(live, proxy, victim_of, prey, packed, kind):
     """Whatever one mirror does, the install succeeds through the others, wherever it stands."""
-    data = publish(plugin)
+    data = packed
     proxy.tell(*LIES[kind])
     for name, first, second in (("a", proxy.url, live.url), ("b", live.url, proxy.url)):
         victim = victim_of(first, name, mirrors=[second])
-        assert victim.install(plugin) == {plugin: "1.0.0"}
-        assert victim.market.path(plugin).read_bytes() == data
+        assert victim.install(prey) == {prey: "1.0.0"}
+        assert victim.market.path(prey).read_bytes() == data
 
 
 @pytest.mark.parametrize("name", [r"snapshot", r"publisher-1"])
@@ -202,21 +197,19 @@ def test_rollback_of_a_package(victim, proxy, publish, plugin):
 
 
 @pytest.mark.parametrize("path", [TIMESTAMP, PUBLISHER, PACKAGE])
-def test_slow_retrieval(victim, proxy, publish, plugin, path):
+def test_slow_retrieval(victim, proxy, prey, path):
     """A byte now and then does not hold up a client for ever; the next try goes on."""
-    publish(plugin)
     proxy.tell(path, lie(pause=0.1))
-    withstood(victim, proxy, plugin, "slow retrieval", "nothing fast enough to wait for")
+    withstood(victim, proxy, prey, "slow retrieval", "nothing fast enough to wait for")
 
 
-def test_slow_retrieval_of_headers(victim, proxy, publish, plugin):
+def test_slow_retrieval_of_headers(victim, proxy, prey):
     """Headers that never end, and provisional answers without number, end as well."""
-    publish(plugin)
     proxy.tell(TIMESTAMP, lie(raw=b"HTTP/1.1 200 OK\r\nx: ", body=b"y" * 40, pause=0.5))
-    withstood(victim, proxy, plugin, "slow retrieval", "fast enough|nothing came for")
+    withstood(victim, proxy, prey, "slow retrieval", "fast enough|nothing came for")
     early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
     proxy.tell(TIMESTAMP, lie(raw=early, body=early, endless=True))
-    victim.refuses(plugin, "slow retrieval", "fast enough to wait for", "*")
+    victim.refuses(prey, "slow retrieval", "fast enough to wait for", "*")
 
 
 def test_wrong_software_installation(victim, proxy, publish, plugin):
