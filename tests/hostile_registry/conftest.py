@@ -91,7 +91,7 @@ def victim_of(root, tmp_path):
     """What makes a victim of an address."""
 
     def make(url, name="victim", **options):
-        named = {"root": root, "patience": Patience(grace=0.8, silence=0.8), **options}
+        named = {"root": root, "patience": Patience(grace=10, silence=2.5), **options}
         return Victim(url, tmp_path / name, **named)
 
     return make
@@ -99,8 +99,14 @@ def victim_of(root, tmp_path):
 
 @pytest.fixture
 def victim(proxy, victim_of):
-    """A victim behind the proxy, who loses patience soon."""
+    """A victim behind the proxy."""
     return victim_of(proxy.url)
+
+
+@pytest.fixture
+def hasty(proxy, victim_of):
+    """The same, who loses patience soon."""
+    return victim_of(proxy.url, patience=Patience(grace=0.8, silence=0.8))
 
 
 @pytest.fixture(scope="session")

@@ -339,13 +339,21 @@ def test_who_takes_a_package_says_which(victim, proxy, small):
         asyncio.run(victim.registry.publish_plugin(small, token="frys_none"))
 
 
-@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "loop", "huge", "nothing"])
-def test_a_folder_that_lies(live, prey, victim_of, tmp_path, kind):
-    """A folder as a registry: what is no file, never ends or is not there is told, and holds up nobody."""
-    done = frys("registry", "export", live.folder, tmp_path / "copy")
+@pytest.fixture(scope="module")
+def copied(live, packed, tmp_path_factory):
+    """The registry as a folder."""
+    folder = tmp_path_factory.mktemp("copied") / "copy"
+    done = frys("registry", "export", live.folder, folder)
     assert done.returncode == 0, done.stderr.decode()
-    victim = victim_of(tmp_path / "copy")
-    (path,) = (tmp_path / "copy").rglob("timestamp.json")
+    assert packed
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "loop", "huge", "nothing"])
+def test_a_folder_that_lies(copied, prey, victim_of, kind):
+    """A folder as a registry: what is no file, never ends or is not there is told, and holds up nobody."""
+    victim = victim_of(copied)
+    (path,) = copied.rglob("timestamp.json")
     kept = path.rename(path.with_name("kept"))
     {
         "fifo": lambda: os.mkfifo(path),

@@ -57,7 +57,7 @@ def layer(**changes):
         (MANIFEST, layer(digest="sha512:" + "0" * 128), "", "something else than a registry does"),
         (BLOB, lambda reply, _: lie(body=b"\0" * len(reply.body))(reply, _), "arbitrary software", "SHA-256"),
         (BLOB, lie(length=-1, endless=True, body=b" " * 65536), "endless data", "it sends more than"),
-        (BLOB, lie(pause=0.1), "slow retrieval", "fast enough|nothing came"),
+        (BLOB, lie(pause=60), "slow retrieval", "fast enough|nothing came"),
         (BLOB, lie(status=404, body=b""), "", "answered 404"),
         (BLOB, moved("http://192.0.2.1/blob"), "", "sent us on to http://192.0.2.1"),
         (BLOB, moved("file:///etc/passwd"), "", "sent us on to file://"),

@@ -197,19 +197,25 @@ def test_rollback_of_a_package(victim, proxy, publish, plugin):
 
 
 @pytest.mark.parametrize("path", [TIMESTAMP, PUBLISHER, PACKAGE])
-def test_slow_retrieval(victim, proxy, prey, path):
+def test_slow_retrieval(victim, hasty, proxy, prey, path):
     """A byte now and then does not hold up a client for ever; the next try goes on."""
     proxy.tell(path, lie(pause=0.1))
-    withstood(victim, proxy, prey, "slow retrieval", "nothing fast enough to wait for")
+    hasty.refuses(prey, "slow retrieval", "nothing fast enough to wait for")
+    proxy.honest()
+    assert victim.install(prey) == {prey: "1.0.0"}
 
 
-def test_slow_retrieval_of_headers(victim, proxy, prey):
+def test_slow_retrieval_of_headers(victim, hasty, proxy, prey):
     """Headers that never end, and provisional answers without number, end as well."""
-    proxy.tell(TIMESTAMP, lie(raw=b"HTTP/1.1 200 OK\r\nx: ", body=b"y" * 40, pause=0.5))
-    withstood(victim, proxy, prey, "slow retrieval", "fast enough|nothing came for")
     early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    proxy.tell(TIMESTAMP, lie(raw=early, body=early, endless=True))
-    victim.refuses(prey, "slow retrieval", "fast enough to wait for", "*")
+    for what in (
+        lie(raw=b"HTTP/1.1 200 OK\r\nx: ", body=b"y" * 40, pause=0.5),
+        lie(raw=early, body=early, endless=True),
+    ):
+        proxy.tell(TIMESTAMP, what)
+        hasty.refuses(prey, "slow retrieval", "fast enough to wait for|nothing came for")
+    proxy.honest()
+    assert victim.install(prey) == {prey: "1.0.0"}
 
 
 def test_wrong_software_installation(victim, proxy, publish, plugin):
