@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..errors import ConfigError, DependencyError, RegistryError
-from ..metadata import is_id
+from ..metadata import ID_RULE, is_id
 from ..policy import PolicyFile, load_policy
 from ..ranges import Range
 from ..registry.client import PluginRegistry, to_the_end
@@ -168,6 +168,8 @@ class PluginMarketplace:
             return await self._restore(plugin, version)
         if plugin.startswith(SCHEME):
             return await self._install_reference(Reference.parse(plugin))
+        if not is_id(plugin):
+            raise ConfigError("plugin", f"{plugin[:100]!r} is the id of none: {ID_RULE}")
         wanted = None if version is None else str(Range.parse(version))
 
         def plan(planner: Planner, before: Lock) -> Lock:

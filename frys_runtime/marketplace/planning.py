@@ -15,7 +15,7 @@ from ..metadata import Metadata
 from ..package import Package, open_package
 from ..policy import PolicyFile
 from ..ranges import Version
-from ..registry.attacks import accuse
+from ..registry.attacks import accuse, plain
 from ..registry.client import PluginRegistry
 from ..registry.oci import Pulled, Reference, pull
 from ..registry.repository import View
@@ -265,10 +265,14 @@ class Planner:
 def passed_by(release: Release, min_age: float) -> str:
     """Why a version is not chosen, unless it is locked; empty when it may be."""
     if release.yanked:
-        return f"yanked: {release.yanked_reason}" if release.yanked_reason else "yanked"
-    age = (datetime.now(UTC) - datetime.fromisoformat(release.published)).total_seconds()
+        return f"yanked: {plain(release.yanked_reason)}" if release.yanked_reason else "yanked"
+    now = datetime.now(UTC)
+    age = (now - datetime.fromisoformat(release.published)).total_seconds()
+    if min_age and age < 0:
+        clock = f"{now:%Y-%m-%d %H:%M} UTC"
+        return f"published {release.published}, after the time {clock} that this machine's clock shows"
     if min_age and age < min_age:
-        return f"published {max(age, 0) / _HOUR:.1f} h ago, and min_age is {min_age / _HOUR:g} h"
+        return f"published {age / _HOUR:.1f} h ago, and min_age is {min_age / _HOUR:g} h"
     return ""
 
 

@@ -126,7 +126,11 @@ def _fetched(registry: str, wanted: Pinned | None, data: bytes) -> Anchor:
             "is not the registry that was meant, or somebody stands in between. Nothing was taken from it",
             attack="wrong keys",
         )
-    return _anchor(data, f"what {registry} gives as its root")._replace(first_use=wanted is None)
+    try:
+        return _anchor(data, "what it gives as its root")._replace(first_use=wanted is None)
+    except ConfigError as error:
+        reason = f"{error.reason}; nothing was taken from it. Is this the address of a registry?"
+        raise RegistryError(registry, reason) from None
 
 
 def _anchor(data: bytes, name: str) -> Anchor:

@@ -116,5 +116,9 @@ def _advice(error: TransferError) -> tuple[str, str]:
 
 def _plain(error: Exception) -> str:
     """What the library says, in one line that cannot drive a terminal."""
-    text = " ".join(str(error).split())[:300] or type(error).__name__
+    return plain(" ".join(str(error).split())[:300] or type(error).__name__)
+
+
+def plain(text: str) -> str:
+    """Words of a stranger, to stand in an error: they cannot drive a terminal nor turn its writing around."""
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -1,6 +1,7 @@
 """PluginRegistry: search, look at, download and publish plugins of one registry."""
 
 import asyncio
+import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -301,7 +302,14 @@ class PluginRegistry:
                 self.url,
                 "publishing needs a token; set FRYS_TOKEN, or give token=; its administrator makes one",
             )
-        return await self._ask("plugins", PublishedPlugin, method="POST", files=files, token=bearer)
+        said = await self._ask("plugins", PublishedPlugin, method="POST", files=files, token=bearer)
+        sent = hashlib.sha256(files["package"][1]).hexdigest()
+        if said.sha256 != sent:
+            reason = (
+                f"it says that it published the SHA-256 {said.sha256}, and {sent} was sent; do not rely on it"
+            )
+            raise RegistryError(self.url, reason)
+        return said
 
     async def _ask[T](
         self, path: str, kind: type[T], *, method: str = "GET", files: "Files | None" = None, token: str = ""

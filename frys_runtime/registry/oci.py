@@ -17,7 +17,7 @@ from ..errors import ConfigError, RegistryError
 from ..package import MAX_PACKAGE, replace_file
 from ..signing import SUFFIX as SIGNATURE_SUFFIX
 from ..sigstore_bundle import SUFFIX as BUNDLE_SUFFIX
-from .attacks import accuse, explain
+from .attacks import accuse, explain, plain
 from .downloads import OnBytes, WrongBytes, download
 from .transport import Answered, Odd, Session, TransferError
 from .types import BESIDE, Kind, read_answer
@@ -145,7 +145,7 @@ def pull(session: Session, reference: Reference, cache: Path, on_bytes: OnBytes 
         layers = read_answer(data, _Manifest, where).layers
         packages = [layer for layer in layers if layer.media_type == _LAYER]
         if len(packages) != 1:
-            kinds = ", ".join(sorted({layer.media_type[:80] for layer in layers})) or "nothing"
+            kinds = plain(", ".join(sorted({layer.media_type[:80] for layer in layers})[:4])) or "nothing"
             raise RegistryError(where, f"this is no plugin: its manifest has {kinds}, and not one {_LAYER}")
         layer = packages[0]
         path = cache / "packages" / layer.digest[7:] / "package.frys"

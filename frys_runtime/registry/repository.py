@@ -24,7 +24,7 @@ from ..errors import RegistryError
 from ..metadata import is_id
 from ..package import MAX_PACKAGE, SUFFIX, replace_file
 from .anchors import MAX_ROOT, find_anchor
-from .attacks import accuse, explain
+from .attacks import accuse, explain, plain
 from .downloads import WrongBytes, download, is_there
 from .paths import index_path
 from .transport import Answered, Session, TransferError, Unreachable
@@ -247,7 +247,7 @@ class View:
     def _package(self, updater: Updater, endpoint: str, release: Release) -> Path:
         name, target = f"{release.id} {release.version}", updater.get_targetinfo(release.path)
         if target is None and release.yanked:
-            why = f": {release.yanked_reason}" if release.yanked_reason else ""
+            why = f": {plain(release.yanked_reason)}" if release.yanked_reason else ""
             raise RegistryError(self.registry, f"{name} was withdrawn by the registry's administrator{why}")
         if target is None or _hash_of(target, MAX_PACKAGE) != (release.sha256, release.size):
             story = "the signed list of versions and the signed package are not about the same bytes"

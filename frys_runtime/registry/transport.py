@@ -11,6 +11,7 @@ import stat
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
@@ -261,6 +262,7 @@ class Session:
                 verify=_tls() if parts.scheme == "https" else False,  # http has no TLS to make ready
                 timeout=httpx.Timeout(patience.silence, connect=patience.connect),
                 follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is kept or sent
                 headers={"user-agent": "frys", "accept-encoding": "identity"},
             )
         return self._clients[origin]
