@@ -431,7 +431,8 @@ class PluginManager:
 
         Args:
             plugin_id: Its id; with a version behind ``@``, that one of several.
-            path: Where the new version is; by default where the old one came from.
+            path: Where the new version is; by default where the old one came from, which of a plugin from a
+                registry is what is installed now.
             force: Also when a plugin that depends on it would have no version that fits, or when the old
                 version cannot give its state, or the new one takes none.
             drain_ms: Milliseconds in which the old version may finish what it has taken.
@@ -444,15 +445,22 @@ class PluginManager:
 
         async def work() -> Reloaded:
             old = deployment.match(wanted)
-            source = self._source(old, path)
+            source = await self._source(old, path)
             return await self._reloader.reload(deployment, old, source, force=force, drain_ms=drain_ms)
 
         done = await deployment.change(work)
         await self._recall.write()
         return done
 
-    def _source(self, old: Release, path: str | os.PathLike[str] | None) -> Source:
-        return old.source if path is None else replace(old.source, path=self._loaded.locate(os.fspath(path)))
+    async def _source(self, old: Release, path: str | os.PathLike[str] | None) -> Source:
+        """Where the next version is: at a path, as it is installed now, or where the old one came from."""
+        if path is not None:
+            return replace(old.source, path=self._loaded.locate(os.fspath(path)), sha256="", origin="")
+        if self._marketplace is not None and old.source.origin:
+            there = await self._marketplace.locked(old.source.origin.partition("@")[0])
+            if there is not None:
+                return replace(old.source, path=there.path, sha256=there.sha256)
+        return old.source
 
     async def _saved(self, release: Release, found: Bundle | PluginError) -> None:
         """The file of a version was saved, and holds this now."""
@@ -532,9 +540,8 @@ class PluginManager:
 
         async def work() -> Trial:
             stable = deployment.match(wanted)
-            return await self._canaries.begin(
-                deployment, stable, self._source(stable, path), rules, force=force
-            )
+            source = await self._source(stable, path)
+            return await self._canaries.begin(deployment, stable, source, rules, force=force)
 
         trial = await deployment.change(work)
         return str(trial.canary.version)

@@ -226,7 +226,7 @@ class Updates:
 
     async def _conclude(self, plugin: str, change: Change, trial: Trial) -> None:
         """Install the version that is on trial when it is promoted, and remember it when it is not."""
-        promoted = await trial.ended
+        promoted = await asyncio.shield(trial.ended)
         assert change.after is not None
         version, digest = change.after.version, change.after.sha256
 

@@ -79,4 +79,4 @@ def _tell_running(found: "list[Change]", bus: Path | None) -> None:
             if change.after is not None and version != change.after.version:
                 where = ", ".join(map(str, processes))
                 text = f"{change.plugin} {version} runs in process {where}; with auto_update in its policy it"
-                stderr().print(printable(f"{text} follows by itself, otherwise restart it"), soft_wrap=True)
+                stderr().print(printable(f"{text} follows by itself, otherwise reload it"), soft_wrap=True)

@@ -190,6 +190,10 @@ async def test_a_version_is_tried_on_some_calls_first(registry, publish, release
         await calls(1100)
         (event,) = await heard.of("updated")
         assert event.data["version"] == "1.0.2" == installed(folder, "trial")
+        release("trial", "1.0.3")
+        assert await manager.update_plugins() == []
+        await heard.of("canary_started", 3)
+    assert installed(folder, "trial") == "1.0.2"  # a trial that its manager did not live to end
 
 
 @runs
@@ -216,6 +220,9 @@ async def test_it_starts_and_serves_without_its_registry(release, policy, live, 
         assert await manager.update_plugins() == []
         await heard.of("update_failed")
         assert await manager.execute_plugin("alone", "double", 4) == 8
+        release("alone", "1.1.0", dependencies=needs)
+        await PluginMarketplace(online, folder).upgrade("alone")
+        assert (await manager.reload_plugin("alone")).version == "1.1.0"
         await manager.unload_plugin("alone")
         assert await manager.load_plugin("alone") == "alone"  # a bare name means what is installed
 
