@@ -11,6 +11,7 @@ import pytest
 
 from frys_runtime import PluginManager, PluginMarketplace, PluginRegistry
 from frys_runtime.marketplace.lockfile import read_lock
+from frys_runtime.registry.transport import Session
 
 pytestmark = [
     pytest.mark.needs_userns,
@@ -228,6 +229,21 @@ async def test_it_starts_and_serves_without_its_registry(release, policy, live, 
 
 
 @runs
+async def test_nobody_has_to_ask(registry, release, policy, tmp_path):
+    """The registry is looked at after each interval, and what is new there serves."""
+    folder = tmp_path / "plugins"
+    release("alert", "1.0.0")
+    rule = policy("minor", auto_update_interval="1s")
+    async with PluginManager(policy=rule, registry=registry, registry_dir=folder) as manager:
+        heard = Heard(manager)
+        await manager.load_plugin("alert@^1")
+        for count, version in enumerate(("1.0.1", "1.1.0"), 1):
+            release("alert", version)
+            assert (await heard.of("updated", count))[-1].data["version"] == version
+            assert await manager.execute_plugin("alert", "version") == version
+
+
+@runs
 async def test_managers_that_share_a_folder_agree(registry, release, policy, tmp_path):
     """One of several managers rolls a version out; the others follow what is installed then."""
     folder = tmp_path / "plugins"
@@ -271,3 +287,19 @@ def test_killed_at_any_point_it_is_the_old_one_or_the_new_one(live, root, releas
     assert seen == ["1.0.0", "1.0.0", "1.0.1"]
     assert run("0")[1] == "1.0.1"
     assert json.loads((folder / "frys.lock").read_text())["requested"] == {"die": "^1"}
+
+
+def test_a_look_without_news_costs_two_small_requests(registry, publish, tmp_path, monkeypatch):
+    """However many plugins are installed: the look for a newer root, and the timestamp."""
+    market, asked, fetch = PluginMarketplace(registry, tmp_path / "plugins"), [], Session._fetch
+
+    async def heard(self, url, *more, **options):
+        asked.append(url.rpartition("/")[2])
+        return await fetch(self, url, *more, **options)
+
+    for plugin in ("look-one", "look-two"):
+        publish(plugin)
+        asyncio.run(market.install(plugin))
+    monkeypatch.setattr(Session, "_fetch", heard)
+    assert list(asyncio.run(market.outdated())) == []
+    assert asked == ["2.root.json", "timestamp.json"]
