@@ -119,9 +119,9 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         while waiting:
             name = waiting.pop()
             if name not in graph and name in self.plugins:
-                graph[name] = [need.id for need in self.plugins[name].dependencies if need.id in self.plugins]
-                waiting += [need for need in graph[name] if self._is_hard(name, need)]
-                graph[name] = [need for need in graph[name] if self._is_hard(name, need)]
+                needs = self.plugins[name].dependencies
+                graph[name] = [need.id for need in needs if not need.optional and need.id in self.plugins]
+                waiting += graph[name]
         try:
             return list(TopologicalSorter(graph).static_order())
         except CycleError as error:
@@ -129,9 +129,6 @@ class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             raise DependencyError(
                 plugin, ring, "they need each other, so none can be loaded first; make one of these optional"
             ) from None
-
-    def _is_hard(self, plugin: str, needed: str) -> bool:
-        return any(not need.optional for need in self.plugins[plugin].dependencies if need.id == needed)
 
     def dependants(self, plugin: str) -> Iterator[tuple[str, Needs]]:
         """Who needs a plugin, and how."""

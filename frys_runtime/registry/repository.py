@@ -226,9 +226,8 @@ class View:
             return None
         what, (digest, size) = f"the list of versions of {plugin}", _hash_of(target, MAX_INDEX)
         kept = self._of.index_file(digest)
-        if is_there(kept, size, digest):
-            data = kept.read_bytes()
-        else:
+        data = kept.read_bytes() if kept.exists() else b""
+        if hashlib.sha256(data).hexdigest() != digest:
             data = self._get(endpoint, _target_path(target, digest), size)
             if hashlib.sha256(data).hexdigest() != digest:
                 raise accuse(endpoint, what, "arbitrary software", "its bytes are not those that are signed")
