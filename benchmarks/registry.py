@@ -45,7 +45,7 @@ async def _measure(folder: Path, scale: Scale) -> list[Row]:
     import httpx
 
     vocabulary = _Vocabulary()
-    full, empty = _make(folder / "full"), _make(folder / "empty")
+    full, empty = make_registry(folder / "full"), make_registry(folder / "empty")
     filled = _fill(full, vocabulary, scale.plugins)
     ours, of_it, theirs = _search(full, vocabulary, scale.rounds)
     rows = [
@@ -53,7 +53,7 @@ async def _measure(folder: Path, scale: Scale) -> list[Row]:
         row("CPU time of it", "ms", of_it, scale=1e3),
         row("bm25 of all hits", "ms", theirs, scale=1e3),
     ]
-    with _serving(full) as (url, token), _serving(empty) as (other, other_token):
+    with serving(full) as (url, token), serving(empty) as (other, other_token):
         async with httpx.AsyncClient(base_url=url) as client, httpx.AsyncClient(base_url=other) as alone:
             over_http = Series(rounds=[await _search_by_http(client, vocabulary)])
             rows.append(_against(row("a search, over HTTP", "ms", over_http, scale=1e3), 20))
@@ -100,7 +100,8 @@ class _Vocabulary:
         return " ".join(words), narrowed
 
 
-def _make(folder: Path) -> Path:
+def make_registry(folder: Path) -> Path:
+    """Make a registry with generous limits."""
     subprocess.run([*_FRYS, "registry", "init", folder], check=True, capture_output=True)
     settings = folder / "registry.json"
     limits = {"readsPerSecond": 1e6, "readsBurst": 1000000, "writesBurst": 100000}
@@ -240,7 +241,7 @@ def _trust(url: str, folder: Path) -> list[Row]:
     import httpx
     from tuf.ngclient import Updater
 
-    from frys_runtime.registry_server.trust import index_path
+    from frys_runtime.registry.paths import index_path
 
     root = httpx.get(f"{url}/tuf/metadata/1.root.json").content
 
@@ -263,7 +264,8 @@ def _trust(url: str, folder: Path) -> list[Row]:
 
 
 @contextlib.contextmanager
-def _serving(folder: Path) -> Iterator[tuple[str, str]]:
+def serving(folder: Path) -> Iterator[tuple[str, str]]:
+    """Serve a registry until the end of the block: its address, and an administrator's token."""
     words = ["registry", "token", "create", folder, "--publisher", "bench", "--scope", "admin"]
     token = subprocess.run([*_FRYS, *words], check=True, capture_output=True, text=True).stdout.strip()
     process = subprocess.Popen(

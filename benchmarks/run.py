@@ -18,6 +18,7 @@ from . import (
     events,
     extism,
     fairness,
+    install,
     jail,
     load,
     machine,
@@ -55,6 +56,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "endurance": endurance.run,
     "jail": jail.run,
     "registry": registry.run,
+    "install": install.run,
 }
 
 

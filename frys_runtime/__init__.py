@@ -11,6 +11,7 @@ Imports only go down these layers (``make check`` holds it):
     cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
     manager, registry_server                              the one front door; where plugins come from
     plugin, builder                                       a loaded plugin as an object; settings one by one
+    updates, rollout                                      new versions from registries, by themselves
     canary                                                new versions on trial
     reload, watching, marketplace                         replacing a plugin; seeing it saved; installing one
     recall                                                loading again what was loaded
@@ -41,7 +42,7 @@ Imports only go down these layers (``make check`` holds it):
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
-    policy_supervision                                    how processes are kept
+    policy_supervision, policy_updates                    how processes are kept; new versions
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
     linux, config, messages, events, ranges, states       calls; settings; values; news; versions; a life
@@ -89,8 +90,10 @@ _HOME = {
     "loaded": ("ManagerStats",),
     "loader": ("PluginLoader",),
     "manager": ("PluginManager",),
+    "marketplace.market": ("PluginMarketplace",),
     "messages": ("MessageValue", "PluginMessage", "Refused"),
     "plugin": ("Plugin", "PluginInfo", "VersionInfo"),
+    "registry.client": ("PluginRegistry",),
     "reload": ("Reloaded",),
     "sandbox": ("PluginSandbox",),
     "states": ("PluginState",),
@@ -139,6 +142,7 @@ if TYPE_CHECKING:
     from .loaded import ManagerStats as ManagerStats
     from .loader import PluginLoader as PluginLoader
     from .manager import PluginManager as PluginManager
+    from .marketplace.market import PluginMarketplace as PluginMarketplace
     from .messages import (
         MessageValue as MessageValue,
         PluginMessage as PluginMessage,
@@ -149,6 +153,7 @@ if TYPE_CHECKING:
         PluginInfo as PluginInfo,
         VersionInfo as VersionInfo,
     )
+    from .registry.client import PluginRegistry as PluginRegistry
     from .reload import Reloaded as Reloaded
     from .sandbox import PluginSandbox as PluginSandbox
     from .states import PluginState as PluginState

@@ -72,7 +72,11 @@ class Admission:
 
     def read_now(self, source: Source) -> Bundle:
         """The same for a thread that may block."""
-        return self._loader.load(source.path, source.metadata, plugin_id=source.plugin_id)
+        bundle = self._loader.load(source.path, source.metadata, plugin_id=source.plugin_id)
+        if source.sha256 and (bundle.package is None or bundle.package.digest != source.sha256):
+            bundle.close()
+            raise LoadFailed(source.path, "its bytes are not those that are locked; `frys verify` says more")
+        return bundle
 
     async def pool(self, plugin_id: str, bundle: Bundle, source: Source) -> Pool:
         """The pool of a plugin, without a process yet; it owns the bundle, also if this fails.

@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from .audit import AuditLog
 from .bus.config import BusConfig
 from .config import IsolationLevel, SandboxConfig
+
+if TYPE_CHECKING:
+    from .marketplace.market import PluginMarketplace
+    from .registry.client import PluginRegistry
 
 
 class Opened(Protocol):
@@ -63,6 +67,12 @@ class PluginManagerBuilder[Manager: Opened]:
     def with_restore(self, on: bool = True) -> Self:
         """Remember in the state folder what is loaded, and load it again at the start."""
         return self._with(restore=on)
+
+    def with_registry(
+        self, registry: "str | PluginRegistry | PluginMarketplace", folder: str | os.PathLike[str] = "plugins"
+    ) -> Self:
+        """A registry, and where plugins from it are installed; or a marketplace, which has both."""
+        return self._with(registry=registry, registry_dir=folder)
 
     def resource_limits(self, limits: SandboxConfig) -> Self:
         """Limits and grants of the host program, over the policy's."""

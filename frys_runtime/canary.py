@@ -90,7 +90,7 @@ class Canaries:
         if promote:
             metadata = trial.canary.metadata
             self._loaded.must_fit_instead(deployment.plugin_id, metadata, trial.stable, False)
-        deployment.end_trial()
+        deployment.end_trial(promoted=promote)
         if promote:
             deployment.exchange(trial.stable, trial.canary)
             self._loaded.switched(deployment)

@@ -87,14 +87,12 @@ class PluginCommunicator:
             PluginError: Whatever the call ended with.
             TypeError: The message is of another kind.
         """
-        plugin_id = split_address(target)[0]
+        plugin_id, wanted = split_address(target)
         found = self._targets.get(plugin_id)
         match message:
             case PluginMessage.FunctionCall(function, args):
-                if found is None:
-                    value = await self.deliver(
-                        "", await self._reach_as_host(target), function, args, timeout_ms
-                    )
+                if found is None or self.version(target) is None:
+                    value = await self.deliver("", self.find(target), function, args, timeout_ms)
                 else:
                     version, left = await found.reach_in_time(wanted, timeout_ms)
                     value = await self.deliver("", version, function, args, left)

@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .bus.config import BusConfig
 from .config import IsolationLevel
 from .errors import AlreadyLoaded, InitializationFailed
 from .manager import PluginManager
+
+if TYPE_CHECKING:
+    from .marketplace.market import PluginMarketplace
 
 logger = logging.getLogger("frys.serve")
 
@@ -53,6 +56,7 @@ class Settings:
         audit: A file for the audit log.
         metrics: Where metrics of Prometheus are offered: host and port, 0 for any that is free.
         drain_ms: Milliseconds in which calls may end, after the first signal and before a second one.
+        registry: Where plugins named as ``my-plugin@^1.2`` come from.
     """
 
     bus: BusConfig
@@ -65,6 +69,7 @@ class Settings:
     audit: Path | None = None
     metrics: tuple[str, int] | None = None
     drain_ms: int = 0
+    registry: "PluginMarketplace | None" = None
 
     def manager(self) -> PluginManager:
         """A manager with these settings."""
@@ -77,6 +82,7 @@ class Settings:
             hot_reload=self.hot_reload,
             restore=self.restore,
             audit=self.audit,
+            registry=self.registry,
         )
 
 

@@ -38,6 +38,8 @@ class Source:
         isolation: The level that the host program chose, if it did.
         sandbox: Limits and grants of the host program.
         metadata: What the host program says in place of a plugin.json.
+        sha256: What a package must have, as ``frys.lock`` says; empty for whatever is there.
+        origin: What names it to the registry that it came from, as ``my-plugin@^1.2``; empty for a path.
     """
 
     path: str
@@ -45,6 +47,8 @@ class Source:
     isolation: IsolationLevel | str | None = None
     sandbox: SandboxConfig | None = None
     metadata: Metadata | None = None
+    sha256: str = ""
+    origin: str = ""
 
 
 class Release:
@@ -186,6 +190,7 @@ class Trial:
     Attributes:
         tallies: What became of the calls to both since it began.
         verdict: Whether the new version is to replace the other one; done when that is known.
+        ended: Whether it has replaced the other one; done at the end.
     """
 
     def __init__(self, canary: Release, stable: Release, rules: TrialRules) -> None:
@@ -193,6 +198,7 @@ class Trial:
         self._due = 0.0
         self.tallies = {canary: Tally(), stable: Tally()}
         self.verdict: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def choose(self, wanted: Range | None) -> Release:
         """Which of the two the next call gets."""
@@ -379,12 +385,13 @@ class Deployment:
         self.trial = trial
         trial.canary.trial = trial.stable.trial = trial
 
-    def end_trial(self) -> Trial | None:
+    def end_trial(self, *, promoted: bool = False) -> Trial | None:
         """No version is on trial any more; the one that was."""
         trial, self.trial = self.trial, None
         if trial is not None:
             trial.canary.trial = trial.stable.trial = None
             trial.verdict.cancel()
+            trial.ended.set_result(promoted)
         return trial
 
     async def change[T](self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:

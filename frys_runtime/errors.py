@@ -328,10 +328,18 @@ class Unavailable(CommunicationError):
 
 
 class RegistryError(PluginError):
-    """A registry did not answer, or must not be believed."""
+    """A registry did not answer, or must not be believed.
 
-    def __init__(self, endpoint: str, reason: str) -> None:
-        self.endpoint, self.reason = endpoint, reason
+    Attributes:
+        endpoint: Its address.
+        reason: What happened, and what to do.
+        attack: Which attack it looks like, in the words of the TUF specification (section 1.5.2):
+            ``rollback``, ``freeze``, ``mix-and-match``, ``endless data``, ``slow retrieval``, ``arbitrary
+            software`` or ``wrong keys``; empty when it looks like none.
+    """
+
+    def __init__(self, endpoint: str, reason: str, *, attack: str = "") -> None:
+        self.endpoint, self.reason, self.attack = endpoint, reason, attack
         super().__init__(f"{endpoint}: {reason}")
 
 

@@ -39,6 +39,10 @@ type EventKind = Literal[
     "retired",  # a version that was replaced has ended, with the calls that were cut off
     "canary_started",  # a new version gets a share of the calls
     "canary_ended",  # it was promoted, or rolled back, with both error rates
+    "update_available",  # its registry has something newer
+    "updated",  # a newer version from its registry serves, and is installed
+    "update_refused",  # a newer version asks for more than it may, so it does not come by itself
+    "update_failed",  # a newer version was rolled back, or could not be had
     "watch_failed",  # the files of plugins cannot be watched
     "audit_failed",  # the audit log cannot be written
     "forgotten",  # what is loaded cannot be written down for the next start

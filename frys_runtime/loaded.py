@@ -2,9 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
+from typing import Final
 
 from msgspec.structs import replace as with_changes
 
@@ -26,6 +28,8 @@ from .loader import Bundle, PluginLoader
 from .metadata import Metadata
 from .pool import Pool
 from .ranges import Range, Version, split_address
+
+NOTHING: Final[Mapping[str, Source]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,13 @@ class LoadedPlugins:
     # How they come.
 
     async def load(
-        self, source: Source, wanted: Range | None = None, *, beside: bool, resolve: bool = True
+        self,
+        source: Source,
+        wanted: Range | None = None,
+        *,
+        beside: bool,
+        resolve: bool = True,
+        installed: Mapping[str, Source] = NOTHING,
     ) -> str:
         """Load a plugin, after those that it depends on.
 
@@ -121,6 +131,8 @@ class LoadedPlugins:
             wanted: The versions that it may have.
             beside: Also when other versions of it are loaded.
             resolve: Whether what it depends on is looked for.
+            installed: Where to take what it depends on from, by id, each after what it needs itself; the rest
+                is looked for in the plugin paths.
 
         Returns:
             Its address.
@@ -140,7 +152,7 @@ class LoadedPlugins:
         brought: list[str] = []
         try:
             if resolve:
-                brought = await self._load_needed(name, bundle)
+                await self._load_needed(name, bundle, installed, brought)
             await self._start(name, bundle, replace(source, path=self.locate(source.path)))
         except BaseException:
             bundle.close()
@@ -244,23 +256,22 @@ class LoadedPlugins:
             for name, deployment in self.deployments.items()
         }
 
-    async def _load_needed(self, name: str, bundle: Bundle) -> list[str]:
-        """Load what a plugin depends on and is not there, from the plugin paths; what was loaded."""
+    async def _load_needed(
+        self, name: str, bundle: Bundle, installed: Mapping[str, Source], brought: list[str]
+    ) -> None:
+        """Load what a plugin depends on and is not there; what was loaded is added to the list."""
         metadata = with_changes(bundle.metadata, id=name)
         if all(needed.plugin_id in self.deployments for needed in metadata.dependencies):
-            return []
+            return
         from .resolution import resolve  # most programs load nothing that has dependencies
 
-        brought: list[str] = []
         async with self._resolving:
+            for plugin_id, source in installed.items():
+                if plugin_id not in self.deployments:
+                    brought.append(await self.load(source, beside=False, resolve=False))
             plan = await asyncio.to_thread(resolve, metadata, self._metadata(), self._loader.candidates)
-            try:
-                for needed in plan:
-                    brought += [await self.load(Source(needed.path), beside=False, resolve=False)]
-            except BaseException:
-                await self._take_back(brought)
-                raise
-        return brought
+            for needed in [Source(found.path) for found in plan]:
+                brought += [await self.load(needed, beside=False, resolve=False)]
 
     async def _take_back(self, brought: list[str]) -> None:
         """Unload what was loaded only for a plugin that then could not be loaded."""

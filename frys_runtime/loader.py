@@ -162,6 +162,12 @@ class PluginLoader:
         """
         return os.path.abspath(self._find(os.fspath(path)))
 
+    def has(self, name: str) -> bool:
+        """Whether a name means something here, be it ambiguous."""
+        suffixes = ("", *_SUFFIXES, PACKAGE_SUFFIX)
+        spellings = [os.path.join(folder, name + suffix) for folder in self._paths for suffix in suffixes]
+        return any(map(os.path.lexists, (name, *spellings)))
+
     def candidates(self, plugin_id: str) -> list[Candidate]:
         """What the plugin paths hold of a plugin: under its name, its name and ``@`` and anything, or packed.
 

@@ -27,7 +27,7 @@ from .linux.cgroup import CgroupError, CgroupTree
 from .loaded import LoadedPlugins, ManagerStats
 from .loader import Bundle, PluginLoader
 from .messages import MessageValue
-from .metadata import Metadata
+from .metadata import Metadata, is_id
 from .nursery import Nursery
 from .plugin import Plugin, PluginInfo, VersionInfo, versions
 from .ranges import Range, split_address
@@ -40,6 +40,10 @@ from .watching import Watching, require_watching
 
 if TYPE_CHECKING:
     from .bus.supervisor import Supervisor
+    from .marketplace.changes import Change
+    from .marketplace.market import PluginMarketplace
+    from .registry.client import PluginRegistry
+    from .updates import Updates
 
 
 class PluginManager:
@@ -69,6 +73,9 @@ class PluginManager:
         tracing: Make a span of OpenTelemetry for each call of a plugin (docs/observability.md).
         restore: Remember in ``state_dir`` what is loaded, and load it again at the start, however the last
             manager ended. What cannot be loaded again is in :attr:`unrestored`.
+        registry: Where plugins that are named as ``my-plugin@^1.2`` come from: an address, a registry, or a
+            marketplace with settings of its own.
+        registry_dir: Where they are installed, with ``frys.lock``; of no use with a marketplace.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -92,6 +99,8 @@ class PluginManager:
         bus: bool | str | os.PathLike[str] | BusConfig = False,
         tracing: bool = False,
         restore: bool = False,
+        registry: "str | PluginRegistry | PluginMarketplace | None" = None,
+        registry_dir: str | os.PathLike[str] = "plugins",
     ) -> None:
         self._nursery: Nursery | None = None
         self._closed = False
@@ -128,6 +137,8 @@ class PluginManager:
         self._reloader = Reloader(self._admission, self._events, self._loaded)
         self._canaries = Canaries(self._reloader, self._events, self._loaded)
         self._watching: Watching | None = None
+        self._marketplace = _marketplace(registry, registry_dir, policy)
+        self._updates = self._updates_from(self._marketplace)
         self._bus_config = settings(bus)
         self._bus: Supervisor | None = None
         self._restores = restore
@@ -135,7 +146,7 @@ class PluginManager:
         self._loaded.on_change(self._recall.changed)
         if hot_reload:
             watching = Watching(self._admission.read_now, self._saved, self._watch_failed)
-            self._loaded.on_change(lambda: watching.follow(self._loaded.releases()))
+            self._loaded.on_change(lambda: watching.follow(_kept_by_hand(self._loaded.releases())))
             self._watching = watching
 
     @staticmethod
@@ -181,6 +192,8 @@ class PluginManager:
             self._admission.open(self._nursery, self._shared, self._audit)
             if self._watching is not None:
                 self._watching.start()
+            if self._updates is not None:
+                self._updates.start()
 
     def _open_audit(self) -> None:
         named = self._audit_file
@@ -285,6 +298,8 @@ class PluginManager:
 
         Args:
             path: A file, a folder with ``plugin.json``, a package, or a name to look up in the plugin paths.
+                With a registry, ``my-plugin@^1.2``, too: installed if it is not there in that range, and
+                loaded after what it needs. A bare name that is nowhere means what is installed.
             plugin_id: Another id than the plugin's own. ``tax@2``: beside other versions of ``tax``, and only
                 if this is a version 2.
             isolation: Another level than the manager's, for this plugin.
@@ -306,7 +321,8 @@ class PluginManager:
         source = Source(os.fspath(path), plugin_id, isolation, sandbox, metadata)
         beside = side_by_side or wanted is not None
         try:
-            name = await self._loaded.load(source, wanted, beside=beside)
+            found, needed = await self._from_registry(source)
+            name = await self._loaded.load(found, wanted, beside=beside, installed=needed)
         except PluginError as error:
             self._events.publish(
                 "refused",
@@ -318,6 +334,34 @@ class PluginManager:
             raise
         await self._recall.write()
         return name
+
+    def _updates_from(self, market: "PluginMarketplace | None") -> "Updates | None":
+        if market is None:
+            return None
+        from .updates import Updates
+
+        return Updates(market, self._loaded, self._reloader, self._canaries, self._events)
+
+    async def _from_registry(self, source: Source) -> tuple[Source, dict[str, Source]]:
+        """Where a plugin is, once it is installed if it is one of the registry; the same of what it needs."""
+        market, name = self._marketplace, source.path
+        if market is None or not (market.takes(name) or await self._is_installed(name)):
+            return source, {}
+        *others, named = await market.provide(name)
+        needed = {
+            one.plugin: Source(
+                one.path, isolation=source.isolation, sha256=one.sha256, origin=f"{one.plugin}@"
+            )
+            for one in others
+        }
+        origin = name if "@" in name else f"{name}@"
+        return replace(source, path=named.path, sha256=named.sha256, origin=origin), needed
+
+    async def _is_installed(self, name: str) -> bool:
+        """Whether a bare name means a plugin from the registry: nothing is there, or in the plugin paths."""
+        if self._marketplace is None or not is_id(name) or self._loader.has(name):
+            return False
+        return await self._marketplace.locked(name) is not None
 
     async def execute_plugin(
         self, plugin_id: str, function: str, *args: MessageValue, timeout_ms: int | None = None
@@ -393,7 +437,8 @@ class PluginManager:
 
         Args:
             plugin_id: Its id; with a version behind ``@``, that one of several.
-            path: Where the new version is; by default where the old one came from.
+            path: Where the new version is; by default where the old one came from, which of a plugin from a
+                registry is what is installed now.
             force: Also when a plugin that depends on it would have no version that fits, or when the old
                 version cannot give its state, or the new one takes none.
             drain_ms: Milliseconds in which the old version may finish what it has taken.
@@ -406,15 +451,22 @@ class PluginManager:
 
         async def work() -> Reloaded:
             old = deployment.match(wanted)
-            source = self._source(old, path)
+            source = await self._source(old, path)
             return await self._reloader.reload(deployment, old, source, force=force, drain_ms=drain_ms)
 
         done = await deployment.change(work)
         await self._recall.write()
         return done
 
-    def _source(self, old: Release, path: str | os.PathLike[str] | None) -> Source:
-        return old.source if path is None else replace(old.source, path=self._loaded.locate(os.fspath(path)))
+    async def _source(self, old: Release, path: str | os.PathLike[str] | None) -> Source:
+        """Where the next version is: at a path, as it is installed now, or where the old one came from."""
+        if path is not None:
+            return replace(old.source, path=self._loaded.locate(os.fspath(path)), sha256="", origin="")
+        if self._marketplace is not None and old.source.origin:
+            there = await self._marketplace.locked(old.source.origin.partition("@")[0])
+            if there is not None:
+                return replace(old.source, path=there.path, sha256=there.sha256)
+        return old.source
 
     async def _saved(self, release: Release, found: Bundle | PluginError) -> None:
         """The file of a version was saved, and holds this now."""
@@ -442,6 +494,22 @@ class PluginManager:
 
     def _watch_failed(self, reason: str) -> None:
         self._events.publish("watch_failed", "", reason=reason)
+
+    async def update_plugins(self) -> "list[Change]":
+        """Look now for new versions of what came from the registry, and take those that policies let come.
+
+        The same is done by itself, as often as ``auto_update_interval`` says (docs/marketplace.md).
+
+        Returns:
+            What was installed and serves. What was not has its reason in an event.
+
+        Raises:
+            ConfigError: There is no registry.
+        """
+        if self._updates is None:
+            raise ConfigError("registry", "the manager was made without one; name it with registry=")
+        self._open()
+        return await self._updates.check()
 
     async def canary(
         self,
@@ -478,9 +546,8 @@ class PluginManager:
 
         async def work() -> Trial:
             stable = deployment.match(wanted)
-            return await self._canaries.begin(
-                deployment, stable, self._source(stable, path), rules, force=force
-            )
+            source = await self._source(stable, path)
+            return await self._canaries.begin(deployment, stable, source, rules, force=force)
 
         trial = await deployment.change(work)
         return str(trial.canary.version)
@@ -610,6 +677,8 @@ class PluginManager:
             await self._bus.close()
         if self._watching is not None:
             await self._watching.close()
+        if self._updates is not None:
+            await self._updates.close()
         await self._recall.close()
         await self._loaded.end_all(drain_ms)
         if self._bus is not None and drain_ms:
@@ -628,6 +697,30 @@ class PluginManager:
         if self._audit is not None:
             await asyncio.to_thread(self._audit.close)
         self._events.close()
+
+
+def _marketplace(
+    registry: "str | PluginRegistry | PluginMarketplace | None",
+    folder: str | os.PathLike[str],
+    policy: str | os.PathLike[str] | None,
+) -> "PluginMarketplace | None":
+    if registry is None:
+        return None
+    from .registry.client import PluginRegistry, require_installed  # most programs talk to no registry
+
+    require_installed()
+    from .marketplace.market import PluginMarketplace
+
+    if isinstance(registry, PluginMarketplace):
+        return registry
+    if isinstance(registry, str):
+        registry = PluginRegistry(registry)
+    return PluginMarketplace(registry, folder, policy=policy)
+
+
+def _kept_by_hand(releases: list[Release]) -> list[Release]:
+    """Those whose files people change; what was installed is replaced by the marketplace alone."""
+    return [release for release in releases if not release.source.origin]
 
 
 def _check_drain(drain_ms: int) -> None:

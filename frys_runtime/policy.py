@@ -29,6 +29,7 @@ from .policy_grants import (
 from .policy_supervision import READERS as _SUPERVISION, Supervision
 from .policy_syscalls import FORMATS, Change, Entry, Mode, read_changes, read_lists
 from .policy_terms import LAYERS, LIMITS, Limits, Policy, without_contradiction, wrong_path
+from .policy_updates import READERS as _UPDATES
 
 # What the keys of a file mean.
 
@@ -82,6 +83,7 @@ _READERS: Final[dict[str, Callable[[Node], Any]]] = {
     "on_violation": _choice("kill", "deny", "log"),
     "max_violations": lambda node: node.amount(COUNT, 0),
     "host_functions": read_names,
+    **_UPDATES,
 }
 
 _MESSAGES: Final[dict[str, Callable[[Node], Any]]] = {

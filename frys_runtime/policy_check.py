@@ -103,6 +103,7 @@ def _remarks(policy: Policy) -> Iterator[_Remark]:
         yield from _requests(policy, at)
     yield from _asks(policy)
     yield from _signatures(policy)
+    yield from _updates(policy)
     yield from _permissions(policy)
     yield from _limits(policy)
     for at in range(len(policy.changes)):
@@ -221,6 +222,22 @@ def _signatures(policy: Policy) -> Iterator[_Remark]:
     if max(together) < wanted.threshold:
         text = f"refuses every plugin: none is one that {wanted.threshold} of the keys may sign"
         yield Kind.CONTRADICTORY, "signatures.threshold", text
+
+
+def _updates(policy: Policy) -> Iterator[_Remark]:
+    if policy.auto_update == "none":
+        if policy.auto_update_canary:
+            yield Kind.USELESS, "auto_update_canary", "tries nothing: auto_update is none"
+        return
+    if not policy.signatures.required:
+        text = (
+            "runs new code of whoever holds the registry's keys: signatures.required is false, so no "
+            "publisher has to sign it"
+        )
+        yield Kind.WIDE, "auto_update", text
+    if not policy.auto_update_min_age:
+        text = "takes a version in the moment it is published, before anybody can have looked at it"
+        yield Kind.WIDE, "auto_update_min_age", text
 
 
 def _permissions(policy: Policy) -> Iterator[_Remark]:

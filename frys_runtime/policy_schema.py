@@ -27,6 +27,11 @@ from .policy_supervision import MAY_BE_NONE as NO_TIME, READERS as SUPERVISION, 
 from .policy_syscalls import FORMATS
 from .policy_terms import LAYERS, LIMITS, MAY_BE_NONE, Limits, Policy
 
+
+def _amount(units: Mapping[str, int]) -> dict[str, Any]:
+    return {"type": "string", "pattern": rf"^[0-9]{{1,15}}(\.[0-9]{{1,6}})? ?({'|'.join(units)})$"}
+
+
 _FLAG: Final = {"type": "boolean"}
 _GRANT: Final = {"$ref": "#/$defs/grant"}
 _NAME: Final = {"type": "string", "pattern": rf"^\S{{1,{NAME_LENGTH}}}$"}
@@ -51,6 +56,10 @@ _SHAPES: Final[dict[str, dict[str, Any]]] = {
     "on_violation": {"enum": ["kill", "deny", "log"]},
     "max_violations": {"type": "integer", "minimum": 0},
     "host_functions": _NAMES,
+    "auto_update": {"enum": ["none", "patch", "minor", "any"]},
+    "auto_update_interval": _amount(TIME),
+    "auto_update_min_age": {"anyOf": [_amount(TIME), {"const": 0}]},
+    "auto_update_canary": {"type": "string", "pattern": "^(none|([1-9][0-9]?|100)%)$"},
     "config": {"type": "object", "propertyNames": {"minLength": 1, "maxLength": 128}},
 }
 _ABOUT: Final = {
@@ -107,10 +116,6 @@ def _limits_schema() -> dict[str, Any]:
         other = [{"const": "none"}] if units in MAY_BE_NONE else zero
         found[name] = {"description": about[name], **({"anyOf": [amount, *other]} if other else amount)}
     return _object(found)
-
-
-def _amount(units: Mapping[str, int]) -> dict[str, Any]:
-    return {"type": "string", "pattern": rf"^[0-9]{{1,15}}(\.[0-9]{{1,6}})? ?({'|'.join(units)})$"}
 
 
 def _grant_schema() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .policy_grants import (
 )
 from .policy_supervision import Supervision
 from .policy_syscalls import Change, Entry, Mode, Syscalls, resolve
+from .policy_updates import AutoUpdate
 
 LAYERS: Final = (
     "user_namespace",
@@ -177,6 +178,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
         signatures: Whose signatures it must carry.
         packed_config: What its ``frys.config`` reads, as MessagePack, so that policies stay hashable.
         supervision: How many processes it gets, when they start, and what follows when they fail.
+        auto_update: Which new versions of a plugin from a registry replace it by themselves: none, those with
+            the same major and minor number, those with the same major number, or any.
+        auto_update_interval: Milliseconds between looks at the registry, give or take a tenth.
+        auto_update_min_age: Milliseconds for which a version has to be out before it is taken by itself.
+        auto_update_canary: The share of the calls, in percent, on which a new version is tried first; 0 for
+            no trial.
     """
 
     level: IsolationLevel
@@ -202,6 +209,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     signatures: Signatures
     packed_config: bytes
     supervision: Supervision
+    auto_update: AutoUpdate
+    auto_update_interval: int
+    auto_update_min_age: int
+    auto_update_canary: int
 
     @property
     def config(self) -> dict[str, MessageValue]:

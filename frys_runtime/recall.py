@@ -93,7 +93,7 @@ class Recall:
                 address = f"{plugin_id}@{release.version}" if several else plugin_id
                 source = release.source
                 given = source.isolation, source.sandbox, source.metadata
-                loaded.append(roster.Entry.of(source.path, address, *given))
+                loaded.append(roster.Entry.of(source.origin or source.path, address, *given))
         for entry in loaded:
             self.unrestored.pop(entry.plugin_id, None)
             self._kept.pop(entry.plugin_id, None)

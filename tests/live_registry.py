@@ -93,13 +93,15 @@ def serving(folder: Path, *, before: Sequence[str] = (), admin: str = "") -> Ite
         sys.stderr.write(log.read_text())
 
 
-def package(folder: Path, plugin: str, version: str = "1.0.0", *, readme: str = "", **about: Any) -> bytes:
+def package(
+    folder: Path, plugin: str, version: str = "1.0.0", *, readme: str = "", code: str = "", **about: Any
+) -> bytes:
     """The bytes of a package of a small plugin."""
     source = folder / f"{plugin}-{version}"
     source.mkdir()
     document = {"id": plugin, "version": version, "format": "python", "entry": "main.py", **about}
     (source / "plugin.json").write_text(json.dumps(document))
-    (source / "main.py").write_text("def double(number):\n    return 2 * number\n")
+    (source / "main.py").write_text(code or "def double(number):\n    return 2 * number\n")
     if readme:
         (source / "README.md").write_text(readme)
     return pack(source)

@@ -8,11 +8,13 @@ from ..errors import (
     AlreadyLoaded,
     CommunicationError,
     ConfigError,
+    DependencyError,
     ExecutionFailed,
     InitializationFailed,
     InvalidFormat,
     LoadFailed,
     PluginError,
+    RegistryError,
     ReloadFailed,
     ResourceLimitExceeded,
     SandboxError,
@@ -27,7 +29,8 @@ class Exit(IntEnum):
     OK = 0
     FAILED = 1
     """The plugin's function failed; of `doctor` and `demo`: not everything is as it has to be; of `policy`:
-    its check has findings, two differ, or a workload does not pass; of `verify`: too few have signed."""
+    its check has findings, two differ, or a workload does not pass; of `verify`: too few have signed,
+    or what is installed is not what is locked."""
     USAGE = 2
     """Wrong words on the command line, a wrong policy or a wrong plugin.json."""
     STOPPED = 3
@@ -38,6 +41,8 @@ class Exit(IntEnum):
     """No such plugin, or one that cannot be loaded."""
     MACHINE = 6
     """The jail that is required cannot be built on this machine."""
+    REGISTRY = 7
+    """A registry does not answer, refuses, or must not be believed."""
     BUG = 70
     """An error of Frys itself (EX_SOFTWARE of sysexits(3))."""
 
@@ -67,6 +72,7 @@ _CODES: tuple[tuple[type[Exception], Exit], ...] = (
     (SandboxError, Exit.MACHINE),
     (InitializationFailed, Exit.MACHINE),
     (AlreadyLoaded, Exit.USAGE),
+    (RegistryError, Exit.REGISTRY),
     (PluginError, Exit.NOT_LOADED),
 )
 
@@ -97,6 +103,8 @@ def _hint(error: Exception, code: Exit) -> str:
         return "`frys inspect PATH` tells more about the new version"
     if isinstance(error, LoadFailed) and error.by_policy:
         return "`frys policy explain PLUGIN` shows what it asks for and what it gets (--policy, --isolation)"
+    if isinstance(error, DependencyError):
+        return ""  # it says itself who needs what
     absent = isinstance(error, LoadFailed) and not os.path.exists(error.path)
     if absent or (isinstance(error, InvalidFormat) and error.expected.startswith("a plugin (")):
         return _NO_PLUGIN

@@ -16,6 +16,7 @@ from ..policy import PolicyFile, level_file, load_policy, settings
 from ..policy_check import Difference, Finding, diff as differences, lint
 from ..policy_supervision import said as said_of_supervision
 from ..policy_terms import quantity
+from ..policy_updates import READERS as UPDATES, said as said_of_updates
 from .exits import Exit, tell
 from .policy_explain import explain, said_by_name
 from .policy_learn import learn
@@ -109,6 +110,8 @@ def said(key: str, value: Any, *, whole: bool = True) -> str:
         return quantity(key, value)
     if key.startswith("supervision."):
         return said_of_supervision(key.partition(".")[2], value)
+    if key in UPDATES:
+        return said_of_updates(key, value)
     if key.startswith("config.") and value is not None:
         return msgspec.json.encode(value).decode()
     if isinstance(value, bool):

@@ -17,6 +17,7 @@ from ..loader import PluginLoader
 from ..manager import PluginManager
 from ..metadata import Metadata
 from ..policy_terms import LAYERS, Limits, Policy, quantity
+from ..policy_updates import READERS as UPDATES, said as updates_said
 from .exits import Exit, code_of, tell
 from .options import Isolation, NoLoad, PluginPath, PolicyPath
 from .terminal import FORMATS, print_json, printable, stdout, table
@@ -203,7 +204,17 @@ def _granted_by_host(policy: Policy) -> dict[str, str]:
         "host functions": ", ".join(policy.host_functions) or "none",
         "signatures": f"{signatures.threshold} of {names}" if signatures.required else "none required",
         "instances": str(policy.supervision.instances),
+        "updates itself": _updates(policy),
     }
+
+
+def _updates(policy: Policy) -> str:
+    if policy.auto_update == "none":
+        return "never"
+    said = {key: updates_said(key, getattr(policy, key)) for key in UPDATES}
+    which = "to any version" if policy.auto_update == "any" else f"to each new {policy.auto_update} version"
+    trial = f", first on {said['auto_update_canary']} of the calls" if policy.auto_update_canary else ""
+    return f"{which} after {said['auto_update_min_age']}, asked every {said['auto_update_interval']}{trial}"
 
 
 def enforced(policy: Policy, kind: str) -> dict[str, str]:
@@ -318,6 +329,7 @@ def _as_json(plugin: str, found: _Explanation) -> dict[str, Any]:
             "processes": policy.processes,
             "threads": policy.threads,
             "onViolation": policy.on_violation,
+            "autoUpdate": {key: getattr(policy, key) for key in UPDATES},
             "syscalls": {"load": loading, "serve": serving},
         },
         "refused": sorted(about.permissions - about.optional_permissions - policy.permissions),

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,11 @@ from ..daemon import Serving, Settings, serve
 from ..metadata import is_id
 from .exits import UsageError
 from .options import AsJson, BusFolder, Isolation, PluginPaths, PolicyPath
+from .registries import DEFAULT_FOLDER, Folder, RegistryUrl, Root, open_registries
 from .terminal import printable, show_log
+
+if TYPE_CHECKING:
+    from ..marketplace.market import PluginMarketplace
 
 
 def command(
@@ -48,6 +52,9 @@ def command(
     no_control: Annotated[
         bool, typer.Option("--no-control", help="Let nobody reload, load or unload plugins over the bus.")
     ] = False,
+    registry: RegistryUrl = None,
+    root: Root = None,
+    folder: Folder = DEFAULT_FOLDER,
     as_json: AsJson = False,
 ) -> None:
     """Run plugins until SIGTERM or SIGINT, and let others call them over the message bus.
@@ -59,8 +66,11 @@ def command(
     With --drain, the first signal lets the calls under way end and takes no new ones; a second one ends them.
     With --restore, a plugin that is remembered is loaded as it was, also if it is named here.
 
+    With --registry, ID@RANGE is installed in --dir if it is not there, and updated as its policy says.
+
     Exit codes: 0 ended by a signal; 2 wrong usage, policy or plugin.json; 5 a plugin cannot be loaded;
-    6 this machine cannot build the jail, or the folder or the address for metrics cannot be had.
+    6 this machine cannot build the jail, or the folder or the address for metrics cannot be had; 7 a registry
+    does not answer, or must not be believed.
     """
     if not plugins and not restore:
         raise UsageError("name a plugin, or --restore what ran when it last ended")
@@ -77,10 +87,18 @@ def command(
         audit=audit,
         metrics=_address(metrics) if metrics is not None else None,
         drain_ms=drain,
+        registry=_market(registry, root, folder, policy) if registry else None,
     )
     show_log()
     tell = _tell_a_program if as_json else _tell_a_person
     asyncio.run(serve([_named(word) for word in plugins or ()], settings, tell))
+
+
+def _market(urls: list[str], root: str | None, folder: Path, policy: Path | None) -> "PluginMarketplace":
+    registries = open_registries(urls, None, root)
+    from ..marketplace.market import PluginMarketplace
+
+    return PluginMarketplace(registries, folder, policy=policy)
 
 
 def _tell_a_program(serving: Serving) -> None:

@@ -1,5 +1,6 @@
 """`frys verify`: who has signed a package, and whether that is enough."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +14,19 @@ from ..policy_grants import Identity, Signatures, TrustedKey, read_public_key
 from ..signing import look_beside
 from .exits import Exit, UsageError
 from .options import PolicyPath
+from .registries import DEFAULT_FOLDER
 from .terminal import print_json, printable, stderr, stdout
 
 
 def command(
-    package: Annotated[Path, typer.Argument(metavar="PACKAGE", help="A file that `frys pack` made.")],
+    package: Annotated[
+        Path | None, typer.Argument(metavar="PACKAGE", help="A file that `frys pack` made.")
+    ] = None,
     *,
+    installed: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Instead of a package: all that is installed there, by frys.lock."),
+    ] = None,
     key: Annotated[
         list[str] | None,
         typer.Option("--key", "-k", metavar="KEY", help="A public key: its file, or its base64. Repeatable."),
@@ -43,8 +51,17 @@ def command(
     Every byte of the package is checked, too. A signature does not expire; a policy that no longer names its
     key no longer counts it.
 
-    Exit codes: 0 enough of the keys have signed it; 1 they have not; 2 wrong words; 5 it is no package.
+    With --installed, every byte that is installed in a folder is held against its frys.lock; with --policy,
+    signatures, too.
+
+    Exit codes: 0 enough of the keys have signed it; 1 they have not, or what is installed is not what is
+    locked; 2 wrong words; 5 it is no package.
     """
+    if (package is None) == (installed is None):
+        raise UsageError("name a package, or a folder with installed plugins by --installed")
+    if package is None or installed is not None:
+        _verify_installed(installed or DEFAULT_FOLDER, policy, json=json)
+        return
     if (identity is None) != (issuer is None):
         raise UsageError("--identity and --issuer belong together: anybody can be called anything somewhere")
     if (policy is None) == (not key and identity is None):
@@ -62,6 +79,22 @@ def command(
         _tell(found, json=json, ok=False, outcome=reason.replace("its policy requires", "it needs"))
         raise typer.Exit(Exit.FAILED) from None
     _tell(found, json=json, ok=True, outcome=outcome)
+
+
+def _verify_installed(folder: Path, policy: Path | None, *, json: bool) -> None:
+    """Read all that is installed, and hold it against the lock, and signatures against the policy."""
+    from ..marketplace.market import PluginMarketplace
+
+    market = PluginMarketplace([], folder, policy=policy)
+    count, found = len(market.list()), asyncio.run(market.verify())
+    if json:
+        findings = [{"id": one.plugin, "problem": one.problem} for one in found]
+        print_json({"ok": not found, "folder": str(folder), "plugins": count, "findings": findings})
+    else:
+        lines = [str(one) for one in found] or [f"{count} plugins are what {folder}/frys.lock says"]
+        (stderr() if found else stdout()).print(printable("\n".join(lines)), markup=False, soft_wrap=True)
+    if found:
+        raise typer.Exit(Exit.FAILED)
 
 
 def _wanted(keys: list[str], identities: tuple[Identity, ...], threshold: int) -> Signatures:

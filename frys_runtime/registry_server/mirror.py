@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from ..package import replace_file
+from ..registry.paths import package_path
 from . import database
 from .settings import blob_path, read_settings
-from .trust import document_path, package_path
+from .trust import document_path
 
 _CHUNK: Final = 1 << 20
 

@@ -13,6 +13,7 @@ from ..errors import ConfigError, InvalidFormat, LoadFailed
 from ..metadata import Metadata
 from ..package import Package, read_package
 from ..ranges import Version as SemVer
+from ..registry.paths import bin_of, package_path
 from . import log
 from .http import Refusal
 from .names import ID_RULE, is_name, reserved_skeletons, skeleton
@@ -21,7 +22,7 @@ from .search import index_plugin
 from .settings import Settings
 from .signatures import check_bundle, signers_of
 from .tokens import Caller
-from .trust import Trust, bin_of, iso, package_path
+from .trust import Trust, iso
 from .types import Facts, File, Needs, Published
 from .uploads import Upload
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from ..ranges import Version as SemVer
+from ..registry.paths import index_path, package_path
 from . import log
 from .keys import Document, Keyring
 from .settings import Settings
@@ -33,21 +34,6 @@ KEPT: Final = 3600
 BINS: Final = tuple(f"{number:02x}" for number in range(256))
 
 _AT_ONCE: Final = 200
-
-
-def bin_of(plugin: str) -> str:
-    """The bin of a plugin: two hexadecimal digits."""
-    return hashlib.sha256(plugin.encode()).hexdigest()[:2]
-
-
-def package_path(plugin: str, version: str) -> str:
-    """The TUF target of a version's package."""
-    return f"{bin_of(plugin)}/{plugin}/{plugin}-{version}.frys"
-
-
-def index_path(plugin: str) -> str:
-    """The TUF target that lists a plugin's versions."""
-    return f"{bin_of(plugin)}/{plugin}/index.json"
 
 
 def document_path(plugin: str, version: str, kind: str) -> str:

@@ -20,6 +20,7 @@ from tuf.api.metadata import Metadata
 from tuf.ngclient import Updater
 
 from frys_runtime.package import read_package
+from frys_runtime.registry.paths import bin_of, index_path, package_path
 from frys_runtime.registry_server import database, publishing, trust
 from frys_runtime.registry_server.keys import Keyring, canonical
 from frys_runtime.registry_server.settings import Settings
@@ -53,7 +54,7 @@ class Client:
     def index(self, plugin: str):
         """All versions of a plugin, by number."""
         updater = self.look()
-        target = updater.get_targetinfo(trust.index_path(plugin))
+        target = updater.get_targetinfo(index_path(plugin))
         if target is None:
             return {}
         document = json.loads(Path(updater.download_target(target)).read_bytes())
@@ -62,7 +63,7 @@ class Client:
     def package(self, plugin: str, version: str) -> tuple[bytes, dict]:
         """A package and the facts about it."""
         updater = self.look()
-        target = updater.get_targetinfo(trust.package_path(plugin, version))
+        target = updater.get_targetinfo(package_path(plugin, version))
         return Path(updater.download_target(target)).read_bytes(), target.custom["frys"]
 
 
@@ -118,7 +119,7 @@ def test_a_withdrawn_version_is_gone_for_everybody(registry, make_package, tmp_p
         for version in ("1.0.0", "1.1.0"):
             assert publish(owner, make_package("harmful", version)).status_code == 201
         digest = admin.get(path).json()["sha256"]
-        target = f"{registry.url}/tuf/targets/{trust.bin_of('harmful')}/harmful/{digest}.harmful-1.1.0.frys"
+        target = f"{registry.url}/tuf/targets/{bin_of('harmful')}/harmful/{digest}.harmful-1.1.0.frys"
         blob = f"{registry.url}/v2/harmful/blobs/sha256:{digest}"
         assert [admin.get(one).status_code for one in (f"{path}/download", target, blob)] == [200, 200, 200]
         assert owner.put(f"{path}/withdrawal", json={"reason": "steals keys"}).status_code == 403

@@ -249,6 +249,9 @@ _WALL_CLOCK = {
     "launchers/wasi/cli.py": "the clock that a component sees",
     "launchers/wasi/files.py": "when a component's file was changed",
     "frys_runtime/signing.py": "when a package was signed, in the signer's own words",
+    "frys_runtime/marketplace/planning.py": "how long a version is out, by the registry's signed date",
+    "frys_runtime/registry/attacks.py": "what this machine's clock shows, in the words of an error",
+    "frys_runtime/registry/repository.py": "whether signed metadata has expired",
 }
 
 
