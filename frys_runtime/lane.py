@@ -8,8 +8,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
-from contextvars import Context
-from typing import Any, Self
+from typing import Any
 
 from .bulk import Bulk
 from .wire import ASK, ProtocolError, Reader
@@ -45,34 +44,6 @@ def pair() -> tuple[socket.socket, socket.socket]:
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 
-class Answer(asyncio.Future[list[Any]]):
-    """A frame that a task waits for; when it comes, the task goes on at once, not in the loop's next turn.
-
-    That turn would cost as much as all the rest that the loop does for an answer. A lane reads in a callback
-    of the loop's, where no task runs, so it may go on right there. Every other end, a cancellation or an
-    error, takes the usual way.
-    """
-
-    _waiting: tuple[Callable[[Any], object], Context] | None = None
-
-    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
-        """Take note of the task that waits: it calls this with its own context."""
-        if context is not None:
-            self._waiting = fn, context
-        super().add_done_callback(fn, context=context)
-
-    def come(self, frame: list[Any]) -> None:
-        """End with a frame."""
-        waiting = self._waiting
-        if waiting is None:
-            self.set_result(frame)
-            return
-        go_on, context = waiting
-        self.remove_done_callback(go_on)
-        self.set_result(frame)
-        context.run(go_on, self)
-
-
 class Lane:
     """Sends frames, waits for the one answer, and tells when the other end goes or breaks a rule.
 
@@ -93,7 +64,7 @@ class Lane:
         self._socket = ours
         self._on_end = on_end
         self._reader = Reader()
-        self._waiter: Answer | None = None
+        self._waiter: asyncio.Future[list[Any]] | None = None
         self._unsent: list[memoryview] = []
         self._writing = False
         self._descriptors_welcome = True
@@ -106,7 +77,7 @@ class Lane:
         self._first = self.expect(0)
         self._loop.add_reader(ours.fileno(), self._readable)
 
-    def exchange(self, buffers: Sequence[bytes], limit: int) -> Answer:
+    def exchange(self, buffers: Sequence[bytes], limit: int) -> "asyncio.Future[list[Any]]":
         """Send one frame and wait for the answer.
 
         Args:
@@ -121,9 +92,9 @@ class Lane:
         self._send(buffers)
         return answer
 
-    def expect(self, limit: int) -> Answer:
+    def expect(self, limit: int) -> "asyncio.Future[list[Any]]":
         """The next frame, of at most ``limit`` bytes of value."""
-        waiter = Answer(loop=self._loop)
+        waiter: asyncio.Future[list[Any]] = self._loop.create_future()
         if self._ended is not None:
             waiter.set_exception(self._ended)
             return waiter
@@ -282,7 +253,7 @@ class Lane:
         self.answer_bytes = self._reader.size
         waiter, self._waiter = self._waiter, None
         if not waiter.done():
-            waiter.come(frame)
+            waiter.set_result(frame)
 
     def _end(self, reason: Exception) -> None:
         if self._ended is not None:

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from functools import wraps
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from frys_runtime import wire
 from frys_runtime.lane import Lane, LaneClosed, pair
 
-_here: ContextVar[str] = ContextVar("here", default="")
 _LIMIT = 1000
 
 
@@ -37,35 +35,6 @@ def with_lane(test: Callable[[Lane, socket.socket], Awaitable[None]]) -> Callabl
 
     del run.__wrapped__  # type: ignore[attr-defined]  # pytest would look for the fixtures of that one
     return run
-
-
-@with_lane
-async def test_an_answers_task_goes_on_at_once_in_its_own_context(lane: Lane, theirs: socket.socket) -> None:
-    """It runs in the very callback that has read the answer, and asks again from there."""
-    steps: list[object] = []
-
-    async def ask() -> None:
-        _here.set("in the task")
-        for number in (1, 2):
-            answer = await lane.expect(_LIMIT)
-            steps.append((answer, _here.get(), asyncio.current_task() is task))
-            theirs.send(_frame(number + 1))
-        steps.append(await lane.expect(_LIMIT))
-
-    task = asyncio.ensure_future(ask())
-    await asyncio.sleep(0)
-    at_once: list[object] = []
-
-    def read() -> None:
-        lane._readable()
-        at_once.extend(steps)
-
-    theirs.send(_frame(1))
-    asyncio.get_running_loop().call_soon(read)
-    async with asyncio.timeout(30):
-        await task
-    assert at_once == [([wire.RESULT, 1, "value"], "in the task", True)]
-    assert steps[1:] == [([wire.RESULT, 2, "value"], "in the task", True), [wire.RESULT, 3, "value"]]
 
 
 @with_lane
