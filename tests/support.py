@@ -4,7 +4,7 @@ import asyncio
 import functools
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 
 import psutil
@@ -17,9 +17,9 @@ def live[**P](test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, Non
 
     @functools.wraps(test)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        descriptors = len(os.listdir("/proc/self/fd"))
+        descriptors, before = len(os.listdir("/proc/self/fd")), frozenset(processes(os.getpid()))
         asyncio.run(test(*args, **kwargs))
-        assert leftovers(os.getpid()) == []
+        assert leftovers(os.getpid(), before) == []
         for _ in range(100):  # the thread that watches files closes its own a moment later
             if len(os.listdir("/proc/self/fd")) == descriptors:
                 break
@@ -29,18 +29,24 @@ def live[**P](test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, Non
     return wrapper
 
 
-def leftovers(host: int) -> list[str]:
-    """Processes below ``host`` and cgroups that name it; waits a moment for those that are going."""
+def leftovers(host: int, before: Collection[str] = ()) -> list[str]:
+    """Processes below ``host`` and cgroups that name it; waits a moment for those that are going.
+
+    Args:
+        host: A process.
+        before: What ran below it already, such as a server that several tests share.
+    """
     found: list[str] = []
     for _ in range(100):
-        found = [*_processes(host), *_cgroups(host)]
+        found = [*(one for one in processes(host) if one not in before), *_cgroups(host)]
         if not found:
             break
         time.sleep(0.02)
     return found
 
 
-def _processes(host: int) -> list[str]:
+def processes(host: int) -> list[str]:
+    """What runs below a process."""
     if not psutil.pid_exists(host):
         return []
     return [f"{child.pid} {child.name()}" for child in psutil.Process(host).children(recursive=True)]

@@ -7,7 +7,7 @@ from .verdicts import Crashed, Exited, Failed, Found, Late, Limited, NotLoaded, 
 
 TRAP = "a trap"
 NOT_HERE = "none: it has no other meaning"
-LATE_LOAD = either(Late(), Limited("cpu"), Limited("memory"))
+LATE_LOAD = either(Late(), Limited("cpu"), Limited("memory"), Limited("compile_memory"))
 
 
 def _loading(name: str, what: str, plugin: str, verdicts: object, why: str) -> Attempt:
@@ -372,7 +372,7 @@ ROWS: list[Attempt] = [
     ),
     _loading(
         "wasm-functions",
-        "40,000 functions: a bomb for the compiler",
+        "400,000 functions: a bomb for the compiler",
         "wasm:many-functions",
         everywhere(LATE_LOAD),
         "it compiles in the jail, under the plugin's own limits",

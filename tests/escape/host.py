@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import psutil
 import wasmtime
-from support import FIXTURES, leftovers
+from support import FIXTURES, leftovers, processes
 
 from frys_runtime import IsolationLevel, PluginError, PluginManager, SandboxConfig
 from frys_runtime.plugin import Plugin
@@ -37,6 +37,7 @@ class Host:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._others = processes(os.getpid())
         os.environ["FRYS_ESCAPE_SECRET"] = SECRET
         self._heap = [SECRET + f"-{number}" for number in range(100)]
         self._folder = folder
@@ -72,7 +73,7 @@ class Host:
         self._victim.wait()
         self._targets.close()
         del os.environ["FRYS_ESCAPE_SECRET"]
-        assert leftovers(os.getpid()) == []
+        assert leftovers(os.getpid(), self._others) == []
 
     def run[T](self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on the manager's loop."""

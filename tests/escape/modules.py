@@ -20,14 +20,35 @@ def _source(text: str) -> tuple[str, Callable[[], bytes]]:
 
 
 _PING = '(func (export "ping") (result i32) i32.const 0)'
-_MANY = 40_000
+_MANY = 400_000
 _DEEP = 40_000
 
 
 def _many_functions() -> bytes:
     """Functions without end, each with work for the compiler."""
-    body = "(local i32) " + "(local.set 0 (i32.mul (local.get 0) (local.get 0)))" * 8
-    return bytes(wasmtime.wat2wasm(f"(module {f'(func {body})' * _MANY} {_PING})"))
+    square = bytes.fromhex("20 00 20 00 6c 21 00")  # (local.set 0 (i32.mul (local.get 0) (local.get 0)))
+    work = _sized(bytes.fromhex("01 01 7f") + square * 8 + b"\x0b")
+    ping = _sized(bytes.fromhex("00 41 00 0b"))
+    sections = {
+        1: bytes.fromhex("02 60 00 00 60 00 01 7f"),
+        3: _number(_MANY + 1) + bytes(_MANY) + b"\x01",
+        7: b"\x01" + _sized(b"ping") + b"\x00" + _number(_MANY),
+        10: _number(_MANY + 1) + work * _MANY + ping,
+    }
+    return b"\0asm\x01\0\0\0" + b"".join(bytes((kind,)) + _sized(body) for kind, body in sections.items())
+
+
+def _number(value: int) -> bytes:
+    """LEB128."""
+    digits = bytearray()
+    while value >= 0x80:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*digits, value))
+
+
+def _sized(content: bytes) -> bytes:
+    return _number(len(content)) + content
 
 
 def _wide_table() -> bytes:

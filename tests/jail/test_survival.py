@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import leftovers, live
+from support import leftovers, live, processes
 
 from frys_runtime import ExecutionFailed, PluginError, PluginManager, SandboxConfig, Timeout
 
@@ -240,8 +240,9 @@ def test_a_manager_works_on_uvloop(sleeper: Path) -> None:
                 *range(50)
             ]
 
+    before = processes(os.getpid())
     uvloop.run(main())
-    assert leftovers(os.getpid()) == []
+    assert leftovers(os.getpid(), before) == []
 
 
 @live
