@@ -9,11 +9,13 @@ import functools
 import importlib.resources
 import importlib.util
 import itertools
+import logging
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,8 @@ from .linux.bpf import describe_call, syscall_name
 from .linux.cgroup import Cgroup, CgroupError, CgroupLimits, CgroupTree
 from .policy_terms import OnViolation
 from .wire import ProtocolError
+
+logger = logging.getLogger("frys.launcher")
 
 _START_SECONDS: Final = 30.0
 _PARK_SECONDS: Final = 30.0
@@ -168,9 +172,22 @@ class Child:
         return end
 
 
+_REMOVE_SECONDS: Final = 5.0
+
+
 def _remove(cgroup: Cgroup) -> None:
-    cgroup.kill()
-    cgroup.remove()
+    """Remove an ended process's cgroup; again and again while the host is out of descriptors."""
+    until = time.monotonic() + _REMOVE_SECONDS
+    while True:
+        try:
+            cgroup.kill()
+            cgroup.remove()
+        except CgroupError as error:
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
+            logger.warning("a cgroup is left until the manager ends: %s", error)
+        return
 
 
 class Launcher:
