@@ -11,6 +11,7 @@ it takes is copied out once, and looked at afterwards. No other plugin ever sees
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from struct import Struct
 from typing import Any, Final
 
@@ -68,11 +69,16 @@ class Bulk:
         self._timer: asyncio.TimerHandle | None = None
 
     def place(self, values: Sequence[MessageValue]) -> Sequence[MessageValue | msgspec.msgpack.Ext]:
-        """The values with large bytes among them laid into the buffer; those that do not fit stay."""
-        for value in values:
-            if type(value) is bytes and len(value) >= LEAST:
-                return self._place(values)
+        """The values with large bytes among them laid into the buffer; those that do not fit stay.
+
+        All stay when the buffer is closed, or memory for it is not to be had: the frame carries them then.
+        """
         self.placed = 0
+        for value in values:
+            if type(value) is bytes and len(value) >= LEAST and self.fd >= 0:
+                with suppress(OSError):
+                    return self._place(values)
+                break
         return values
 
     def _place(self, values: Sequence[MessageValue]) -> list[MessageValue | msgspec.msgpack.Ext]:
@@ -134,6 +140,7 @@ class Bulk:
         if self._timer is not None:
             self._timer.cancel()
         os.close(self.fd)
+        self.fd = -1  # whoever still has an answer to lay in must not meet another file under its number
 
 
 def refuse(_code: int, _data: memoryview) -> Any:

@@ -136,6 +136,9 @@ class Lane:
 
     def add_bulk(self, buffer: Bulk) -> None:
         """From the next frame on, large bytes may travel in a buffer; it is owned from here on."""
+        if self._ended is not None:
+            buffer.close()
+            return
         self._reader.bulk = buffer
 
     async def receive_descriptor(self) -> tuple[list[Any], int]:

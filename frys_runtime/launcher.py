@@ -5,6 +5,7 @@ A launcher forks children; each child walks into the jail by itself and then wai
 
 import array
 import asyncio
+import errno
 import functools
 import importlib.resources
 import importlib.util
@@ -33,6 +34,9 @@ from .policy_terms import OnViolation
 from .wire import ProtocolError
 
 logger = logging.getLogger("frys.launcher")
+
+_REMOVE_SECONDS: Final = 5.0
+"""How long the cgroup of an ended process may wait for a free descriptor of the host."""
 
 _START_SECONDS: Final = 30.0
 _PARK_SECONDS: Final = 30.0
@@ -172,22 +176,19 @@ class Child:
         return end
 
 
-_REMOVE_SECONDS: Final = 5.0
-
-
 def _remove(cgroup: Cgroup) -> None:
-    """Remove an ended process's cgroup; again and again while the host is out of descriptors."""
+    """Remove an ended process's cgroup, and try again while the host is out of descriptors."""
     until = time.monotonic() + _REMOVE_SECONDS
     while True:
         try:
             cgroup.kill()
             cgroup.remove()
+            return
         except CgroupError as error:
-            if time.monotonic() < until:
-                time.sleep(0.05)
-                continue
-            logger.warning("a cgroup is left until the manager ends: %s", error)
-        return
+            if error.errno not in {errno.EMFILE, errno.ENFILE} or time.monotonic() > until:
+                logger.warning("a cgroup is left until the manager ends: %s", error)
+                return
+        time.sleep(0.05)
 
 
 class Launcher:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -244,3 +245,18 @@ def test_a_host_is_killed_while_all_below_it_is_frozen(tmp_path: Path) -> None:
         process.kill()
     assert alive == []
     assert leftovers(host.pid) == []
+
+
+@pytest.mark.needs_cgroup
+@live
+async def test_a_cgroup_waits_for_a_descriptor_of_the_host(tmp_path: Path) -> None:
+    """A process ends while its host has none left: the cgroup goes when there is one again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with supervised(tmp_path) as (manager, _):
+        unloading = asyncio.create_task(manager.unload_plugin("p"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            await asyncio.sleep(0.3)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await unloading

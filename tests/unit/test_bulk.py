@@ -6,12 +6,14 @@ import os
 import struct
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from pathlib import Path
 
 import pytest
 from plugins_side import codec
 
 from frys_runtime import wire
 from frys_runtime.bulk import LEAST, Bulk
+from frys_runtime.lane import Lane, pair
 
 SIZE = 1 << 20
 
@@ -126,3 +128,42 @@ async def test_its_size_is_fixed(buffer: Bulk) -> None:
     for change in (0, SIZE // 2, 2 * SIZE):
         with pytest.raises(PermissionError):
             os.ftruncate(buffer.fd, change)
+
+
+def test_nothing_is_written_after_the_end(tmp_path: Path) -> None:
+    """A closed buffer leaves values where they are: its number may be another file's by now."""
+
+    async def attempt() -> None:
+        buffer = Bulk(SIZE)
+        number = buffer.fd
+        buffer.close()
+        other = tmp_path / "other"
+        fd = os.open(other, os.O_RDWR | os.O_CREAT)
+        try:
+            assert fd == number
+            values = [b"a" * LEAST]
+            assert buffer.place(values) is values
+            assert buffer.placed == 0
+            assert other.read_bytes() == b""
+        finally:
+            os.close(fd)
+
+    asyncio.run(attempt())
+
+
+def test_a_lane_that_has_ended_takes_no_buffer() -> None:
+    """The process died before its plugin came; the descriptor is given back all the same."""
+
+    async def attempt() -> None:
+        ours, theirs = pair()
+        lane = Lane(ours, lambda _reason: None)
+        theirs.close()
+        lane.close()
+        buffer = Bulk(SIZE)
+        number = buffer.fd
+        lane.add_bulk(buffer)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+        assert lane.bulk is None
+
+    asyncio.run(attempt())
