@@ -253,6 +253,10 @@ async def test_a_cgroup_waits_for_a_descriptor_of_the_host(tmp_path: Path) -> No
     """A process ends while its host has none left: the cgroup goes when there is one again."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with supervised(tmp_path) as (manager, _):
+        pid = str(manager.plugin("p").pid)
+        rooms = Path("/sys/fs/cgroup").rglob(f"frys-*-{os.getpid()}-*/**/cgroup.procs")
+        its_own = [room.parent for room in rooms if pid in room.read_text().split()]
+        assert its_own
         unloading = asyncio.create_task(manager.unload_plugin("p"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         try:
@@ -260,3 +264,4 @@ async def test_a_cgroup_waits_for_a_descriptor_of_the_host(tmp_path: Path) -> No
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         await unloading
+        assert not any(room.exists() for room in its_own)  # the manager has not swept yet
