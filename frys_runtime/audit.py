@@ -164,17 +164,17 @@ class AuditLog:
                 self._chain.write()
         except OSError as error:
             failure = f"the audit log {self.path} cannot be written: {error.strerror or error}"
+        if failure is not None and self._failure is None:
+            self._failure = failure
+            logger.error("%s", failure)
+            if self.on_failure is not None:
+                self.on_failure(failure)  # before flush() returns: nobody meets the failure untold
         with self._changed:
-            is_new = failure is not None and self._failure is None
             if failure is None:
                 self._synced = synced
             self._failure, self._tries = failure, self._tries + 1
             done = failure is None and not self._waiting
             self._changed.notify_all()
-        if is_new and failure is not None:
-            logger.error("%s", failure)
-            if self.on_failure is not None:
-                self.on_failure(failure)
         return done
 
     def _take_all(self) -> int:
