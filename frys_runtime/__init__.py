@@ -38,7 +38,7 @@ Imports only go down these layers (``make check`` holds it):
     shapes, channels, spans, wit, bindgen                 values as shown; counts; spans; types, written
     signing_keys, sigstore_bundle                         keys to sign with; signatures by identities
     wire                                                  the only code that decodes what a plugin sent
-    bulk, jail, policy, metadata                          large bytes; decisions, without I/O where possible
+    bulk, busy_poll, jail, policy, metadata               large bytes; decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
     policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types

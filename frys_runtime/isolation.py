@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from . import busy_poll
 from .config import IsolationLevel, Permission, SandboxConfig
 from .errors import ConfigError, InitializationFailed, LoadFailed, SandboxError
 from .jail import Plan
@@ -85,6 +86,13 @@ class Confinement:
         """While it serves, its filter lets it send what may carry descriptors."""
         syscalls = self.policy.syscalls[self.format]
         return syscalls.mode == "deny" or any(rule.name in _CARRIERS for rule in syscalls.serve)
+
+    @property
+    def busy_poll(self) -> float:
+        """Seconds for which its process, and the host, look for each other's next frame before they sleep."""
+        serve = self.policy.syscalls[self.format]
+        may_yield = serve.mode == "deny" or any(rule.name == "sched_yield" for rule in serve.serve)
+        return busy_poll.SECONDS if self.policy.polls and may_yield and busy_poll.is_worthwhile() else 0.0
 
     def plan(self, engine_paths: Iterable[str], *, needs_files: bool, lacks: tuple[str, ...] = ()) -> Plan:
         """The plan of the jail for a launcher.

@@ -8,9 +8,11 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any
 
 from .bulk import Bulk
+from .busy_poll import Patience, attention_of
 from .wire import ASK, ProtocolError, Reader
 
 _BUFFER = 1 << 20
@@ -56,6 +58,9 @@ class Lane:
         on_question: Called with a plugin's ASK frame; whoever takes it calls :meth:`answer` later.
         is_plain: The other end's filter forbids to send descriptors, so nobody looks for them, which takes
             a microsecond; the kernel drops them.
+        busy_poll: Seconds for which a frame of the plugin is looked for before the event loop waits for it.
+        was_found: The latest answer was found by such a look, so the event loop may not have told yet what the
+            plugin did before it.
         answer_bytes: Bytes of the answer to the latest exchange; 0 until it is there.
     """
 
@@ -71,6 +76,9 @@ class Lane:
         self._descriptor = -1
         self._ended: Exception | None = None
         self._asked = False
+        self._attention, self._patience = attention_of(self._loop), Patience()
+        self._looks, self._until = False, 0.0
+        self.busy_poll, self.was_found = 0.0, False
         self.is_plain = False
         self.on_question: Callable[[list[Any]], None] | None = None
         self._bytes_in = self._bytes_out = self.answer_bytes = 0
@@ -90,6 +98,7 @@ class Lane:
         """
         answer = self.expect(limit)
         self._send(buffers)
+        self._look()
         return answer
 
     def expect(self, limit: int) -> "asyncio.Future[list[Any]]":
@@ -108,6 +117,10 @@ class Lane:
         if self._ended is None:
             self._asked = False
             self._send(buffers)
+            if not self._looks:
+                self._look()
+            else:  # within a look, which goes on
+                self._until = perf_counter() + self.busy_poll if self._attention.is_free() else 0.0
 
     @property
     def has_ended(self) -> bool:
@@ -166,6 +179,30 @@ class Lane:
     def close(self) -> None:
         """Close the socket; a waiting exchange ends with ``LaneClosed``."""
         self._end(LaneClosed("the lane was closed"))
+
+    def _look(self) -> None:
+        """Look for the next frame, where that has paid; otherwise the event loop tells when it comes."""
+        self.was_found = False
+        waiter = self._waiter
+        if waiter is None:
+            return
+        if not self.busy_poll or not self._attention.is_free() or not self._patience.is_left():
+            self._attention.sleep(self)
+            return
+        self._looks, self._until = True, perf_counter() + self.busy_poll
+        while True:
+            self._readable()
+            if waiter.done() or self._asked:
+                self._patience.found()
+                self.was_found = True
+                break
+            if perf_counter() > self._until:
+                if self._until:
+                    self._patience.lost()
+                self._attention.sleep(self)
+                break
+            os.sched_yield()  # to the plugin, if it has no core of its own
+        self._looks = False
 
     def _send(self, buffers: Sequence[bytes]) -> None:
         for buffer in buffers:
@@ -243,6 +280,7 @@ class Lane:
             frame = self._reader.received(count)
             if frame is None:
                 return
+            self._attention.wake(self)
             if frame[0] == ASK and self.on_question is not None:
                 self._asked = True
                 self.on_question(frame)
@@ -262,6 +300,7 @@ class Lane:
         if self._ended is not None:
             return
         self._ended = reason
+        self._attention.wake(self)
         self._loop.remove_reader(self._socket.fileno())
         self._stop_writing()
         self._socket.close()

@@ -78,6 +78,7 @@ _READERS: Final[dict[str, Callable[[Node], Any]]] = {
     "network": read_network,
     "processes": Node.flag,
     "threads": Node.flag,
+    "busy_poll": Node.flag,
     "permissions": _permissions,
     "require": _layers,
     "on_violation": _choice("kill", "deny", "log"),

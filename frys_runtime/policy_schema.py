@@ -46,6 +46,7 @@ _SHAPES: Final[dict[str, dict[str, Any]]] = {
     "network": {"anyOf": [_FLAG, _GRANT, {"type": "array", "items": _GRANT, "minItems": 1}]},
     "processes": _FLAG,
     "threads": _FLAG,
+    "busy_poll": _FLAG,
     "permissions": {
         "anyOf": [
             {"const": "granted"},

@@ -19,7 +19,7 @@ from .linux.bpf import OPERATORS, Condition, SyscallRule, syscall_number
 from .policy_file import Node
 
 FORMATS: Final = ("wasm", "javascript", "native", "python")
-GRANTS: Final = ("files", "writes", "locks", "network", "threads", "processes")
+GRANTS: Final = ("files", "writes", "locks", "network", "threads", "processes", "busy_poll")
 """Sections of a level's lists that a grant opens."""
 
 _PHASES: Final = {"allow": ("enosys", "load", "serve"), "deny": ("enosys", "forbid")}

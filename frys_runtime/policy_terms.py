@@ -164,6 +164,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
         http: What the host's broker may be asked to fetch.
         processes: Whether it may start processes.
         threads: Whether it may start threads.
+        busy_poll: Whether its process and the host look for each other's next frame for a moment before they
+            sleep, where that has paid.
         asks: The permissions that a plugin.json may ask for, or ``None`` for those that the grants open.
         require: The layers without which it must not start.
         on_violation: What becomes of a forbidden system call: ``kill`` the plugin, ``deny`` the call, or
@@ -197,6 +199,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     http: tuple[NetworkGrant, ...]
     processes: bool
     threads: bool
+    busy_poll: bool
     asks: frozenset[Permission] | None
     require: frozenset[str]
     on_violation: OnViolation
@@ -223,6 +226,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     def may_use(self, name: str) -> bool:
         """Whether it may use a service of the host, or call a function of the host program."""
         return one_matches(self.host_functions, name)
+
+    @property
+    def polls(self) -> bool:
+        """Whether looking instead of sleeping is allowed; it would use up a CPU quota for nothing."""
+        return self.busy_poll and self.limits.cpu is None
 
     @property
     def syscalls(self) -> Mapping[str, Syscalls]:
@@ -359,6 +367,7 @@ def _syscalls(policy: Policy) -> dict[str, Syscalls]:
         "locks": bool(policy.write),
         "network": policy.network,
         "threads": policy.threads,
+        "busy_poll": policy.polls,
         "processes": policy.processes,
     }
     given = [name for name, yes in grants.items() if yes]

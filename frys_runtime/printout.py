@@ -6,9 +6,12 @@ rest stays in the pipe, where the plugin waits when that is full. Whatever it pr
 a bounded number of lines in a second.
 """
 
+import array
 import asyncio
+import fcntl
 import logging
 import os
+import termios
 from collections.abc import Callable
 from typing import Final
 
@@ -48,6 +51,7 @@ class Printout:
         self._second = 0
         self._lines = 0
         self._unshown = 0
+        self._waits = array.array("i", [0])
         self._loop.add_reader(pipe, self._readable)
 
     def begin_call(self) -> None:
@@ -56,6 +60,12 @@ class Printout:
         if self._resume is not None:
             self._go_on()
             self._printed = -_CHUNK  # what lies in the pipe was printed before
+
+    def catch_up(self) -> None:
+        """Read what the plugin has printed, before the event loop tells of it."""
+        fcntl.ioctl(self._pipe, termios.FIONREAD, self._waits)
+        if self._waits[0] and self._resume is None:
+            self._readable()
 
     def close(self) -> None:
         """Hand over the last words, and read no more."""

@@ -210,6 +210,8 @@ class PluginSandbox:
         ends_later = False
         try:
             reply = await answer
+            if child.lane.was_found and self._printout is not None:
+                self._printout.catch_up()
             if watch.verdict is not None:
                 raise LaneClosed("it was stopped with its answer on the way")
             return self._result(reply, function)
@@ -384,6 +386,7 @@ class PluginSandbox:
             "compiled": offer.size,
             "room": offer.room,
             "bulk": 0,
+            "poll": self.confinement.busy_poll,
         }
         fds = [bundle.fd, *offer.files]
         if not offer.room:
@@ -400,6 +403,7 @@ class PluginSandbox:
                 raise LaneClosed("it was stopped with its answer on the way")
             match frame:
                 case [wire.LOADED, dict(functions), int(kept)]:
+                    child.lane.busy_poll = self.confinement.busy_poll
                     child.lane.is_plain = not self.confinement.may_send_descriptors
                     return {str(name): str(text) for name, text in functions.items()}, max(kept, 0)
                 case [wire.FAILURE, 0, *_]:

@@ -105,6 +105,7 @@ def _receive_plugin(lane: Lane, host: Host) -> Artifact:
     to_fill = _map(fds[1 % len(fds)], details["room"], mmap.PROT_READ | mmap.PROT_WRITE)
     if details["bulk"]:
         lane.bulk = Bulk(_map(fds[-1], details["bulk"], mmap.PROT_READ | mmap.PROT_WRITE))
+    lane.busy_poll = details["poll"]
     for fd in fds:
         os.close(fd)
     files = {path: content[at : at + size] for path, at, size in details["files"]}

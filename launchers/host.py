@@ -35,9 +35,9 @@ class Host:
         # A plugin's threads may ask, too; an answer must not go to the wrong one, nor cross a result.
         self._turn = allocate_lock()
 
-    def hand_over(self) -> tuple[int, bytes, memoryview]:
+    def hand_over(self) -> tuple[int, bytes, float, memoryview]:
         """For the host of another interpreter in this process; see :meth:`launchers.serve.Lane.hand_over`."""
-        return self._lane.hand_over() if self._lane is not None else (-1, b"", memoryview(b""))
+        return self._lane.hand_over() if self._lane is not None else (-1, b"", 0.0, memoryview(b""))
 
     def begin(self) -> None:
         """A call is under way: the host listens."""
@@ -65,7 +65,7 @@ class Host:
                 raise HostRefused("invalid", f"{service}: {error.message}") from None
             raises = interrupt.hold()
             self._lane.send(question)
-            answer: Any = unpack(self._lane.receive(), self._lane.bulk)
+            answer: Any = unpack(self._lane.receive(answer=True), self._lane.bulk)
             interrupt.go_on(raises)
         if answer[0] == _REFUSAL:
             raise HostRefused(answer[1], answer[2])

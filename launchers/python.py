@@ -194,8 +194,10 @@ class Inside:
         report = memoryview(mmap.mmap(-1, _REPORT_SIZE))
         names = list(artifact.files)
         rest = [artifact.options, artifact.memory_limit, artifact.stack_limit]
-        lane, pending, bulk = artifact.host.hand_over()
-        facts = pack([artifact.plugin_id, artifact.entry, artifact.root, names, *rest, lane, pending])
+        lane, pending, busy_poll, bulk = artifact.host.hand_over()
+        facts = pack(
+            [artifact.plugin_id, artifact.entry, artifact.root, names, *rest, lane, pending, busy_poll]
+        )
         views = {f"file_{number}": artifact.files[name] for number, name in enumerate(names)}
         _run(interpreter, "load(globals())", {"facts": facts, "report": report, "bulk": bulk, **views})
         size = int.from_bytes(report[:4], "big")

@@ -39,13 +39,13 @@ def load(shared: "dict[str, Any]") -> None:
     """Load the plugin that lies in ``__main__``; write its functions, or the failure, to ``report``."""
     report, bulk = shared.pop("report"), shared.pop("bulk")
     facts: Any = unpack(memoryview(shared.pop("facts")))
-    plugin_id, entry, root, names, options, memory, stack, fd, pending = facts
+    plugin_id, entry, root, names, options, memory, stack, fd, pending, poll = facts
     files = {name: shared.pop(f"file_{number}") for number, name in enumerate(names)}
     if "random" in sys.modules:
         sys.modules["random"].seed()  # a fork copied its state
     host = Host()
     if fd >= 0:
-        lane = Lane(fd, pending, Bulk(bulk))
+        lane = Lane(fd, pending, Bulk(bulk), poll)
         host = Host(lane)
         _lanes.append((lane, host))
     host.begin()

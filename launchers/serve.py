@@ -6,6 +6,7 @@ runs inside a Python subinterpreter, so it imports only what loads there.
 """
 
 import _socket
+import posix
 import struct
 import time
 
@@ -25,6 +26,7 @@ HELLO, LISTENER, LOADED, RESULT, FAILURE = 0, 1, 2, 3, 4
 _CHUNK = 1 << 13
 _LARGE = 1 << 15
 _MAX_TEXT = 1 << 16
+_MOST_LEFT_OUT = 1023
 _CALL = struct.Struct(">xxxQxQxQ")  # the numbers of [2, sequence, timeout_ms, max_result, function, args]
 _RESULT = struct.Struct(">IBBBQ")  # the length of [3, sequence, value], and all of it but the value
 
@@ -48,6 +50,18 @@ class Plugin:
         raise NotImplementedError
 
 
+class Patience:
+    """Whether to look for the next frame before sleeping, as it went before.
+
+    After a look in vain, the next 1, 3, 7 ... 1023 frames are waited for asleep.
+    """
+
+    __slots__ = ("left_out", "misses")
+
+    def __init__(self) -> None:
+        self.misses = self.left_out = 0
+
+
 class Lane:
     """A blocking stream socket that carries frames.
 
@@ -55,30 +69,41 @@ class Lane:
         fd: The socket; owned from here on.
         pending: Bytes that another lane on the same socket had read already.
         bulk: The buffer for large bytes.
+        busy_poll: Seconds for which the host's next frame is looked for before the process sleeps.
     """
 
-    def __init__(self, fd: int, pending: bytes = b"", bulk: Bulk | None = None) -> None:
+    def __init__(
+        self, fd: int, pending: bytes = b"", bulk: Bulk | None = None, busy_poll: float = 0.0
+    ) -> None:
         self.bulk = bulk
+        self.busy_poll = busy_poll
+        self._calls, self._answers = Patience(), Patience()
         self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
         self._buffer = bytearray(_CHUNK)
         self._view = memoryview(self._buffer)
         self._buffer[: len(pending)] = pending
         self._filled = len(pending)
 
-    def hand_over(self) -> tuple[int, bytes, memoryview]:
-        """For another lane on the same socket: its descriptor, the bytes that were read already, the buffer.
+    def hand_over(self) -> tuple[int, bytes, float, memoryview]:
+        """For another lane on the same socket: its descriptor, the bytes that it has read, and the rest.
 
         This one can still send.
         """
         pending, self._filled = bytes(self._view[: self._filled]), 0
-        return self.socket.fileno(), pending, self.bulk.view if self.bulk is not None else memoryview(b"")
+        view = self.bulk.view if self.bulk is not None else memoryview(b"")
+        return self.socket.fileno(), pending, self.busy_poll, view
 
-    def receive(self) -> memoryview:
+    def receive(self, *, answer: bool = False) -> memoryview:
         """Wait for one frame; the view is valid until the next call.
+
+        Args:
+            answer: It answers a question.
 
         Raises:
             EOFError: The host closed the lane.
         """
+        if self.busy_poll and not self._filled:
+            self._look(self._answers if answer else self._calls)
         while self._filled < 4:
             self._fill(self._view[self._filled :])
         (size,) = struct.unpack_from(">I", self._buffer)
@@ -101,6 +126,24 @@ class Lane:
             raise EOFError
         self._filled = count
         return self.receive(), list(memoryview(messages[0][2]).cast("i"))
+
+    def _look(self, patience: Patience) -> None:
+        """Look for the host's next frame for a moment, where that has paid: a wake-up costs more."""
+        if patience.left_out:
+            patience.left_out -= 1
+            return
+        end = time.monotonic() + self.busy_poll
+        while True:
+            try:
+                self._filled = self.socket.recv_into(self._view, 0, _socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    patience.misses = patience.left_out = min(2 * patience.misses + 1, _MOST_LEFT_OUT)
+                    return
+                posix.sched_yield()  # to the host, if it has no core of its own
+            else:
+                patience.misses >>= 1
+                return  # nothing at the end of the stream, which the next one tells
 
     def _fill(self, into: memoryview) -> None:
         count = self.socket.recv_into(into)
