@@ -59,7 +59,7 @@ class Lane:
         is_plain: The other end's filter forbids to send descriptors, so nobody looks for them, which takes
             a microsecond; the kernel drops them.
         busy_poll: Seconds for which a frame of the plugin is looked for before the event loop waits for it.
-        was_found: The latest answer was found by such a look, so the event loop may not have told yet what the
+        was_found: The latest answer was found by such a look, so the event loop has not told yet what the
             plugin did before it.
         answer_bytes: Bytes of the answer to the latest exchange; 0 until it is there.
     """
