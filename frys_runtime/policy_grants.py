@@ -174,7 +174,7 @@ class Signatures(msgspec.Struct, frozen=True, kw_only=True):
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a name is what a pattern says: ``*`` is any text, ``?`` any one character."""
-    return _compiled(pattern).fullmatch(name) is not None
+    return pattern == name or _compiled(pattern).fullmatch(name) is not None
 
 
 def one_matches(patterns: Iterable[str], name: str) -> bool:

@@ -3,15 +3,15 @@
 A plugin process is hostile: it may send anything at any time. So a frame is bounded before it is
 read (its length against the limit for results, which a sound launcher keeps by itself), measured before
 it is built (a walk counts items and depth without making a single object), and only then decoded, without
-extension types but the one by which :mod:`frys_runtime.bulk` brings large bytes. No descriptor is ever
-accepted. Whatever does not fit is a ``ProtocolError``, and the caller kills that plugin; nobody else is
+extension types but the one by which :mod:`frys_runtime.bulk` brings large bytes. A frame that is too short
+to do harm is decoded first, and what came out is looked at. No descriptor is ever accepted. Whatever does not fit is a ``ProtocolError``, and the caller kills that plugin; nobody else is
 harmed.
 
 Frames: 32 bit big-endian length, then one MessagePack array whose first element is the kind
 (docs/protocol.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -148,7 +148,9 @@ def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder)
     """
     if (common := _bytes_result(body)) is not None:
         return common
-    measure(body)
+    is_short = len(body) <= _SMALL
+    if not is_short:
+        measure(body)
     try:
         frame = decoder.decode(body)
     except bulk.BulkError as error:
@@ -157,7 +159,29 @@ def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder)
         raise ProtocolError(f"a frame cannot be decoded: {error}") from None
     if type(frame) is not list or not frame or type(frame[0]) is not int:
         raise ProtocolError("a frame is not an array that begins with its kind")
+    if is_short:
+        _look_over(frame, 1)
     return frame
+
+
+_SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def _look_over(items: Iterable[object], depth: int) -> None:
+    """Refuse what :func:`measure` would have: the types and the depth of what a short frame has become."""
+    for item in items:
+        if depth > MAX_DEPTH + 2:
+            raise ProtocolError(f"a value is nested deeper than {MAX_DEPTH} levels")
+        kind = type(item)
+        if kind in _SCALARS:
+            continue
+        if isinstance(item, list):
+            _look_over(item, depth + 1)
+        elif isinstance(item, dict):
+            _look_over(item, depth + 1)
+            _look_over(item.values(), depth + 1)
+        else:
+            raise ProtocolError(f"a {kind.__name__} is not an allowed value")
 
 
 _RAW: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
