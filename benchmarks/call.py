@@ -19,7 +19,9 @@ _PONGS = {
 _BARE = {"asyncio": "asyncio protocol/blocking", "uvloop": "uvloop protocol/blocking"}
 _ZMQ = {"pyzmq ROUTER/DEALER": "blocking", "pyzmq asyncio ROUTER/DEALER": "asyncio"}
 _EXTISM = {"Extism echo, in process": "echo", "Extism pass, in process": "pass"}
+_RARE = "python, asyncio, after 20 ms of nothing"
 _NOTES = {
+    _RARE: "both processes have fallen asleep, and their cores, too",
     "asyncio protocol/blocking": "the reference of the goal: the peer waits as a plugin does",
     "Extism echo, in process": "no process and no jail between",
     "Extism pass, in process": "the plugin does not touch the bytes",
@@ -60,9 +62,12 @@ def _measure(
     for title, function in _EXTISM.items():
         request = {"method": "call", "function": function, "size": size, "count": count}
         turns[title] = extism, request
+    if size == 64:
+        request = {"method": "rare", "kind": "python", "size": size, "count": scale.large_calls}
+        turns[_RARE] = frys["asyncio"], request
     series = alternate(turns, scale.rounds)
     rows = [_frys(kind, loop, stage, series, large=size > 64) for loop in frys for kind in FILES]
-    for title in (*_PONGS, *_ZMQ, *_EXTISM):
+    for title in (*([_RARE] if size == 64 else []), *_PONGS, *_ZMQ, *_EXTISM):
         unit, factor = ("ms", 1e3) if size > 64 else ("us", 1e6)
         rows.append(row(title, unit, series[title], scale=factor, note=_NOTES.get(title, "")))
     return Benchmark(

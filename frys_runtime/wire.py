@@ -4,8 +4,8 @@ A plugin process is hostile: it may send anything at any time. So a frame is bou
 read (its length against the limit for results, which a sound launcher keeps by itself), measured before
 it is built (a walk counts items and depth without making a single object), and only then decoded, without
 extension types but the one by which :mod:`frys_runtime.bulk` brings large bytes. A frame that is too short
-to do harm is decoded first, and what came out is looked at. No descriptor is ever accepted. Whatever does not fit is a ``ProtocolError``, and the caller kills that plugin; nobody else is
-harmed.
+to do harm is decoded first, and what came out is looked at. No descriptor is ever accepted. Whatever does
+not fit is a ``ProtocolError``, and the caller kills that plugin; nobody else is harmed.
 
 Frames: 32 bit big-endian length, then one MessagePack array whose first element is the kind
 (docs/protocol.md).

@@ -11,9 +11,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 type Measure = Callable[..., Any]
+
+WARM_SECONDS: Final = 0.05
+"""With how many seconds of exchanges that do not count a turn begins: by then the scheduler has given two
+processes that talk to each other a core each, as it does on a server that is busy."""
 
 
 class Absent(Exception):

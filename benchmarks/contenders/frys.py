@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from frys_runtime import Crashed, PluginManager
 from frys_runtime.linux.process import cpu_ns
 
-from . import Measure, methods, perform
+from . import WARM_SECONDS, Measure, methods, perform
 
 if TYPE_CHECKING:
     from frys_runtime.messages import MessageValue
@@ -30,7 +30,7 @@ _ALL: Final = FILES | {
     "component": "bench_component.wasm",
     "wasm-large": "large.wasm",
 }
-_WARM_CALLS: Final = 5
+_RARE_SECONDS: Final = 0.02
 _INSIDE_SECONDS: Final = 0.01
 
 
@@ -109,12 +109,23 @@ class Frys:
         """Seconds of each call of ``echo``, or of another function that gives its argument back."""
         data, seconds = bytes(size), []
         execute = self._manager.execute_plugin
-        for _ in range(_WARM_CALLS):
+        warm = time.perf_counter() + WARM_SECONDS
+        while time.perf_counter() < warm:
             answer = await execute(kind, function, data)
             assert answer == data
         for _ in range(count):
             began = time.perf_counter()
             await execute(kind, function, data)
+            seconds.append(time.perf_counter() - began)
+        return seconds
+
+    async def rare(self, kind: str, size: int, count: int) -> list[float]:
+        """Seconds of each call of ``echo``, with a pause before it in which both processes fall asleep."""
+        data, seconds = bytes(size), []
+        for _ in range(count):
+            await asyncio.sleep(_RARE_SECONDS)
+            began = time.perf_counter()
+            await self._manager.execute_plugin(kind, "echo", data)
             seconds.append(time.perf_counter() - began)
         return seconds
 

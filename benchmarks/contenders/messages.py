@@ -19,6 +19,7 @@ messages: {call: {"*": [echo]}}
 """
 _ECHO: Final = {"echo": Export(params=("bytes",), returns="bytes")}
 _WARM_CALLS: Final = 50
+_TURN_WARM_CALLS: Final = 500
 
 
 class Messages:
@@ -50,7 +51,10 @@ class Messages:
 
     async def call(self, kind: str, size: int, count: int, pause: float = 0.0) -> Any:
         """Seconds of each call of ``echo`` in a plugin, by the clock of the plugin that calls."""
-        return await self._manager.execute_plugin("caller", "call", kind, bytes(size), count, pause)
+        execute, data = self._manager.execute_plugin, bytes(size)
+        if size <= 64 and not pause:
+            await execute("caller", "call", kind, data, _TURN_WARM_CALLS, 0.0)
+        return await execute("caller", "call", kind, data, count, pause)
 
     async def host(self, kind: str, count: int) -> list[float]:
         """Seconds of each call of ``echo`` by the host."""
@@ -73,6 +77,7 @@ class Messages:
 
     async def ask(self, count: int) -> Any:
         """Seconds of each question of the smallest kind."""
+        await self._manager.execute_plugin("caller", "ask", _TURN_WARM_CALLS)
         return await self._manager.execute_plugin("caller", "ask", count)
 
     async def close(self) -> None:

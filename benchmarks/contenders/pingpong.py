@@ -17,12 +17,10 @@ from typing import Any
 
 from frys_runtime.lane import pair
 
-from . import Measure, event_loop, perform
+from . import WARM_SECONDS, Measure, event_loop, perform
 from .peer import Pong
 
 type Exchange = Callable[[bytes], Awaitable[object]]
-
-_WARM_TURNS = 5
 
 
 @contextmanager
@@ -56,7 +54,8 @@ def _blocking(ours: socket.socket, size: int) -> Measure:
             filled += ours.recv_into(buffer[filled:])
 
     def measure(count: int) -> list[float]:
-        for _ in range(_WARM_TURNS):
+        warm = time.perf_counter() + WARM_SECONDS
+        while time.perf_counter() < warm:
             exchange()
         seconds = []
         for _ in range(count):
@@ -70,7 +69,8 @@ def _blocking(ours: socket.socket, size: int) -> Measure:
 
 async def _measure(exchange: Exchange, size: int, count: int) -> list[float]:
     data, seconds = bytes(size), []
-    for _ in range(_WARM_TURNS):
+    warm = time.perf_counter() + WARM_SECONDS
+    while time.perf_counter() < warm:
         await exchange(data)
     for _ in range(count):
         began = time.perf_counter()

@@ -12,9 +12,7 @@ from pathlib import Path
 import zmq
 import zmq.asyncio
 
-from . import Measure, perform
-
-_WARM_TURNS = 5
+from . import WARM_SECONDS, Measure, perform
 
 
 @contextmanager
@@ -46,13 +44,15 @@ def _blocking(address: str, size: int) -> Iterator[Measure]:
             message = [identity, bytes(size)]
 
             def measure(count: int) -> list[float]:
-                seconds = []
-                for _ in range(_WARM_TURNS + count):
+                seconds: list[float] = []
+                warm = time.perf_counter() + WARM_SECONDS
+                while len(seconds) < count:
                     began = time.perf_counter()
                     end.send_multipart(message)
                     end.recv_multipart()
-                    seconds.append(time.perf_counter() - began)
-                return seconds[_WARM_TURNS:]
+                    if began > warm:
+                        seconds.append(time.perf_counter() - began)
+                return seconds
 
             yield measure
 
@@ -70,13 +70,15 @@ def _asyncio(address: str, size: int) -> Iterator[Measure]:
             message = [runner.run(greet()), bytes(size)]
 
             async def measure(count: int) -> list[float]:
-                seconds = []
-                for _ in range(_WARM_TURNS + count):
+                seconds: list[float] = []
+                warm = time.perf_counter() + WARM_SECONDS
+                while len(seconds) < count:
                     began = time.perf_counter()
                     await end.send_multipart(message)
                     await end.recv_multipart()
-                    seconds.append(time.perf_counter() - began)
-                return seconds[_WARM_TURNS:]
+                    if began > warm:
+                        seconds.append(time.perf_counter() - began)
+                return seconds
 
             yield lambda count: runner.run(measure(count))
 
