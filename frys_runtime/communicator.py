@@ -33,6 +33,7 @@ from .waits import Circle, Instance, Waits, enter_line, line
 
 _SERVICES: Final = ("log", "config", "kv")
 """What policies grant by these names is no function of the host program's."""
+_NOTHING: Final = nullcontext()
 _TOLD: Final = 64
 """Different refusals of one plugin that are told one by one; all are counted."""
 
@@ -299,7 +300,7 @@ class PluginCommunicator:
         return there
 
     def _waiting_elsewhere(self, version: Version) -> AbstractContextManager[None]:
-        return self.elsewhere.waiting(version) if self.elsewhere is not None else nullcontext()
+        return self.elsewhere.waiting(version) if self.elsewhere is not None else _NOTHING
 
     def _changed(self) -> None:
         if self.elsewhere is not None:

@@ -11,7 +11,7 @@ one of its cases: ``"Shape": ["nothing", {"circle": "float"}]`` is ``"nothing"``
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, override
 
 from .errors import ConfigError
@@ -323,6 +323,8 @@ def check_arguments(params: Iterable[Type], args: list[MessageValue], function: 
         TypeError: They are not.
     """
     declared = tuple(params)
+    if len(args) == len(declared) and _are_scalars(declared, args):
+        return
     least = len(declared)
     while least and declared[least - 1].kind == "optional":
         least -= 1
@@ -331,6 +333,13 @@ def check_arguments(params: Iterable[Type], args: list[MessageValue], function: 
         raise TypeError(f"{function} takes {takes} arguments, not {len(args)}")
     for index, (kind, value) in enumerate(zip(declared, args, strict=False)):
         check(kind, value, f"{function}: args[{index}]")
+
+
+def _are_scalars(declared: Sequence[Type], args: list[MessageValue]) -> bool:
+    for kind, value in zip(declared, args, strict=True):  # noqa: SIM110 - no generator on the way of every message
+        if type(value) not in _SCALARS.get(kind.kind, ()):
+            return False
+    return True
 
 
 def _name(value: MessageValue) -> str:

@@ -86,7 +86,7 @@ class Lane:
         self._loop.add_reader(ours.fileno(), self._readable)
 
     def exchange(self, buffers: Sequence[bytes], limit: int) -> "asyncio.Future[list[Any]]":
-        """Send one frame and wait for the answer.
+        """Send one frame and wait for the answer; :meth:`look` may be quicker than the event loop.
 
         Args:
             buffers: The encoded frame, from :func:`frys_runtime.wire.encode`.
@@ -98,7 +98,6 @@ class Lane:
         """
         answer = self.expect(limit)
         self._send(buffers)
-        self._look()
         return answer
 
     def expect(self, limit: int) -> "asyncio.Future[list[Any]]":
@@ -112,13 +111,37 @@ class Lane:
         self._waiter = waiter
         return waiter
 
+    def look(self) -> None:
+        """Look for the next frame, where that has paid; otherwise the event loop tells when it comes."""
+        self.was_found = False
+        waiter = self._waiter
+        if waiter is None:
+            return
+        if not self.busy_poll or not self._attention.is_free() or not self._patience.is_left():
+            self._attention.sleep(self)
+            return
+        self._looks, self._until = True, perf_counter() + self.busy_poll
+        while True:
+            self._readable()
+            if waiter.done() or self._asked:
+                self._patience.found()
+                self.was_found = True
+                break
+            if perf_counter() > self._until:
+                if self._until:
+                    self._patience.lost()
+                self._attention.sleep(self)
+                break
+            os.sched_yield()  # to the plugin, if it has no core of its own
+        self._looks = False
+
     def answer(self, buffers: Sequence[bytes]) -> None:
         """Answer the question; the plugin goes on, and may ask the next one."""
         if self._ended is None:
             self._asked = False
             self._send(buffers)
             if not self._looks:
-                self._look()
+                self.look()
             else:  # within a look, which goes on
                 self._until = perf_counter() + self.busy_poll if self._attention.is_free() else 0.0
 
@@ -179,30 +202,6 @@ class Lane:
     def close(self) -> None:
         """Close the socket; a waiting exchange ends with ``LaneClosed``."""
         self._end(LaneClosed("the lane was closed"))
-
-    def _look(self) -> None:
-        """Look for the next frame, where that has paid; otherwise the event loop tells when it comes."""
-        self.was_found = False
-        waiter = self._waiter
-        if waiter is None:
-            return
-        if not self.busy_poll or not self._attention.is_free() or not self._patience.is_left():
-            self._attention.sleep(self)
-            return
-        self._looks, self._until = True, perf_counter() + self.busy_poll
-        while True:
-            self._readable()
-            if waiter.done() or self._asked:
-                self._patience.found()
-                self.was_found = True
-                break
-            if perf_counter() > self._until:
-                if self._until:
-                    self._patience.lost()
-                self._attention.sleep(self)
-                break
-            os.sched_yield()  # to the plugin, if it has no core of its own
-        self._looks = False
 
     def _send(self, buffers: Sequence[bytes]) -> None:
         for buffer in buffers:

@@ -205,8 +205,9 @@ class PluginSandbox:
         args: tuple[MessageValue, ...] | None,
     ) -> MessageValue:
         limits = self.confinement.limits
-        watch = self._begin(child, timeout_ms, limits.cpu_time)
         answer = child.lane.exchange(frame, limits.output)
+        watch = self._begin(child, timeout_ms, limits.cpu_time)  # while the plugin works already
+        child.lane.look()
         ends_later = False
         try:
             reply = await answer

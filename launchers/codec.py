@@ -82,7 +82,9 @@ def _head(size: int, fix: int, fix_max: int, code8: int, code16: int, code32: in
 
 
 def _pack(value: object, out: list[bytes], depth: int, path: str, work: _Work) -> None:
-    if value is None:
+    if type(value) is list or type(value) is tuple:  # first: a question's arguments are one
+        _pack_list(value, out, depth, path, work)
+    elif value is None:
         out.append(b"\xc0")
     elif value is True:
         out.append(b"\xc3")
@@ -97,13 +99,7 @@ def _pack(value: object, out: list[bytes], depth: int, path: str, work: _Work) -
     elif isinstance(value, (bytes, bytearray, memoryview)):
         out.append(_bytes(value, work.bulk))
     elif isinstance(value, (list, tuple)):
-        _check_bounds(depth, path, work, len(value))
-        out.append(_head(len(value), 0x90, 16, 0, 0xDC, 0xDD))
-        for index, item in enumerate(value):
-            if short := _short(item):
-                out.append(short)
-            else:
-                _pack(item, out, depth + 1, f"{path}[{index}]", work)
+        _pack_list(value, out, depth, path, work)
     elif isinstance(value, dict):
         _check_bounds(depth, path, work, 2 * len(value))
         out.append(_head(len(value), 0x80, 16, 0, 0xDE, 0xDF))
@@ -117,6 +113,18 @@ def _pack(value: object, out: list[bytes], depth: int, path: str, work: _Work) -
             f"{path} is of type {type(value).__name__}, which cannot travel; "
             "use None, bool, int, float, str, bytes, list or dict"
         )
+
+
+def _pack_list(
+    value: "list[object] | tuple[object, ...]", out: list[bytes], depth: int, path: str, work: _Work
+) -> None:
+    _check_bounds(depth, path, work, len(value))
+    out.append(_head(len(value), 0x90, 16, 0, 0xDC, 0xDD))
+    for index, item in enumerate(value):
+        if short := _short(item):
+            out.append(short)
+        else:
+            _pack(item, out, depth + 1, f"{path}[{index}]", work)
 
 
 def _check_bounds(depth: int, path: str, work: _Work, items: int) -> None:

@@ -2,9 +2,11 @@
 
 import os
 import socket
+from asyncio import Future
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,12 +37,18 @@ def _another() -> Iterator[tuple[Lane, socket.socket]]:
         theirs.close()
 
 
+def _exchange(lane: Lane) -> Future[list[Any]]:
+    answer = lane.exchange(_CALL, 1000)
+    lane.look()
+    return answer
+
+
 @with_lane
 async def test_what_has_come_is_found_without_a_turn_of_the_loop(lane: Lane, theirs: socket.socket) -> None:
     """The answer is there when the caller is about to await it."""
     lane.busy_poll = _LONG
     theirs.send(_RESULT)
-    answer = lane.exchange(_CALL, 1000)
+    answer = _exchange(lane)
     assert answer.done()
     assert lane.was_found
     assert await answer == [wire.RESULT, 1, "value"]
@@ -50,7 +58,7 @@ async def test_what_has_come_is_found_without_a_turn_of_the_loop(lane: Lane, the
 async def test_who_is_not_told_to_look_sleeps(lane: Lane, theirs: socket.socket) -> None:
     """As before a plugin is there, or where its policy says so."""
     theirs.send(_RESULT)
-    answer = lane.exchange(_CALL, 1000)
+    answer = _exchange(lane)
     assert not answer.done()
     assert await answer == [wire.RESULT, 1, "value"]
     assert not lane.was_found
@@ -62,14 +70,14 @@ async def test_a_look_in_vain_is_not_repeated_at_once(lane: Lane, theirs: socket
     lane.busy_poll = _MOMENT
 
     async def in_vain() -> None:
-        answer = lane.exchange(_CALL, 1000)
+        answer = _exchange(lane)
         assert not answer.done()
         theirs.send(_RESULT)
         await answer
 
     async def is_looked_for() -> bool:
         theirs.send(_RESULT)
-        answer = lane.exchange(_CALL, 1000)
+        answer = _exchange(lane)
         found = answer.done()
         await answer
         return found
@@ -90,14 +98,14 @@ async def test_nobody_looks_while_another_plugin_works(lane: Lane, theirs: socke
     lane.busy_poll = _LONG
     with _another() as (other, their_end):
         theirs.send(_RESULT)
-        busy = other.exchange(_CALL, 1000)
-        answer = lane.exchange(_CALL, 1000)
+        busy = _exchange(other)
+        answer = _exchange(lane)
         assert not answer.done()
         await answer
         their_end.send(_RESULT)
         await busy
         theirs.send(_RESULT)
-        assert lane.exchange(_CALL, 1000).done()
+        assert _exchange(lane).done()
 
 
 @with_lane
@@ -108,9 +116,9 @@ async def test_a_plugin_that_went_is_not_waited_for(lane: Lane, theirs: socket.s
         their_end.close()
         other.busy_poll = _LONG
         with pytest.raises(LaneClosed):
-            await other.exchange(_CALL, 1000)
+            await _exchange(other)
         theirs.send(_RESULT)
-        assert lane.exchange(_CALL, 1000).done()
+        assert _exchange(lane).done()
 
 
 @with_lane
@@ -120,7 +128,7 @@ async def test_others_have_a_turn(lane: Lane, theirs: socket.socket) -> None:
     found = []
     for _ in range(2 * _IN_A_ROW + 2):
         theirs.send(_RESULT)
-        answer = lane.exchange(_CALL, 1000)
+        answer = _exchange(lane)
         found.append(answer.done())
         await answer
     assert found == [*[True] * _IN_A_ROW, False] * 2
@@ -137,7 +145,7 @@ async def test_a_question_is_answered_within_the_look(lane: Lane, theirs: socket
 
     lane.on_question = answer
     theirs.send(_ASK)
-    assert lane.exchange(_CALL, 1000).done()
+    assert _exchange(lane).done()
 
 
 @with_lane
@@ -154,7 +162,7 @@ async def test_questions_without_end_do_not_hold_the_loop(lane: Lane, theirs: so
 
     lane.on_question = answer
     theirs.send(_ASK)
-    result = lane.exchange(_CALL, 1000)
+    result = _exchange(lane)
     assert not result.done()
     assert asked <= _IN_A_ROW
     lane.close()
