@@ -10,7 +10,9 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 SECONDS: Final = 100e-6
-"""How long one look lasts; a call between two plugins returns within that."""
+"""How long a plugin's process looks; a call between two plugins returns within that."""
+HOST_SECONDS: Final = 50e-6
+"""How long the host does, which has others to serve."""
 
 _STREAK: Final = 16
 _MOST_LEFT_OUT: Final = 1023

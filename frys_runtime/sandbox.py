@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from . import explanation, monitor, suspension, wire
+from . import busy_poll, explanation, monitor, suspension, wire
 from .bulk import Bulk
 from .compiled import Offer
 from .config import ResourceUsage
@@ -404,7 +404,7 @@ class PluginSandbox:
                 raise LaneClosed("it was stopped with its answer on the way")
             match frame:
                 case [wire.LOADED, dict(functions), int(kept)]:
-                    child.lane.busy_poll = self.confinement.busy_poll
+                    child.lane.busy_poll = min(self.confinement.busy_poll, busy_poll.HOST_SECONDS)
                     child.lane.is_plain = not self.confinement.may_send_descriptors
                     return {str(name): str(text) for name, text in functions.items()}, max(kept, 0)
                 case [wire.FAILURE, 0, *_]:
