@@ -97,7 +97,7 @@ def test_a_place_that_may_not_be_named(places: list[tuple[int, int]], code: int)
 
     @with_buffer
     async def attempt(buffer: Bulk) -> None:
-        with pytest.raises(wire.ProtocolError, match="shared buffer|not an allowed value"):
+        with pytest.raises(wire.ProtocolError, match=r"shared buffer|not an allowed value"):
             _received(buffer, _frame(*places, code=code), SIZE)
 
     attempt()
