@@ -165,7 +165,8 @@ class Waits:
                 del self._waiting[who.key]
 
     def _all_wait(self, target: Server) -> bool:
-        return self._waiting.get(target.key, 0) >= target.instances
+        waiting = self._waiting.get(target.key)
+        return waiting is not None and waiting >= target.instances
 
     def _stuck(self, who: Instance) -> set[Instance]:
         """Of the instances on which one depends, those that can never go on.

@@ -146,10 +146,9 @@ def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder)
         ProtocolError: It is not an array of plain values within the bounds.
         MemoryError: The host has no memory for it.
     """
-    if (common := _bytes_result(body)) is not None:
+    if body[1:2] == _RESULT_KIND and (common := _bytes_result(body)) is not None:
         return common
-    is_short = len(body) <= _SMALL
-    if not is_short:
+    if len(body) > _SMALL:
         measure(body)
     try:
         frame = decoder.decode(body)
@@ -159,8 +158,7 @@ def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder)
         raise ProtocolError(f"a frame cannot be decoded: {error}") from None
     if type(frame) is not list or not frame or type(frame[0]) is not int:
         raise ProtocolError("a frame is not an array that begins with its kind")
-    if is_short:
-        _look_over(frame, 1)
+    _look_over(frame, 1)
     return frame
 
 
@@ -168,22 +166,24 @@ _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 
 def _look_over(items: Iterable[object], depth: int) -> None:
-    """Refuse what :func:`measure` would have: the types and the depth of what a short frame has become."""
+    """Refuse what no value of ours has: other types, keys that are not str, and more depth."""
     for item in items:
-        if depth > MAX_DEPTH + 2:
-            raise ProtocolError(f"a value is nested deeper than {MAX_DEPTH} levels")
-        kind = type(item)
-        if kind in _SCALARS:
+        if type(item) in _SCALARS:
             continue
+        if depth > MAX_DEPTH + 1:
+            raise ProtocolError(f"a value is nested deeper than {MAX_DEPTH} levels")
         if isinstance(item, list):
             _look_over(item, depth + 1)
         elif isinstance(item, dict):
-            _look_over(item, depth + 1)
+            for key in item:
+                if type(key) is not str:
+                    raise ProtocolError("a map has a key that is not a str")
             _look_over(item.values(), depth + 1)
         else:
-            raise ProtocolError(f"a {kind.__name__} is not an allowed value")
+            raise ProtocolError(f"a {type(item).__name__} is not an allowed value")
 
 
+_RESULT_KIND: Final = bytes((RESULT,))
 _RAW: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 
 
@@ -280,25 +280,6 @@ def _within(at: int, end: int) -> int:
     return at
 
 
-def check_keys(value: MessageValue) -> MessageValue:
-    """Refuse maps whose keys are not str; depth is bounded by :func:`measure` already.
-
-    Raises:
-        ProtocolError: A key is something else.
-    """
-    if type(value) is list:
-        for item in value:
-            if type(item) is list or type(item) is dict:
-                check_keys(item)
-    elif type(value) is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                raise ProtocolError("a map has a key that is not a str")
-            if type(item) is list or type(item) is dict:
-                check_keys(item)
-    return value
-
-
 def failure(frame: list[Any]) -> Failure:
     """Read a FAILURE frame ``[kind, sequence, kind word, message, detail, actual]``.
 
@@ -319,6 +300,5 @@ def question(frame: list[Any]) -> tuple[str, list[MessageValue]]:
     """
     match frame:
         case [_, str(service), list(args)]:
-            check_keys(args)
             return service, args
     raise ProtocolError("a question has the wrong shape")
