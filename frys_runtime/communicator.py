@@ -163,9 +163,9 @@ class PluginCommunicator:
         self._host_functions[function.name] = function
 
     @property
-    def host_functions(self) -> list[str]:
-        """The names of the host program's functions."""
-        return list(self._host_functions)
+    def host_functions(self) -> dict[str, HostFunction]:
+        """The host program's functions by name."""
+        return self._host_functions.copy()
 
     def stats(self) -> CommunicatorStats:
         """Counts over the manager's life."""

@@ -34,6 +34,11 @@ class HostFunction:
         self._returns = types.parse(returns, "returns")
         self.declared = Function(self._params or (), self._returns)
 
+    @property
+    def types(self) -> list[str] | None:
+        """The types of its parameters; ``None`` where it takes any values."""
+        return None if self._params is None else [kind.text for kind in self._params]
+
     async def __call__(self, args: list[MessageValue]) -> MessageValue:
         """Call it.
 

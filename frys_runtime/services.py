@@ -159,6 +159,13 @@ class Services:
     async def _host_names(self, _args: list[Any], _deadline: float) -> MessageValue:
         return [name for name in self._shared.communicator.host_functions if self._policy.may_use(name)]
 
+    async def _host_types(self, _args: list[Any], _deadline: float) -> MessageValue:
+        types: dict[str, MessageValue] = {}
+        for name, function in self._shared.communicator.host_functions.items():
+            if self._policy.may_use(name):
+                types[name] = None if function.types is None else list(function.types)
+        return types
+
     async def _call_host(self, args: list[Any], _deadline: float) -> MessageValue:
         name, values = args
         if not self._policy.may_use(name):
@@ -189,4 +196,5 @@ _SERVICES: Final[dict[str, tuple[_Shape, str, Answer]]] = {
     "emit": (_Shape((str, object), (1, 2), "(event) or (event, data)"), "", Services._emit),
     "host": (_Shape((str, list), (2,), "(function, [arguments])"), "", Services._call_host),
     "host.names": (_Shape((), (0,), "()"), "", Services._host_names),
+    "host.types": (_Shape((), (0,), "()"), "", Services._host_types),
 }

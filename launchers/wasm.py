@@ -335,6 +335,4 @@ class Plugin:
         return failure
 
     def _memory_size(self) -> int:
-        if self._instance is None:
-            return 0
-        return max(map(Instance.memory_size, (self._instance, *self._instance.beside.values())))
+        return self._instance.largest_memory() if self._instance is not None else 0

@@ -19,11 +19,15 @@ APPEND, DSYNC, _NONBLOCK, _RSYNC, SYNC = 1, 2, 4, 8, 16
 """Flags of an open file."""
 
 RIGHT_READ, RIGHT_WRITE, RIGHT_LIST = 1 << 1, 1 << 6, 1 << 14
-# read, seek, tell, advise, open, list, read links, attributes by path and by descriptor, wait.
-READING = sum(1 << bit for bit in (1, 2, 5, 7, 13, 14, 15, 18, 21, 27))
-# sync data, flags, sync, write, make folders and files, rename from and to, size and times by path and by
-# descriptor, remove folders and files.
-WRITING = sum(1 << bit for bit in (0, 3, 4, 6, 9, 10, 16, 17, 19, 20, 22, 23, 25, 26))
+# read, seek, tell, advise, attributes, wait.
+READ_FILE = sum(1 << bit for bit in (1, 2, 5, 7, 21, 27))
+# sync data, flags, sync, write, allocate, size, times.
+WRITE_FILE = sum(1 << bit for bit in (0, 3, 4, 6, 8, 22, 23))
+# open, list, read links, attributes by path and by descriptor.
+READ_FOLDER = sum(1 << bit for bit in (13, 14, 15, 18, 21))
+# make folders and files, link from and to, rename from and to, times by path and by descriptor, make symbolic
+# links, remove folders and files. Links are not for want of a right: they are not supported at all.
+WRITE_FOLDER = sum(1 << bit for bit in (9, 10, 11, 12, 16, 17, 20, 23, 24, 25, 26))
 
 type Times = tuple[int | None, int | None]
 """When something was last read and changed, in nanoseconds since 1970; ``None`` to leave that as it is."""
@@ -92,17 +96,21 @@ class Entry:
     Attributes:
         kind: Its type.
         flags: The flags that it was opened with.
+        rights: What may be done with it.
+        inherited: What may at most be done with what is opened from it.
     """
 
     kind = UNKNOWN
     flags = 0
+    rights = 0
+    inherited = 0
 
     def close(self) -> None:
         """The program needs it no more."""
 
     def fdstat(self) -> bytes:
         """What ``fd_fdstat_get`` stores."""
-        return FDSTAT.pack(self.kind, self.flags, READING, READING)
+        return FDSTAT.pack(self.kind, self.flags, self.rights, self.inherited)
 
     def attributes(self) -> bytes:
         """What ``fd_filestat_get`` stores."""

@@ -21,8 +21,10 @@ from .wasm_memory import Caller
 from .wasm_module import Module
 
 ENV = "extism:host/env"
-HIDDEN = frozenset({"memory", "ledger", "begin"})
+HIDDEN = frozenset({"memory", "ledger", "begin", "release"})
 _VAR_OVERHEAD = 48  # what Extism counts for each variable, beside its name and its value
+_NUMBERS = ("int", "float", "number")  # the types that a number of the plugin's can be taken for
+_INTEGERS = ("i32", "i64")
 _LEVELS = ("trace", "debug", "info", "warn", "error")
 _STATE = struct.Struct("<QQQQQ")  # input, output: address and length; error: address
 _ALLOC: FunctionType = (("i64",), ("i64",))
@@ -32,7 +34,7 @@ _FREE: FunctionType = (("i64",), ())
 class Kernel:
     """The host's view of a kernel: blocks in and out, each copied once."""
 
-    __slots__ = ("_alloc", "_begin", "_free", "_ledger", "_length", "memory")
+    __slots__ = ("_alloc", "_begin", "_ledger", "_length", "_release", "memory")
 
     def __init__(self, instance: Instance) -> None:
         self.memory = instance.memory()
@@ -40,7 +42,7 @@ class Kernel:
         self._begin = instance.entry("begin", _ALLOC)
         self._alloc = instance.entry("alloc", _ALLOC)
         self._length = instance.entry("length", _ALLOC)
-        self._free = instance.entry("free", _FREE)
+        self._release = instance.entry("release", _FREE)
 
     def begin(self, data: bytes) -> None:
         """Forget all blocks, and make ``data`` the input of the call that follows.
@@ -103,9 +105,13 @@ class Kernel:
     def take(self, address: int, what: str) -> bytes:
         """Copy a block out and free it: the functions of the host own what is passed to them."""
         data = self.load(address, what)
-        self._free.words[0] = address
-        self._free.run()
+        self.free(address)
         return data
+
+    def free(self, address: int) -> None:
+        """Free a block; what is none is left alone."""
+        self._release.words[0] = address
+        self._release.run()
 
     def _write(self, address: int, data: bytes) -> None:
         if not address:
@@ -189,11 +195,12 @@ class Extism:
         if not session.max_variables:
             raise PluginRaised("the plugin sets a variable, and its manifest turns variables off")
         name_address, address = slots[0].u64, slots[1].u64
-        name = _text(kernel.take(name_address, "a variable's name"))
-        if not address:
+        name = _text(kernel.load(name_address, "a variable's name"))
+        value = kernel.take(address, "a variable's value") if address else None
+        kernel.free(name_address)  # only now: both may be one block
+        if value is None:
             session.variables.pop(name, None)
             return
-        value = kernel.take(address, "a variable's value")
         others = sum(
             len(key) + len(data) + _VAR_OVERHEAD for key, data in session.variables.items() if key != name
         )
@@ -226,17 +233,26 @@ class Extism:
     def _get_log_level(self, _caller: Caller, _slots: Pointer) -> int:
         return 0  # trace: the host's logger decides what to keep
 
-    def offer(self, name: str, signature: FunctionType) -> HostFunction:
+    def offer(self, name: str, signature: FunctionType, declared: list[Value]) -> HostFunction:
         """A function of the host program's for a plugin that imports it.
 
-        An i64 parameter is a block and arrives as ``bytes``; the other numbers are numbers. An i64 result is
-        a block made of ``bytes``, ``str`` or ``None``, or an ``int`` as it is.
+        An i64 parameter is a block and arrives as ``bytes``, or is what the function declares: a number, or
+        the block's text. The other numbers are numbers. An i64 result is a block made of ``bytes``, ``str``
+        or ``None``, or an ``int`` as it is.
+
+        Args:
+            name: Its name.
+            signature: The type of the import.
+            declared: The types of its parameters, as in a plugin.json; empty where it declares none.
         """
         parameters, results = signature
+        wanted = [*declared, *[""] * len(parameters)]
 
         def function(_caller: Caller, slots: Pointer) -> int | None:
             kernel = self.session.kernel
-            args = [_argument(kernel, kind, slots[index]) for index, kind in enumerate(parameters)]
+            args = [
+                _argument(kernel, kind, slots[index], wanted[index]) for index, kind in enumerate(parameters)
+            ]
             try:
                 value = self.session.host.ask("host", name, args)
             except HostRefused as refusal:
@@ -246,12 +262,14 @@ class Extism:
         return function
 
 
-def _argument(kernel: Kernel, kind: str, slot: Pointer) -> Value:
-    if kind == "i64":
-        return kernel.load(slot.u64, "an argument")
-    bits: int = slot.u64 if kind == "f64" else slot.u32
-    if kind == "i32":
-        return bits - (1 << 32) if bits >> 31 else bits
+def _argument(kernel: Kernel, kind: str, slot: Pointer, wanted: Value) -> Value:
+    if kind == "i64" and wanted not in _NUMBERS:
+        data = kernel.load(slot.u64, "an argument")
+        return _text(data) if wanted == "string" else data
+    bits: int = slot.u32 if kind in ("i32", "f32") else slot.u64
+    if kind in _INTEGERS:
+        width = int(kind[1:])
+        return bits - (1 << width) if bits >> (width - 1) else bits
     size, letter = (8, "<d") if kind == "f64" else (4, "<f")
     value: float = struct.unpack(letter, bits.to_bytes(size, "little"))[0]
     return value
@@ -262,7 +280,7 @@ def _result(kernel: Kernel, name: str, kind: str, value: Value) -> int:
         return kernel.store(value.encode() if isinstance(value, str) else value)
     if value is None:
         return 0
-    if kind in ("i32", "i64") and isinstance(value, int):
+    if kind in _INTEGERS and isinstance(value, int):
         return value & ((1 << int(kind[1:])) - 1)
     if kind in ("f32", "f64") and isinstance(value, float | int):
         try:
@@ -291,4 +309,4 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise BadValue(f"the plugin gives {data[:20]!r} for a name, and that is not UTF-8") from None
+        raise BadValue(f"the plugin gives {data[:20]!r} for text, and that is not UTF-8") from None

@@ -12,9 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from .wasm_entry import (
     APPEND,
     BADF,
+    DIRECTORY,
     INVAL,
+    ISDIR,
     MFILE,
+    NOTCAPABLE,
     NOTSUP,
+    RIGHT_READ,
+    RIGHT_WRITE,
     SUCCESS,
     Entry,
     Times,
@@ -170,7 +175,7 @@ def read(
     files: Descriptors, memory: Memory, fd: int, buffers: int, count: int, offset: int | None, result: int
 ) -> int:
     """Read from a file, at its position or from a place in it, into the listed buffers."""
-    entry, total = files.get(fd), 0
+    entry, total = _allowed(files, fd, RIGHT_READ), 0
     for address, size in listed(memory, buffers, count):
         part = entry.read(size, None if offset is None else offset + total)
         memory.write(address, part)
@@ -185,7 +190,7 @@ def write(
     files: Descriptors, memory: Memory, fd: int, buffers: int, count: int, offset: int | None, result: int
 ) -> int:
     """Write the listed buffers to a file, at its position or to a place in it."""
-    entry, total = files.get(fd), 0
+    entry, total = _allowed(files, fd, RIGHT_WRITE), 0
     for address, size in listed(memory, buffers, count):
         taken = entry.write(memory.read(address, size), None if offset is None else offset + total)
         total += taken
@@ -200,6 +205,13 @@ def seek(files: Descriptors, memory: Memory, fd: int, offset: int, whence: int, 
     position = files.get(fd).seek(offset - (1 << 64) if offset >> 63 else offset, whence)
     memory.write(result, position.to_bytes(8, "little"))
     return SUCCESS
+
+
+def _allowed(files: Descriptors, fd: int, right: int) -> Entry:
+    entry = files.get(fd)
+    if not entry.rights & right:
+        raise WasiError(ISDIR if entry.kind == DIRECTORY else BADF)
+    return entry
 
 
 def listed(memory: Memory, address: int, count: int) -> Buffers:
@@ -223,15 +235,6 @@ def _pwrite(
     files: Descriptors, memory: Memory, fd: int, buffers: int, count: int, offset: int, result: int
 ) -> int:
     return write(files, memory, fd, buffers, count, offset, result)
-
-
-def _renumber(files: Descriptors, _memory: Memory, source: int, target: int) -> int:
-    files.get(source)
-    replaced = files.get(target)
-    if source != target:
-        files.opened[target] = files.opened.pop(source)
-        replaced.close()
-    return SUCCESS
 
 
 def _set_size(files: Descriptors, _memory: Memory, fd: int, size: int) -> int:
@@ -275,14 +278,22 @@ def _moment(given: int, how: int, now: int) -> int | None:
     return given if how & _SET_IT else now if how & _SET_NOW else None
 
 
+def _set_rights(files: Descriptors, _memory: Memory, fd: int, rights: int, inherited: int) -> int:
+    entry = files.get(fd)
+    if rights & ~entry.rights or inherited & ~entry.inherited:
+        raise WasiError(NOTCAPABLE)
+    if entry.kind != DIRECTORY:  # a folder may be there for the next program, too
+        entry.rights = rights
+    return SUCCESS
+
+
 def _nothing_to_do(files: Descriptors, _memory: Memory, fd: int, *_arguments: int) -> int:
     files.get(fd)
     return SUCCESS
 
 
 def _not_done(files: Descriptors, _memory: Memory, fd: int, *_arguments: int) -> int:
-    files.get(fd)
-    return NOTSUP
+    return BADF if files.get(fd).kind == DIRECTORY else NOTSUP
 
 
 def _no_links(files: Descriptors, _memory: Memory, fd: int, *_arguments: int) -> int:
@@ -308,14 +319,13 @@ FUNCTIONS: dict[str, tuple[str, FileCall]] = {
     "fd_advise": ("iIIi", _nothing_to_do),
     "fd_allocate": ("iII", _not_done),
     "fd_datasync": ("i", _sync),
-    "fd_fdstat_set_rights": ("iII", _nothing_to_do),
+    "fd_fdstat_set_rights": ("iII", _set_rights),
     "fd_filestat_set_size": ("iI", _set_size),
     "fd_filestat_set_times": ("iIIi", _set_times),
     "fd_prestat_dir_name": ("iii", prestat_dir_name),
     "fd_prestat_get": ("ii", prestat_get),
     "fd_pwrite": ("iiiIi", _pwrite),
     "fd_readdir": ("iiiIi", readdir),
-    "fd_renumber": ("ii", _renumber),
     "fd_sync": ("i", _sync),
     "path_create_directory": ("iii", path_create_directory),
     "path_filestat_get": ("iiiii", path_filestat_get),

@@ -18,7 +18,6 @@ from .wasm_entry import (
     DIRECTORY,
     DSYNC,
     EXCLUSIVE,
-    FDSTAT,
     FILESTAT,
     FOLDER_ONLY,
     INVAL,
@@ -27,7 +26,8 @@ from .wasm_entry import (
     NOTCAPABLE,
     NOTDIR,
     NOTSUP,
-    READING,
+    READ_FILE,
+    READ_FOLDER,
     REGULAR,
     RIGHT_LIST,
     RIGHT_READ,
@@ -36,7 +36,8 @@ from .wasm_entry import (
     SYNC,
     TRUNCATE,
     UNKNOWN,
-    WRITING,
+    WRITE_FILE,
+    WRITE_FOLDER,
     Entry,
     Times,
     WasiError,
@@ -83,11 +84,6 @@ class _Granted(Entry):
         os.close(self.fd)
 
     @override
-    def fdstat(self) -> bytes:
-        rights = READING | WRITING if self.writable else READING
-        return FDSTAT.pack(self.kind, self.flags, rights, rights)
-
-    @override
     def attributes(self) -> bytes:
         return _attributes(os.fstat(self.fd))
 
@@ -102,6 +98,12 @@ class File(_Granted):
     """An open file."""
 
     kind = REGULAR
+
+    def __init__(self, fd: int, readable: bool, writable: bool, flags: int) -> None:
+        super().__init__(fd, writable, flags)
+        self.rights = READ_FILE | WRITE_FILE if writable else READ_FILE
+        if not readable:
+            self.rights &= ~RIGHT_READ
 
     @override
     def read(self, size: int, offset: int | None) -> bytes:
@@ -136,6 +138,8 @@ class Folder(_Granted):
 
     def __init__(self, fd: int, writable: bool) -> None:
         super().__init__(fd, writable)
+        self.rights = READ_FOLDER | WRITE_FOLDER if writable else READ_FOLDER
+        self.inherited = self.rights | READ_FILE | (WRITE_FILE if writable else 0)
         self._entries: list[tuple[bytes, int, int]] = []
 
     @override
@@ -150,7 +154,8 @@ class Folder(_Granted):
 
     @override
     def open_at(self, path: bytes, follow: bool, how: int, rights: int, flags: int) -> Entry:
-        writes = bool(rights & RIGHT_WRITE) and not how & FOLDER_ONLY
+        writes = bool(rights & RIGHT_WRITE)
+        reads = not writes or bool(rights & (RIGHT_READ | RIGHT_LIST))
         if not self.writable and (writes or how & TRUNCATE):
             raise WasiError(ROFS)
         flagged = [(CREATE, os.O_CREAT), (EXCLUSIVE, os.O_EXCL), (TRUNCATE, os.O_TRUNC)]
@@ -158,7 +163,7 @@ class Folder(_Granted):
         wanted |= os.O_DIRECTORY if how & FOLDER_ONLY else 0
         wanted |= sum(linux for bit, linux in _FLAGS if flags & bit)
         if writes:
-            wanted |= os.O_RDWR if rights & (RIGHT_READ | RIGHT_LIST) else os.O_WRONLY
+            wanted |= os.O_RDWR if reads else os.O_WRONLY
         if not self.writable:
             wanted &= ~os.O_CREAT
         with _Place(self.fd, path, follow) as place:
@@ -170,7 +175,7 @@ class Folder(_Granted):
                 raise
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             return Folder(fd, self.writable)
-        return File(fd, writes, flags & (APPEND | DSYNC | SYNC))
+        return File(fd, reads, writes, flags & (APPEND | DSYNC | SYNC))
 
     @override
     def attributes_at(self, path: bytes, follow: bool) -> bytes:

@@ -33,10 +33,15 @@ class Store:
         self.engine = engine
         lib = engine.lib
         self._store: Pointer = lib.wasmtime_store_new(engine.engine, ffi.NULL, ffi.NULL)
-        lib.wasmtime_store_limiter(self._store, memory_limit, memory_limit // _POINTER_SIZE, -1, -1, -1)
+        self.limit_memory(memory_limit)
         # SAFETY: the context is a part of the store, which is ours until close().
         self.context: Pointer = lib.wasmtime_store_context(self._store)
         self.trap: Pointer = ffi.new("wasm_trap_t *[1]")
+
+    def limit_memory(self, limit: int) -> None:
+        """Let each memory grow to ``limit`` bytes from now on."""
+        # SAFETY: the store is ours until close().
+        self.engine.lib.wasmtime_store_limiter(self._store, limit, limit // _POINTER_SIZE, -1, -1, -1)
 
     def close(self) -> None:
         """Free all instances and their memories; a second time does nothing."""
@@ -94,6 +99,14 @@ class Instance:
     def memory_size(self) -> int:
         """Bytes of the memory that the module exports as ``memory``; 0 when it exports none."""
         return len(self.memory()) if self._find("memory", EXTERN_MEMORY) else 0
+
+    def largest_memory(self) -> int:
+        """Bytes of the largest memory, of this instance and of those beside it."""
+        return max(map(Instance.memory_size, (self, *self.beside.values())))
+
+    def limit_memory(self, limit: int) -> None:
+        """Let each memory grow to ``limit`` bytes from now on."""
+        self._store.limit_memory(limit)
 
     def number(self, name: str) -> int:
         """Return the value of an exported global of type i32.

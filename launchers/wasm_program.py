@@ -6,7 +6,7 @@ from collections.abc import Callable
 from . import wasm_granted, wasm_tree
 from .artifact import Artifact
 from .failures import BadArtifact, HostRefused, LimitReached, PluginRaised
-from .wasm_entry import Entry, WasiError
+from .wasm_entry import BADF, Entry, WasiError
 from .wasm_files import Descriptors, Preopens
 
 type Environment = Callable[[], list[bytes]]
@@ -38,6 +38,7 @@ class Program:
         files: The files and folders that it has open.
         stdin: What it has not read yet.
         stdout: What it wrote there, or ``None`` when that goes straight to file descriptor 1.
+        streams: The streams that it has open, by the numbers under which it has them.
         stderr_tail: The end of what it wrote there; all of it goes to file descriptor 2 at once.
     """
 
@@ -57,8 +58,28 @@ class Program:
         self.stdin = memoryview(stdin)
         self.stdout = stdout
         self.stderr_tail = b""
-        self.open_streams = {STDIN, STDOUT, STDERR}
+        self.streams = {STDIN: STDIN, STDOUT: STDOUT, STDERR: STDERR}
         self._max_stdout = max_stdout
+
+    def renumber(self, source: int, target: int) -> None:
+        """Give what is open another number, and close what had it.
+
+        Raises:
+            WasiError: One of the numbers stands for nothing.
+        """
+        opened = self.files.opened
+        if not all(number in opened or number in self.streams for number in (source, target)):
+            raise WasiError(BADF)
+        if source == target:
+            return
+        replaced = opened.pop(target, None)
+        self.streams.pop(target, None)
+        if source in opened:
+            opened[target] = opened.pop(source)
+        else:
+            self.streams[target] = self.streams.pop(source)
+        if replaced is not None:
+            replaced.close()
 
     def write(self, fd: int, data: bytes) -> int:
         """Write to stdout or stderr and return how many bytes were taken.

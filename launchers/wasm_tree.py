@@ -18,6 +18,8 @@ from .wasm_entry import (
     NOENT,
     NOTCAPABLE,
     NOTDIR,
+    READ_FILE,
+    READ_FOLDER,
     REGULAR,
     RIGHT_WRITE,
     ROFS,
@@ -83,6 +85,8 @@ class Folder(Entry):
     """An open folder of the plugin."""
 
     kind = DIRECTORY
+    rights = READ_FOLDER
+    inherited = READ_FILE | READ_FOLDER
 
     def __init__(self, tree: Tree, path: str = "") -> None:
         self._tree, self._path = tree, path
@@ -112,7 +116,7 @@ class Folder(Entry):
         if how & FOLDER_ONLY and not is_folder:
             raise WasiError(NOTDIR)
         if rights & RIGHT_WRITE:
-            raise WasiError(ISDIR if is_folder and not how & FOLDER_ONLY else ROFS)
+            raise WasiError(ISDIR if is_folder else ROFS)
         return Folder(self._tree, found) if is_folder else File(self._tree, found)
 
     @override
@@ -159,6 +163,7 @@ class File(Entry):
     """An open file of the plugin."""
 
     kind = REGULAR
+    rights = READ_FILE
 
     def __init__(self, tree: Tree, path: str) -> None:
         self._tree, self._path = tree, path

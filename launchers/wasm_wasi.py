@@ -61,6 +61,7 @@ _SERVED = {
     "fd_filestat_get": "ii",
     "fd_pread": "iiiIi",
     "fd_read": "iiii",
+    "fd_renumber": "ii",
     "fd_seek": "iIii",
     "fd_tell": "ii",
     "fd_write": "iiii",
@@ -106,7 +107,7 @@ class Wasi:
     def _refuse(self, _memory: Memory, fd: int, *arguments: int) -> int:
         if not arguments:
             return NOSYS  # proc_raise, whose argument is a signal
-        return NOTSOCK if fd in self.program.open_streams or fd in self.program.files.opened else BADF
+        return NOTSOCK if fd in self.program.streams or fd in self.program.files.opened else BADF
 
     def args_sizes_get(self, memory: Memory, count: int, size: int) -> int:
         """Store the number of arguments and the bytes that they need, NULs included."""
@@ -144,24 +145,22 @@ class Wasi:
         if opened is not None:
             opened.close()
             return SUCCESS
-        if fd not in self.program.open_streams:
-            return BADF
-        self.program.open_streams.discard(fd)
-        return SUCCESS
+        return SUCCESS if self.program.streams.pop(fd, None) is not None else BADF
 
     def fd_fdstat_get(self, memory: Memory, fd: int, result: int) -> int:
         """Store what a stream can do. Its type is 0, unknown: no terminal, no file."""
         if fd in self.program.files.opened:
             memory.write(result, self.program.files.opened[fd].fdstat())
             return SUCCESS
-        if fd not in self.program.open_streams:
+        stream = self.program.streams.get(fd)
+        if stream is None:
             return BADF
-        memory.write(result, FDSTAT.pack(0, 0, RIGHT_READ if fd == STDIN else RIGHT_WRITE, 0))
+        memory.write(result, FDSTAT.pack(0, 0, RIGHT_READ if stream == STDIN else RIGHT_WRITE, 0))
         return SUCCESS
 
     def fd_fdstat_set_flags(self, memory: Memory, fd: int, flags: int) -> int:
         """Accept flags such as O_NONBLOCK, which change nothing here."""
-        if fd in self.program.open_streams:
+        if fd in self.program.streams:
             return SUCCESS
         return wasm_files.set_flags(self.program.files, memory, fd, flags)
 
@@ -171,7 +170,7 @@ class Wasi:
         if fd in files.opened:
             memory.write(result, files.opened[fd].attributes())
             return SUCCESS
-        if fd not in self.program.open_streams:
+        if fd not in self.program.streams:
             return BADF
         memory.write(result, FILESTAT.pack(0, 0, 0, 1, 0, 0, 0, 0))
         return SUCCESS
@@ -180,19 +179,19 @@ class Wasi:
         """Move the position of a file; a stream has none."""
         if fd in self.program.files.opened:
             return wasm_files.seek(self.program.files, memory, fd, offset, whence, result)
-        return SPIPE if fd in self.program.open_streams else BADF
+        return SPIPE if fd in self.program.streams else BADF
 
     def fd_tell(self, memory: Memory, fd: int, result: int) -> int:
         """Store the position of a file; a stream has none."""
         if fd in self.program.files.opened:
             return wasm_files.seek(self.program.files, memory, fd, 0, 1, result)
-        return SPIPE if fd in self.program.open_streams else BADF
+        return SPIPE if fd in self.program.streams else BADF
 
     def fd_read(self, memory: Memory, fd: int, buffers: int, count: int, result: int) -> int:
         """Read from stdin or a file into the listed buffers."""
         if fd in self.program.files.opened:
             return wasm_files.read(self.program.files, memory, fd, buffers, count, None, result)
-        if fd != STDIN or fd not in self.program.open_streams:
+        if self.program.streams.get(fd) != STDIN:
             return BADF
         total = 0
         for address, size in listed(memory, buffers, count):
@@ -207,21 +206,26 @@ class Wasi:
         """Read from a place in a file into the listed buffers."""
         if fd in self.program.files.opened:
             return wasm_files.read(self.program.files, memory, fd, buffers, count, offset, result)
-        return SPIPE if fd in self.program.open_streams else BADF
+        return SPIPE if fd in self.program.streams else BADF
 
     def fd_write(self, memory: Memory, fd: int, buffers: int, count: int, result: int) -> int:
         """Write the listed buffers to stdout, stderr or a file."""
         if fd in self.program.files.opened:
             return wasm_files.write(self.program.files, memory, fd, buffers, count, None, result)
-        if fd == STDIN or fd not in self.program.open_streams:
+        stream, total = self.program.streams.get(fd, STDIN), 0
+        if stream == STDIN:
             return BADF
-        total = 0
         for address, size in listed(memory, buffers, count):
-            taken = self.program.write(fd, memory.read(address, size)) if size else 0
+            taken = self.program.write(stream, memory.read(address, size)) if size else 0
             total += taken
             if taken < size:
                 break
         memory.write(result, _u32(total))
+        return SUCCESS
+
+    def fd_renumber(self, _memory: Memory, source: int, target: int) -> int:
+        """Give a stream, file or folder another number, and close what had it."""
+        self.program.renumber(source, target)
         return SUCCESS
 
     def poll_oneoff(self, memory: Memory, subscriptions: int, events: int, count: int, result: int) -> int:
@@ -240,7 +244,7 @@ class Wasi:
                 ready.append(_EVENT.pack(user_data, INVAL, kind, 0, 0))
             elif subject in self.program.files.opened:
                 ready.append(_EVENT.pack(user_data, SUCCESS, kind, 1, 0))
-            elif subject not in self.program.open_streams:
+            elif subject not in self.program.streams:
                 ready.append(_EVENT.pack(user_data, BADF, kind, 0, 0))
             else:
                 left = len(self.program.stdin)

@@ -15,6 +15,7 @@ from ..failures import BadArguments, BadArtifact, HostRefused, PluginRaised
 from ..wasm_engine import Engine, HostFunction
 from ..wasm_extism import ENV, HIDDEN, Extism, Kernel, Session
 from ..wasm_extism_http import Http
+from ..wasm_extism_kernel import LEDGER_SIZE
 from ..wasm_instance import Instance
 from ..wasm_library import FunctionType
 from ..wasm_link import Linked
@@ -63,7 +64,7 @@ class ExtismModule(Linked):
         self.paths = self._options.paths
         beside = {name: Module.compile(engine, code) for name, code in self._options.modules.items()}
         imports = dict(pair for module in (main, *beside.values()) for pair in module.imports)
-        self.extism, self._host = extism, artifact.host
+        self.extism, self._host, self._limit = extism, artifact.host, artifact.memory_limit
         offers = _offers(extism, artifact, imports, {ENV, WASI, *beside})
         super().__init__(engine, main, beside, {ENV: extism.kernel}, HIDDEN, offers)
 
@@ -73,7 +74,9 @@ class ExtismModule(Linked):
         Raises:
             Failure: As ``Module.instantiate``.
         """
-        instance = super().instantiate(min(memory_limit, self._options.max_memory))
+        self._limit, most = memory_limit, self._options.max_memory
+        instance = super().instantiate(memory_limit)
+        instance.limit_memory(min(memory_limit, most + max(instance.largest_memory(), LEDGER_SIZE)))
         try:
             _initialise(instance, self.exports)
         except BaseException:
@@ -86,6 +89,7 @@ class ExtismModule(Linked):
         if name != ENV:
             return
         options = self._options
+        instance.limit_memory(min(self._limit, options.max_memory))
         http = Http(self._host, options.hosts, options.max_response)
         self.extism.session = Session(Kernel(instance), self._host, options.max_variables, http)
 
@@ -172,11 +176,11 @@ def _offers(
         for (namespace, name), kind in imports.items()
         if namespace not in beside and not isinstance(kind, str) and _can_offer(kind)
     }
-    names = _host_functions(artifact) if asked else []
+    offered = _host_functions(artifact) if asked else {}
     return {
-        (namespace, name): (kind, extism.offer(name, kind))
+        (namespace, name): (kind, extism.offer(name, kind, offered[name]))
         for (namespace, name), kind in asked.items()
-        if name in names
+        if name in offered
     }
 
 
@@ -185,9 +189,11 @@ def _can_offer(kind: FunctionType) -> bool:
     return len(results) < 2 and _NUMBERS.issuperset(parameters + results)
 
 
-def _host_functions(artifact: Artifact) -> list[Value]:
+def _host_functions(artifact: Artifact) -> dict[str, list[Value]]:
+    """The host program's functions by name, each with the types that it declares for its parameters."""
     try:
-        names = artifact.host.ask("host.names")
+        types = artifact.host.ask("host.types")
     except HostRefused:
-        return []
-    return names if isinstance(names, list) else []
+        return {}
+    assert isinstance(types, dict)
+    return {name: declared if isinstance(declared, list) else [] for name, declared in types.items()}

@@ -4,6 +4,7 @@ from typing import Any
 
 from ..artifact import Artifact, Value
 from ..failures import BadArtifact
+from ..wasm_extism import ENV
 from ..wasm_wasi import MODULE as WASI
 
 _PAGE = 1 << 16
@@ -17,7 +18,7 @@ class Options:
         modules: ``modules``, name to file: the content of each module that stands beside the entry.
         hosts: ``allowed_hosts``, patterns; ``None`` where there are none.
         paths: ``allowed_paths``, folders of the host to names for them; ``None`` for all that is granted.
-        max_memory: Bytes of ``max_pages``, for each memory of the plugin.
+        max_memory: Bytes of ``max_pages``: of each memory when the plugin starts, and by how much it grows.
         max_variables: ``max_var_bytes``; 0 for no variables at all.
         max_response: ``max_http_response_bytes``.
     """
@@ -72,7 +73,7 @@ def read(artifact: Artifact) -> Options:
 
 
 def _file(artifact: Artifact, name: str, path: Value) -> memoryview:
-    if name.startswith("extism:") or name == WASI:
+    if name in (ENV, WASI):
         raise BadArtifact(f"a module of the plugin is named {name!r}, and that is a namespace of the host's")
     if not isinstance(path, str) or path not in artifact.files:
         raise BadArtifact(f"the file {path!r} of the module {name!r} is not among the plugin's files")

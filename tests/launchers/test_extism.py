@@ -221,7 +221,7 @@ def rules(*checks: str) -> str:
         f"(if (i32.eqz {check}) (then (return (i32.const {number}))))"
         for number, check in enumerate(checks, 1)
     )
-    locals_ = "(local $a i64) (local $b i64) (local $n i32)"
+    locals_ = "(local $a i64) (local $b i64) (local $c i64) (local $n i32)"
     return f'(func (export "f") (result i32) {locals_} {" ".join(lines)} (i32.const 0))'
 
 
@@ -233,7 +233,7 @@ def then(action: str, check: str = "(i32.const 1)") -> str:
     return f"(block (result i32) {action} {check})"
 
 
-A, B = "(local.get $a)", "(local.get $b)"
+A, B, C = "(local.get $a)", "(local.get $b)", "(local.get $c)"
 
 
 def set_(name: str, value: str) -> str:
@@ -289,6 +289,30 @@ def length(block: str) -> str:
                 same("(call $memory_bytes)", 65536),
             ],
             id="a long call does not grow by what it frees",
+        ),
+        pytest.param(
+            [
+                then(
+                    f"(loop $again {set_('a', '(call $alloc (i64.extend_i32_u (local.get $n)))')}"
+                    f" {set_('b', alloc(40))} (call $free {A}) (call $free {B})"
+                    " (local.set $n (i32.add (local.get $n) (i32.const 1)))"
+                    " (br_if $again (i32.lt_u (local.get $n) (i32.const 50000))))"
+                ),
+                same("(call $memory_bytes)", 65536),
+            ],
+            id="nor by what it frees in between",
+        ),
+        pytest.param(
+            [
+                then(set_("a", alloc(20_000)) + set_("b", alloc(20_000)) + set_("c", alloc(20_000))),
+                then(f"(call $free {A}) (call $free {B})", same(alloc(39_000), A)),
+                same(length(A), 39_000),
+                same(length(B), 0),
+                same(length(C), 20_000),
+                f"(i64.lt_u {alloc(700)} {C})",
+                same("(call $memory_bytes)", 65536),
+            ],
+            id="freed blocks side by side become one, and a large one is cut",
         ),
         pytest.param(
             [
@@ -602,10 +626,48 @@ def test_the_host_owns_what_it_is_passed():
         then(
             set_("a", f"(call $word (i64.const {NAME}))") + f"(drop (call $var_get {A}))", same(length(A), 0)
         ),
-        then(set_("b", f"(call $word (i64.const {NAME}))"), same(A, B)),
     )
 
     assert load(build(freed))("f", []) == b""
+
+
+def test_a_long_call_does_not_grow_by_what_it_gives_away():
+    """What the host frees is used again before the memory would grow."""
+    often = rules(
+        then(
+            "(loop $again"
+            f" {set_('a', '(call $alloc (i64.extend_i32_u (i32.and (local.get $n) (i32.const 8191))))')}"
+            f" (if (i64.ne {A} (i64.const 0)) (then (call $log_info {A})))"
+            " (local.set $n (i32.add (local.get $n) (i32.const 1)))"
+            " (br_if $again (i32.lt_u (local.get $n) (i32.const 20000))))"
+        ),
+        same("(call $memory_bytes)", 65536),
+    )
+
+    assert load(build(often))("f", []) == b""
+
+
+def test_a_key_that_the_plugin_frees_as_well():
+    """The block that answers is another one than the key's, so it stays: Haskell's kit frees keys twice."""
+    twice = (
+        f'(func (export "f") (local $a i64) (local $b i64) {set_("a", f"(call $word (i64.const {NAME}))")}'
+        f" {set_('b', f'(call $config_get {A})')} (call $free {A}) (call $give {B}))"
+    )
+    with answering(config="Howdy") as (host, _):
+        assert load(build(twice), host=host)("f", []) == b"Howdy"
+
+
+def test_a_variable_whose_name_is_its_value():
+    """One block for both is read twice, and freed."""
+    both = rules(
+        set_("a", f"(call $word (i64.const {NAME}))") + f"(call $var_set {A} {A})" + f"{same(length(A), 0)}",
+        then(
+            set_("b", f"(call $word (i64.const {NAME}))") + set_("c", f"(call $var_get {B})"),
+            same(f"(call $load_u64 {C})", NAME),
+        ),
+    )
+
+    assert load(build(both))("f", []) == b""
 
 
 # ---- HTTP
@@ -726,7 +788,9 @@ USER = """
 def test_functions_of_the_host_program():
     """Blocks arrive as bytes and numbers as numbers, from every namespace; so do results."""
     calls = {"shout": lambda args: args[0].upper(), "price": lambda _: 9.5}
-    with answering(host_names=["shout", "price", "other"], host=lambda name, args: calls[name](args)) as (
+    with answering(
+        host_types={"shout": None, "price": None, "other": None}, host=lambda name, args: calls[name](args)
+    ) as (
         host,
         questions,
     ):
@@ -735,6 +799,28 @@ def test_functions_of_the_host_program():
         assert plugin("price", [b"shoe"]) == b"\0\0\0\0\0\0\x23\x40"
 
     assert questions[1:] == [("host", "shout", [b"hello"]), ("host", "price", [-5, 0.5, 2.25, b"shoe"])]
+
+
+def test_types_that_a_function_of_the_host_program_declares():
+    """A number in an i64 is no block, where the function says that it takes one; text arrives as text."""
+    imports = """
+      (import "extism:host/user" "times" (func $times (param i64 i64) (result i64)))
+      (import "extism:host/user" "greet" (func $greet (param i64) (result i64)))"""
+    functions = """
+      (func (export "times") (call $give (call $word (call $times (i64.const 42) (i64.const -2)))))
+      (func (export "greet") (call $give (call $greet (call $copy))))"""
+    calls = {"times": lambda args: args[0] * args[1], "greet": lambda args: "hello " + args[0]}
+    with answering(
+        host_types={"times": ["int", "number"], "greet": ["string"]},
+        host=lambda name, args: calls[name](args),
+    ) as (host, questions):
+        plugin = load(build(functions, imports), host=host)
+        assert plugin("times", []) == (-84).to_bytes(8, "little", signed=True)
+        assert plugin("greet", ["größe"]) == "hello größe".encode()
+        with pytest.raises(BadValue, match="not UTF-8"):
+            plugin("greet", [b"\xff"])
+
+    assert questions[1:] == [("host", "times", [42, -2]), ("host", "greet", ["größe"])]
 
 
 @pytest.mark.parametrize(
@@ -750,7 +836,7 @@ def test_functions_of_the_host_program():
 )
 def test_results_of_the_host_program(value, outcome):
     """Text and bytes become a block, nothing is no block; all else, and a refusal, fails the call."""
-    with answering(host_names=["shout", "price"], host=lambda *_: value) as (host, _):
+    with answering(host_types={"shout": None, "price": None}, host=lambda *_: value) as (host, _):
         plugin = load(build(USER, SHOUT), host=host)
         if isinstance(outcome, bytes):
             assert plugin("shout", [b"x"]) == outcome
@@ -780,7 +866,7 @@ def test_what_nobody_provides_is_named():
 def test_names_that_the_host_does_not_grant():
     """An import is provided only when the host says so while the plugin loads."""
     with (
-        answering(host_names=["price"]) as (host, _),
+        answering(host_types={"price": None}) as (host, _),
         pytest.raises(BadArtifact, match=r"extism:host/user\.shout"),
     ):
         load(build(USER, SHOUT), host=host)
@@ -854,14 +940,28 @@ def test_module_beside_that_traps_is_refused():
     assert reason.startswith("start function trapped")
 
 
-def test_max_pages_bound_each_memory():
-    """A manifest can give less memory than the policy, not more."""
-    code = build(f'(func (export "f") (call $give {alloc(100_000)}))')
+def test_max_pages_bound_what_memory_grows_by():
+    """A manifest can give less memory than the policy, not more; it counts from the start on."""
+    code = build(f'(func (export "f") (call $give {alloc(300_000)}))')
 
-    assert load(code, {"max_pages": 4})("f", []) == bytes(100_000)
-    assert load(code, {"max_pages": 2})("f", []) == b""
+    assert load(code, {"max_pages": 4})("f", []) == bytes(300_000)
+    assert load(code, {"max_pages": 3})("f", []) == b""
+    assert load(code, {"max_pages": 0})("f", []) == b""
+    assert load(code, {"max_pages": 100}, limit=5 << 16)("f", []) == b""
+
+
+def test_max_pages_bound_what_memory_a_plugin_starts_with():
+    """As much as they say may be there at the start, and as much again when it has grown."""
+    code = build(
+        '(memory (export "memory") 5)'
+        '(func (export "enough") (result i32) (i32.sub (memory.grow (i32.const 5)) (i32.const 5)))'
+        '(func (export "more") (result i32) (i32.add (memory.grow (i32.const 1)) (i32.const 1)))'
+    )
+
+    plugin = load(code, {"max_pages": 5})
+    assert [plugin(name, []) for name in ("enough", "more")] == [b"", b""]
     with pytest.raises(LimitReached, match="asks for too much"):
-        load(code, {"max_pages": 1})
+        load(code, {"max_pages": 4})
 
 
 def test_a_module_without_imports_is_an_extism_plugin_by_its_manifest():
