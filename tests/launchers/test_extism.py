@@ -940,6 +940,24 @@ def test_module_beside_that_traps_is_refused():
     assert reason.startswith("start function trapped")
 
 
+def test_a_module_in_the_place_of_the_host_program():
+    """A module of the manifest can have the namespace in which plugins look for functions of their host."""
+    upper = """(module
+      (import "extism:host/env" "load_u8" (func $load (param i64) (result i32)))
+      (import "extism:host/env" "store_u8" (func $store (param i64 i32)))
+      (func (export "shout") (param $block i64) (result i64)
+        (call $store (local.get $block) (i32.sub (call $load (local.get $block)) (i32.const 32)))
+        (local.get $block)))"""
+    code = build(
+        '(func (export "shout") (call $give (call $shout (call $copy))))',
+        '(import "extism:host/user" "shout" (func $shout (param i64) (result i64)))',
+    )
+    files = {"b.wasm": compile_text(upper)}
+
+    plugin = load(code, {"modules": {"extism:host/user": "b.wasm"}}, **files)
+    assert plugin("shout", [b"hello"]) == b"Hello"
+
+
 def test_max_pages_bound_what_memory_grows_by():
     """A manifest can give less memory than the policy, not more; it counts from the start on."""
     code = build(f'(func (export "f") (call $give {alloc(300_000)}))')

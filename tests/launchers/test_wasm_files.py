@@ -14,9 +14,9 @@ from wasm_build import compile_fixture
 
 PLUGIN = 3
 SUCCESS, BADF, FAULT, ILSEQ, INVAL, ISDIR, MFILE, NOENT, NOTDIR = 0, 8, 21, 25, 28, 31, 33, 44, 54
-NOTSOCK, ROFS, SPIPE, NOTCAPABLE = 57, 69, 70, 76
+NOTSOCK, NOTSUP, ROFS, SPIPE, NOTCAPABLE = 57, 58, 69, 70, 76
 CREATE, DIRECTORY, TRUNCATE = 1, 2, 8
-READ, WRITE = 1 << 1, 1 << 6
+READ, SEEK, WRITE, LIST = 1 << 1, 1 << 2, 1 << 6, 1 << 14
 FILES = {"a.wasm": b"", "data/words.txt": b"one two three", "data/deep/empty": b"", "größe.bin": b"\0\1"}
 
 
@@ -209,6 +209,43 @@ def test_descriptors(program):
     assert program.renumber(fd, other) == SUCCESS
     assert program.read_all(other) == b"one two three"
     assert program.renumber(fd, other) == BADF
+
+
+def test_streams_and_files_take_each_others_place(program, capfd):
+    """A stream gets another number with all that it can, and a file can stand where a stream stood."""
+    fd = program.open_path(b"data/words.txt")
+    assert program.write(1, 0) == SUCCESS
+    program.poke(4096, ord("!"))
+    assert program.renumber(1, fd) == SUCCESS
+    assert (program.write(1, 1), program.write(fd, 1)) == (BADF, SUCCESS)
+    assert capfd.readouterr().out == "!"
+    assert (program.fdstat(fd), program.long(4096 + 8)) == (SUCCESS, WRITE)
+    assert (program.renumber(fd, 1), program.renumber(1, 1), program.renumber(1, 77)) == (BADF, BADF, BADF)
+
+    file = program.open_path(b"data/words.txt")
+    assert program.renumber(file, 0) == SUCCESS
+    assert program.read_all(0) == b"one two three"
+    assert (program.renumber(0, 0), program.renumber(0, 2)) == (SUCCESS, SUCCESS)
+    assert (program.fdstat(0), program.tell(2)) == (BADF, SUCCESS)
+
+
+def test_rights(program):
+    """A file has those of a file, a folder its own and those that a file in it gets; they can be given up."""
+    fd = program.open_path(b"data/words.txt")
+    assert (program.fdstat(fd), program.long(4096 + 8) & (READ | SEEK | WRITE | LIST)) == (
+        SUCCESS,
+        READ | SEEK,
+    )
+    assert (program.fdstat(PLUGIN), program.long(4096 + 8) & (READ | SEEK | WRITE | LIST)) == (SUCCESS, LIST)
+    assert program.long(4096 + 16) & (READ | SEEK | WRITE | LIST) == READ | SEEK | LIST
+
+    assert program.set_rights(fd, READ | WRITE, 0) == NOTCAPABLE
+    assert program.set_rights(PLUGIN, LIST, LIST) == SUCCESS
+    assert program.set_rights(PLUGIN, SEEK, 0) == NOTCAPABLE
+    assert program.set_rights(fd, SEEK, 0) == SUCCESS
+    assert program.read(fd, 1) == BADF
+    assert program.set_rights(fd, READ | SEEK, 0) == NOTCAPABLE
+    assert (program.allocate(fd), program.allocate(PLUGIN)) == (NOTSUP, BADF)
 
 
 def test_open_files_are_bounded(program):

@@ -152,6 +152,21 @@ def test_file_is_written(program, folders):
     assert path.read_bytes() == b""
 
 
+def test_what_a_file_is_opened_for_is_all_that_it_can(program):
+    """Opened to be written, it is not read; opened to be read, not written; and a folder is neither."""
+    only_written = program.open_path(OPEN, b"words", 0, WRITE)
+    assert (program.fdstat(only_written), program.long(4096 + 8) & (READ | WRITE)) == (SUCCESS, WRITE)
+    assert (program.read(only_written, 1), program.put(only_written, b"x")) == (BADF, SUCCESS)
+    for rights in (READ, 0):
+        only_read = program.open_path(OPEN, b"words", 0, rights)
+        assert (program.fdstat(only_read), program.long(4096 + 8) & (READ | WRITE)) == (SUCCESS, READ)
+        assert (program.read(only_read, 1), program.put(only_read, b"x")) == (SUCCESS, BADF)
+    assert program.open_path(OPEN, b"sub", DIRECTORY, READ | WRITE) == -ISDIR
+    assert (program.read(OPEN, 1), program.resize(OPEN, 1), program.allocate(OPEN)) == (ISDIR, BADF, BADF)
+    assert (program.fdstat(OPEN), program.long(4096 + 8) & (READ | WRITE)) == (SUCCESS, 0)
+    assert program.long(4096 + 16) & (READ | WRITE) == READ | WRITE
+
+
 def test_folders_are_made_moved_and_removed(program, folders):
     """As far as they are empty, and from one granted folder to another, if the file system can."""
     assert program.at("mkdir", OPEN, b"new/") == SUCCESS

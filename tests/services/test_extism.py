@@ -144,6 +144,26 @@ async def test_a_function_that_is_not_granted_is_named_while_loading(tmp_path: P
             await manager.load_plugin(write_manifest(tmp_path))
 
 
+TIMES = """(module
+  (import "extism:host/user" "times" (func $times (param i64 i64) (result i64)))
+  (func (export "f") (result i32) (i32.wrap_i64 (call $times (i64.const 6) (i64.const 7)))))"""
+
+
+@live
+async def test_numbers_that_a_function_of_the_host_program_declares(tmp_path: Path) -> None:
+    """An i64 that the host program's function takes as a number is no block of memory."""
+    (tmp_path / "times.wasm").write_bytes(compile_text(TIMES))
+    async with managed(tmp_path, "extends: maximum\nhost_functions: [times]\n") as manager:
+
+        @manager.host_function("times", ["int", "int"], "int")
+        def times(left: int, right: int) -> int:
+            return left * right
+
+        plugin = await manager.load_plugin(tmp_path / "times.wasm")
+        with pytest.raises(ExecutionFailed, match="f returned the code 42"):
+            await manager.execute_plugin(plugin, "f")
+
+
 @live
 async def test_a_folder_with_the_same_settings(tmp_path: Path) -> None:
     """A plugin.json says the same in its section wasm.extism."""
