@@ -10,7 +10,8 @@ from .wasm_memory import Caller
 type HostFunction = Callable[[Caller, Pointer], int | None]  # gets its argument slots, returns slot 0
 
 _OPT_LEVEL_SPEED = 1
-_SETTINGS = "speed, no parallel compilation, no images, no unwind info"  # of Engine, for its fingerprint
+# Of Engine, for its fingerprint.
+_SETTINGS = "speed, no parallel compilation, no images, no unwind info, no moving"
 _TRAP_STACK_OVERFLOW = 0
 _CALLBACK = "wasm_trap_t *(void *, wasmtime_caller_t *, wasmtime_val_raw_t *, size_t)"
 
@@ -35,6 +36,9 @@ class Engine:
         # A copy-on-write image of the memory would need memfd_create in the jailed child, and
         # would save nothing there: each process has one instance.
         lib.wasmtime_config_memory_init_cow_set(config, False)
+        # The addresses that are reserved for a memory are all that a 32-bit one grows to, so none has to
+        # move: neither compiled code nor the host (SteadyMemory) need ask where it is.
+        lib.wasmtime_config_memory_may_move_set(config, False)
         # Nobody unwinds through wasm frames; wasmtime's own backtraces use frame pointers.
         lib.wasmtime_config_native_unwind_info_set(config, False)
         # SAFETY: the engine takes the config over. Engine, linker, callback and value types live

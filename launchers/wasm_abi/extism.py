@@ -115,7 +115,7 @@ def _is_callable(name: str, signature: FunctionType) -> bool:
 def _bind(extism: Extism, session: Session, instance: Instance, name: str, signature: FunctionType) -> Call:
     kernel = session.kernel
     entry = instance.entry(name, signature)
-    words, run, has_code = entry.words, entry.run, signature == _CODE
+    words, run, has_code, spends = entry.words, entry.run, signature == _CODE, name == _START
 
     def call(args: list[Value]) -> Value:
         data = _input(name, args)
@@ -123,7 +123,7 @@ def _bind(extism: Extism, session: Session, instance: Instance, name: str, signa
         kernel.begin(data)
         code = 0
         try:
-            instance.spent = name == _START
+            instance.spent = spends
             run()
             code = words[0] & _MASK if has_code else 0
         except Exit as end:
