@@ -23,7 +23,8 @@ _HEAD = """\
 This page is written by `make compat`, which installs each of these from its public registry, or takes the
 library that the system has, and calls it in a jail at level Maximum; do not edit it. A row is a marker of a
 test, and its verdict is how that test ended, so the ordinary tests show the same. Nothing was changed in any
-of them.
+of them. Plugins that no registry has, such as those of Extism's own tests, were [run by hand](run-by-hand.md)
+once, and are no part of the tests.
 """
 _COLUMNS = ("family", "package", "version", "what was called", "verdict")
 
