@@ -423,6 +423,7 @@ class PluginMarketplace:
 
         def work(session: Session) -> list[Outdated]:
             sources = Sources(self.registries, lock, session)
+            sources.note(self.folder, lock)
             found = []
             for plugin, entry in sorted(lock.plugins.items()):
                 there = None if entry.is_oci else sources.find(plugin, entry.source)

@@ -5,6 +5,7 @@ All of it blocks and runs in a thread, while the folder belongs to this change a
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
@@ -75,6 +76,12 @@ class Sources:
                 return view, index
         return None
 
+    def note(self, folder: Path, *locks: Lock) -> None:
+        """Have the caches know what is installed, so that what is needed of it offline stays there."""
+        for url, registry in self._registries.items():
+            ids = {plugin for lock in locks for plugin, entry in lock.plugins.items() if entry.source == url}
+            registry.cache.note_installed(url, folder, ids)
+
     def roots(self) -> dict[str, str]:
         """The root of each registry that was asked."""
         return {url: view.root for url, view in self._views.items() if view.root}
@@ -89,6 +96,7 @@ class Planner:
         self._transaction, self._rules, self._session = transaction, rules, session
         self._before = transaction.before
         self._sources = Sources(registries, self._before, session)
+        self._sources.note(transaction.store.folder, self._before)
         self._progress = registries[0].progress
         self._cache = registries[0].cache
         self._pulled: dict[str, tuple[Pulled, Package]] = {}
@@ -105,6 +113,7 @@ class Planner:
         chosen = resolve(requested, lambda plugin: self._offers(plugin, loose), self._why_not)
         plugins = {plugin: self._place(candidate) for plugin, candidate in chosen.items()}
         lock = Lock(requested=dict(requested), plugins=plugins).rolled_back_before(self._before)
+        self._sources.note(self._transaction.store.folder, self._before, lock)
         for plugin in requested:
             lock.needed(plugin)  # what needs itself cannot be loaded, and is not installed
         used = {entry.source for entry in plugins.values()}

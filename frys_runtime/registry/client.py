@@ -15,6 +15,7 @@ from ..package import SUFFIX, open_package, pack, read_package, replace_file
 from ..ranges import Range
 from ..signing import SUFFIX as SIGNATURE_SUFFIX, read_beside
 from ..sigstore_bundle import MAX_BUNDLE, SUFFIX as BUNDLE_SUFFIX
+from .cache import DEFAULT_LIMIT, Cache, read_limit
 from .types import (
     BESIDE,
     Index,
@@ -58,6 +59,20 @@ def cache_folder() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "frys"
 
 
+def open_cache(folder: str | os.PathLike[str] | None = None, limit: int | None = None) -> Cache:
+    """A cache, by default the user's.
+
+    Raises:
+        ConfigError: Its limit is none.
+    """
+    if limit is None:
+        said = os.environ.get("FRYS_CACHE_LIMIT", "")
+        limit = read_limit(said, "FRYS_CACHE_LIMIT") if said else DEFAULT_LIMIT
+    if limit < 0:
+        raise ConfigError("cache_limit", f"must be 0 or more bytes, not {limit}")
+    return Cache(Path(folder) if folder is not None else cache_folder(), limit)
+
+
 class PluginRegistry:
     """A registry of plugins.
 
@@ -78,6 +93,8 @@ class PluginRegistry:
         trust_on_first_use: Whether to take the registry's own first root when none is named and none is known
             from before. It is remembered in the cache, and told (logger ``frys.registry``).
         cache_dir: By default ``frys`` in the user's cache folder.
+        cache_limit: Bytes that the cache may have. What was not used for the longest time is deleted beyond
+            that, but nothing that is being used. By default what stands in FRYS_CACHE_LIMIT, or 1 GiB.
         offline: ``None``: what is in the cache is used when nobody answers, until its metadata expires;
             ``True``: nobody is asked; ``False``: what nobody confirms now is not used.
         token: For publishing; by default what stands in FRYS_TOKEN.
@@ -96,6 +113,7 @@ class PluginRegistry:
         root: str | os.PathLike[str] | None = None,
         trust_on_first_use: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
+        cache_limit: int | None = None,
         offline: bool | None = None,
         token: str | None = None,
         progress: Callable[[Progress], object] | None = None,
@@ -106,7 +124,7 @@ class PluginRegistry:
         self._endpoints = (self.url, *map(_endpoint, mirrors))
         self._root = os.fspath(root) if root is not None else None
         self._first_use, self._offline = trust_on_first_use, offline
-        self.cache = Path(cache_dir) if cache_dir is not None else cache_folder()
+        self.cache = open_cache(cache_dir, cache_limit)
         self._token = os.environ.get("FRYS_TOKEN", "") if token is None else token
         self.progress = progress or (lambda _: None)
         self._patience = patience
@@ -197,7 +215,8 @@ class PluginRegistry:
             plugin: The plugin's id.
             version: A version or a range; the best that is not yanked is taken, and a yanked one only when
                 it is named exactly.
-            target: A folder to put the files in; by default they stay in the cache.
+            target: A folder to put the files in; by default they stay in the cache, until they are among what
+                was not used for the longest time.
 
         Returns:
             The package's path; ``load_plugin`` takes it.

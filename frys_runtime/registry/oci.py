@@ -18,6 +18,7 @@ from ..package import MAX_PACKAGE, replace_file
 from ..signing import SUFFIX as SIGNATURE_SUFFIX
 from ..sigstore_bundle import SUFFIX as BUNDLE_SUFFIX
 from .attacks import accuse, explain, plain
+from .cache import Cache
 from .downloads import OnBytes, WrongBytes, download
 from .transport import Answered, Odd, Session, TransferError
 from .types import BESIDE, Kind, read_answer
@@ -125,13 +126,13 @@ class Pulled(NamedTuple):
     size: int
 
 
-def pull(session: Session, reference: Reference, cache: Path, on_bytes: OnBytes = lambda _: None) -> Pulled:
+def pull(session: Session, reference: Reference, cache: Cache, on_bytes: OnBytes = lambda _: None) -> Pulled:
     """Fetch a package, with its signatures.
 
     Args:
         session: Fetches.
         reference: What; without a digest, the one that the tag has now is in the result, to be recorded.
-        cache: The cache's folder.
+        cache: Where it is kept.
         on_bytes: Is told how many bytes of the package are there.
 
     Raises:
@@ -148,7 +149,8 @@ def pull(session: Session, reference: Reference, cache: Path, on_bytes: OnBytes 
             kinds = plain(", ".join(sorted({layer.media_type[:80] for layer in layers})[:4])) or "nothing"
             raise RegistryError(where, f"this is no plugin: its manifest has {kinds}, and not one {_LAYER}")
         layer = packages[0]
-        path = cache / "packages" / layer.digest[7:] / "package.frys"
+        path = cache.package(layer.digest[7:]) / "package.frys"
+        session.hold.folder(cache, path.parent)
         download(
             session,
             f"{reference.base}/blobs/{layer.digest}",
@@ -170,7 +172,7 @@ def pull(session: Session, reference: Reference, cache: Path, on_bytes: OnBytes 
     except WrongBytes as error:
         raise accuse(where, "the artifact", "arbitrary software", str(error)) from None
     except OSError as error:
-        raise RegistryError(where, f"the cache {cache} cannot be written: {error.strerror}") from None
+        raise RegistryError(where, f"the cache {cache.folder} cannot be written: {error.strerror}") from None
     return Pulled(path, reference._replace(tag="", digest=digest), layer.digest[7:], layer.size)
 
 

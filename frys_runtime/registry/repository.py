@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,13 +24,15 @@ from ..metadata import is_id
 from ..package import MAX_PACKAGE, SUFFIX, replace_file
 from .anchors import MAX_ROOT, find_anchor
 from .attacks import accuse, explain, plain
+from .cache import Cache
 from .downloads import WrongBytes, download, is_there
-from .paths import index_path
+from .paths import etag_of, index_path
 from .transport import Answered, Session, TransferError, Unreachable
 from .types import BESIDE, MAX_INDEX, Index, Progress, Release, read_index
 
 _LOG: Final = logging.getLogger("frys.registry")
 _OFFLINE: Final = ""
+_NOT_MODIFIED: Final = 304
 _TOO_MANY: Final = 429
 _SERVER_ERROR: Final = 500
 
@@ -43,12 +44,14 @@ class Repository:
 
     Attributes:
         endpoints: The registry and its mirrors, in the order in which they are asked.
+        cache: Where what comes is kept.
+        folder: The registry's part of it.
     """
 
     def __init__(
         self,
         endpoints: Sequence[str],
-        cache: str | os.PathLike[str],
+        cache: Cache,
         *,
         root: str | None = None,
         first_use: bool = False,
@@ -56,9 +59,8 @@ class Repository:
     ) -> None:
         self.endpoints = tuple(endpoints)
         self._root, self._first_use, self._offline = root, first_use, offline
-        self._cache = Path(cache)
-        name = hashlib.sha256(self.endpoints[0].encode()).hexdigest()[:16]
-        self.folder = self._cache / "registries" / name
+        self.cache = cache
+        self.folder = cache.registry(self.endpoints[0])
 
     def open(self, session: Session, on_progress: OnProgress = lambda _: None) -> "View":
         """What the registry says now, verified.
@@ -68,11 +70,13 @@ class Repository:
                 cache is too old.
         """
         try:
-            (self.folder / "metadata").mkdir(mode=0o700, parents=True, exist_ok=True)
+            session.hold.folder(self.cache, self.folder)
+            (self.folder / "metadata").mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise RegistryError(
                 self.endpoints[0],
-                f"the cache {self._cache} cannot be used: {error.strerror}; cache_dir names another place",
+                f"the cache {self.cache.folder} cannot be used: {error.strerror}; "
+                "cache_dir names another place",
             ) from None
         return View(self, session, on_progress)
 
@@ -93,7 +97,7 @@ class Repository:
     def updater(self, endpoint: str, session: Session, on_progress: OnProgress) -> tuple[Updater, str]:
         """A client of one endpoint that has looked at what is newest there, and the pin of its root."""
         fetcher = (
-            _Fetcher(session, on_progress)
+            _Fetcher(session, on_progress, self.folder / "metadata")
             if endpoint
             else _Cache(self.folder / "metadata", self.endpoints[0])
         )
@@ -137,11 +141,7 @@ class Repository:
 
     def package_file(self, release: Release) -> Path:
         """Where a package lies in the cache, once it is there."""
-        return self._cache / "packages" / release.sha256 / f"{release.id}-{release.version}{SUFFIX}"
-
-    def index_file(self, digest: str) -> Path:
-        """Where a list of versions lies in the cache."""
-        return self.folder / "indexes" / f"{digest}.json"
+        return self.cache.package(release.sha256) / f"{release.id}-{release.version}{SUFFIX}"
 
 
 class View:
@@ -225,14 +225,16 @@ class View:
         if target is None:
             return None
         what, (digest, size) = f"the list of versions of {plugin}", _hash_of(target, MAX_INDEX)
-        kept = self._of.index_file(digest)
-        data = kept.read_bytes() if kept.exists() else b""
-        if hashlib.sha256(data).hexdigest() != digest:
+        kept = self._of.cache.list_of(self.registry, plugin)
+        data = _read(kept)
+        comes = hashlib.sha256(data).hexdigest() != digest
+        if comes:
             data = self._get(endpoint, _target_path(target, digest), size)
             if hashlib.sha256(data).hexdigest() != digest:
                 raise accuse(endpoint, what, "arbitrary software", "its bytes are not those that are signed")
             kept.parent.mkdir(mode=0o700, exist_ok=True)
             replace_file(str(kept), [data], 0o600)
+        self._session.hold.list(self._of.cache, kept, grown=comes)
         return read_index(data, plugin, endpoint or self.registry)
 
     def package(self, release: Release) -> Path:
@@ -254,6 +256,8 @@ class View:
             raise accuse(endpoint or self.registry, name, "mix-and-match", story)
         path = self._of.package_file(release)
         url = f"{self._of.tuf(endpoint)}/targets/{_target_path(target, release.sha256)}"
+        if endpoint or path.exists():
+            self._session.hold.folder(self._of.cache, path.parent)
         if not endpoint and not is_there(path, release.size, release.sha256):
             raise Unreachable("nobody answers, and it is not in the cache")
 
@@ -308,6 +312,14 @@ def _worst(refusals: list[RegistryError], registry: str) -> RegistryError:
     return RegistryError(gravest.endpoint, reason, attack=gravest.attack)
 
 
+def _read(kept: Path) -> bytes:
+    """What is in the cache; nothing when it is not there, or was just deleted."""
+    try:
+        return kept.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def _hash_of(target: TargetFile, most: int) -> tuple[str, int]:
     digest = target.hashes.get("sha256", "")
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
@@ -326,16 +338,35 @@ def _target_path(target: TargetFile, digest: str) -> str:
 class _Fetcher(FetcherInterface):
     """python-tuf's way to the network: ours, with its bounds."""
 
-    def __init__(self, session: Session, on_progress: OnProgress) -> None:
-        self._session, self._on_progress = session, on_progress
+    def __init__(self, session: Session, on_progress: OnProgress, metadata: Path) -> None:
+        self._session, self._on_progress, self._metadata = session, on_progress, metadata
 
     @override
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        self._on_progress(Progress("metadata", url.rpartition("/")[2]))
+        name = url.rpartition("/")[2]
+        self._on_progress(Progress("metadata", name))
         try:
+            if name == f"{Timestamp.type}.json":  # the only name under which there are new bytes
+                return self._news(url, max_length)
             return self._session.get(url, max_length)
         except Answered as refused:
             raise DownloadHTTPError(str(refused), refused.status) from None
+
+    def _news(self, url: str, most: int) -> bytes:
+        """What is there now, or what was there before if the server says that it is still the same.
+
+        That is believed as little as anything else: the bytes from before are verified again, their expiry
+        included, so who lies gets no more by it than by sending them. And the ETag is made of these bytes,
+        and not what some server called them: who gives old bytes the ETag of new ones would otherwise have
+        honest servers confirm them.
+        """
+        kept = _read(self._metadata / f"{Timestamp.type}.json")
+        try:
+            return self._session.get(url, most, {"if-none-match": etag_of(kept)} if kept else None)
+        except Answered as said:
+            if said.status == _NOT_MODIFIED and kept:
+                return kept
+            raise
 
     @override
     def _fetch(self, url: str) -> Iterator[bytes]:

@@ -19,6 +19,8 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import msgspec
 
+from .cache import Hold
+
 _CHUNK: Final = 1 << 18
 _MAX_PROBLEM: Final = 64 << 10
 _MAX_REDIRECTS: Final = 3
@@ -105,10 +107,14 @@ class Session:
     """Fetches for one operation, in one thread that has no event loop; close it, or use it as a context.
 
     Only :meth:`cancel` may be called from another thread.
+
+    Attributes:
+        hold: What the operation uses of caches.
     """
 
     def __init__(self, patience: Patience | None = None) -> None:
         self.patience = patience or Patience()
+        self.hold = Hold()
         self._runner = asyncio.Runner()
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._guard = threading.Lock()
@@ -122,9 +128,12 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
-        self._runner.run(self._close())
-        self._runner.close()
+        """Close all connections, and let go of what is used of caches."""
+        try:
+            self._runner.run(self._close())
+            self._runner.close()
+        finally:
+            self.hold.release()
 
     async def _close(self) -> None:
         for client in self._clients.values():

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import hashlib
 import os
 import sqlite3
 from collections import Counter
@@ -15,6 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from ..registry.paths import etag_of
 from .database import Database
 from .keys import Keyring
 from .settings import Settings, blob_path
@@ -161,7 +161,7 @@ def answer(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Bytes as an answer, with an ETag."""
-    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    etag = etag_of(data)
     if status == HTTPStatus.OK and (same := not_modified(request, etag, cache)):
         return same
     return Response(
