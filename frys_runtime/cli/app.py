@@ -36,6 +36,7 @@ COMMANDS: Final = (
     "uninstall",
     "list",
     "outdated",
+    "cache",
     "keygen",
     "sign",
     "verify",

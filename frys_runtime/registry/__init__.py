@@ -4,7 +4,7 @@ client                   PluginRegistry, the face: what it answers is awaited, a
 repository, anchors      TUF: what is signed, from which root on
 attacks                  what a failure looks like, in a sentence
 oci                      a package by reference from an OCI registry
-cache                    what is kept on the disk, and how much of it
+cache, known             what is kept on the disk, and how much of it; what is known from it
 downloads                files that come in pieces, and go on where they broke off
 transport                bytes over HTTP or from a folder, bounded
 types, paths             what travels; the names of TUF targets, and their ETags

@@ -144,6 +144,15 @@ def _anchor(data: bytes, name: str) -> Anchor:
     return Anchor(data, digest, f"{number}sha256:{digest}", first_use=False)
 
 
+def remembered(folder: Path) -> tuple[str, str, str, str] | None:
+    """A registry's address, its root's pin, how that came to be trusted, and since when; from its cache."""
+    found = _remembered(folder)
+    if found is None:
+        return None
+    facts = msgspec.json.decode((folder / "trust.json").read_bytes(), type=_Remembered)
+    return facts.registry, found.pin, facts.how, facts.since
+
+
 def _remembered(folder: Path) -> Anchor | None:
     try:
         facts = msgspec.json.decode((folder / "trust.json").read_bytes(), type=_Remembered)

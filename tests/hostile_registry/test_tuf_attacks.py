@@ -125,6 +125,33 @@ def test_indefinite_freeze(victim, proxy, publish, plugin, monkeypatch):
     assert victim.install(plugin, "^1.1") == {plugin: "1.1.0"}
 
 
+def test_freeze_by_nothing_new(victim, victim_of, proxy, publish, plugin, monkeypatch):
+    """Who says for ever that nothing has changed (304) is believed until what is there expires: a freeze."""
+    publish(plugin)
+    victim.install(plugin)
+    publish(plugin, "1.1.0")
+    proxy.tell(TIMESTAMP, lie(status=304, body=b""))
+    assert victim.install(plugin, "*") == {plugin: "1.0.0"}
+    with monkeypatch.context() as later:
+        clock(later, days=2)
+        victim.refuses(plugin, "freeze", "metadata that has expired", "^1.1")
+    victim_of(proxy.url, "newcomer").refuses(plugin, "", "answered 304")
+    proxy.honest()
+    assert victim.install(plugin, "^1.1") == {plugin: "1.1.0"}
+
+
+def test_old_bytes_under_the_etag_of_new_ones(victim, live, proxy, publish, plugin):
+    """An old state that was once given the ETag of the new one is not confirmed by honest servers later."""
+    publish(plugin)
+    victim.install(plugin)
+    (old,) = [reply.body for path, reply in proxy.tape.items() if path.endswith("/timestamp.json")]
+    publish(plugin, "1.1.0")
+    proxy.tell(TIMESTAMP, lie(body=old))  # under the new ETag, which the registry has said
+    assert victim.install(plugin, "*") == {plugin: "1.0.0"}
+    proxy.honest()
+    assert victim.install(plugin, "^1.1") == {plugin: "1.1.0"}
+
+
 def test_a_clock_that_is_wrong(victim, proxy, prey, monkeypatch):
     """A clock in the future gets the sentence of a freeze with its time; one in the past still verifies."""
     with monkeypatch.context() as later:

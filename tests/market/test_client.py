@@ -12,6 +12,7 @@ import live_registry
 import pytest
 from command import frys
 from live_registry import serving
+from tampering import tampering
 from tuf.ngclient._internal import trusted_metadata_set
 
 from frys_runtime import ConfigError, PluginRegistry, RegistryError
@@ -176,6 +177,28 @@ def test_the_cache_works_offline_until_it_expires(root, tmp_path, monkeypatch):
     with pytest.raises(RegistryError, match="freeze attack") as refused:
         run(PluginRegistry(url, **options).download_plugin("kept"))
     assert refused.value.attack == "freeze"
+
+
+def test_what_is_the_same_is_not_sent_again(live, root, publish, tmp_path):
+    """The timestamp comes once for each state: until something is new, the registry answers 304."""
+    publish("unchanged")
+    said = []
+
+    def note(reply, asked):
+        said.append((asked.headers.get("if-none-match"), reply.status, len(reply.body)))
+        return reply
+
+    with tampering(live.url) as proxy:
+        proxy.tell(r"/timestamp\.json", note)
+        registry = PluginRegistry(proxy.url, root=root, cache_dir=tmp_path / "cache")
+        for _ in range(3):
+            assert len(run(registry.versions("unchanged"))) == 1
+        publish("unchanged", "1.1.0")
+        assert len(run(registry.versions("unchanged"))) == 2
+    first, *same, other = said
+    assert first[:2] == (None, 200)
+    assert [one[1:] for one in same] == [(304, 0)] * 2
+    assert (other[1], other[0]) == (200, same[0][0])
 
 
 class Flaky(BaseHTTPRequestHandler):
