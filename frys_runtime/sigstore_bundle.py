@@ -8,6 +8,7 @@ it, or a newer one that it has fetched.
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .errors import ConfigError, InvalidFormat
@@ -55,9 +56,7 @@ def verify_bundle(bundle: bytes, digest: str, identities: Iterable[Identity], na
         from sigstore.verify import policy
         from sigstore_models.common.v1 import HashAlgorithm
     except ImportError:
-        raise ConfigError(
-            "signatures.identities", 'need the library sigstore: pip install "frys-runtime[sigstore]"'
-        ) from None
+        raise ConfigError("signatures.identities", _NEEDS) from None
     if len(bundle) > MAX_BUNDLE:
         raise InvalidFormat(name, _BUNDLE, f"it has more than {MAX_BUNDLE >> 10} KiB")
     try:
@@ -80,6 +79,30 @@ def verify_bundle(bundle: bytes, digest: str, identities: Iterable[Identity], na
     return Outcome(tuple(names), "" if names else why)
 
 
+def trusted_until() -> datetime:
+    """Until when Sigstore's authority, as the library knows it, can vouch for who signs.
+
+    Raises:
+        ConfigError: The library is not there, or has no trust root.
+    """
+    try:
+        from sigstore.models import ClientTrustConfig
+    except ImportError:
+        raise ConfigError("signatures.identities", _NEEDS) from None
+    logging.getLogger("sigstore._internal.tuf").addFilter(_is_no_news)
+    try:
+        known = ClientTrustConfig.production(offline=True).trusted_root.get_fulcio_certs()
+        return max(certificate.not_valid_after_utc for certificate in known)
+    except Exception as error:  # noqa: BLE001 - its cache may be unreadable or damaged in many ways
+        raise _no_root(error) from None
+
+
+def _no_root(error: Exception) -> ConfigError:
+    said = f"the library sigstore has no trust root that it can read: {_said(error)}"
+    return ConfigError("signatures.identities", said)
+
+
+_NEEDS: Final = 'need the library sigstore: pip install "frys-runtime[sigstore]"'
 _BUNDLE: Final = "a Sigstore bundle that can be verified"
 
 
@@ -90,10 +113,7 @@ def _verifier() -> "Verifier":
     try:
         return Verifier.production(offline=True)
     except Exception as error:  # noqa: BLE001 - its cache may be unreadable or damaged in many ways
-        raise ConfigError(
-            "signatures.identities",
-            f"the library sigstore has no trust root that it can read: {_said(error)}",
-        ) from None
+        raise _no_root(error) from None
 
 
 def _is_no_news(record: logging.LogRecord) -> bool:

@@ -10,10 +10,13 @@ from rich.text import Text
 
 from .. import __version__
 from ..config import IsolationLevel
+from ..policy import load_policy
 from .exits import Exit
 from .machine import Fact, engines, facts
+from .options import PolicyPath
 from .terminal import FORMATS, print_json, printable, stderr, stdout, table
 from .trials import Trial, try_all
+from .trust import facts as trusts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,21 +46,25 @@ _SEE_DOCTOR: Final = "; `frys doctor` says what this machine offers"
 
 def command(
     *,
+    policy: PolicyPath = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Prove what holds a plugin on this machine: each layer in force, or why not and how to get it.
 
     Starts a plugin of each format at each level. What it says is true for the user who runs it.
 
+    It also says whose signatures are asked for, by level maximum or by a policy, and whether the roots of
+    registries are in date. Nobody is asked over the network for that.
+
     Exit code 0 means: level maximum is there for all four formats, with every layer.
     """
-    found = facts()
+    found, trusted = facts(), trusts(load_policy(policy) if policy is not None else None)
     trials = asyncio.run(_try_all())
     ok = is_full(trials)
     if json:
-        print_json(_as_json(found, trials, ok=ok))
+        print_json(_as_json(found, trusted, trials, ok=ok))
     else:
-        _print(found, trials, stdout())
+        _print(found, trusted, trials, stdout())
     raise typer.Exit(Exit.OK if ok else Exit.FAILED)
 
 
@@ -76,9 +83,9 @@ def is_full(trials: Iterable[Trial]) -> bool:
     return all(not trial.why and trial.layers >= LAYERS.keys() for trial in best)
 
 
-def _print(found: list[Fact], trials: list[Trial], console: "Console") -> None:
+def _print(found: list[Fact], trusted: list[Fact], trials: list[Trial], console: "Console") -> None:
     console.print(f"Frys {__version__}: {', '.join(engines().values())}\n")
-    console.print(_machine_table(found))
+    console.print(_facts_table("this machine", found))
     console.print()
     console.print(_layers_table(found, trials))
     console.print()
@@ -87,6 +94,8 @@ def _print(found: list[Fact], trials: list[Trial], console: "Console") -> None:
         "\nworks 50 / 25: one was loaded and called; it could make 50 different system calls "
         "while it was loaded and 25 while it served.\n"
     )
+    console.print(_facts_table("whom you trust", trusted, yes="fine", no="wrong"))
+    console.print()
     for reason, which in _failures(trials).items():
         console.print(Text.assemble((f"{', '.join(which)}: ", "bold"), f"{printable(reason)}\n"))
     console.print(_verdict(trials))
@@ -102,10 +111,11 @@ def _failures(trials: list[Trial]) -> dict[str, list[str]]:
     return found
 
 
-def _machine_table(found: list[Fact]) -> "Table":
-    rows = table("this machine", "", "")
+def _facts_table(title: str, found: list[Fact], *, yes: str = "yes", no: str = "no") -> "Table":
+    rows = table(title, "", "")
     for fact in found:
-        rows.add_row(fact.name, _state(fact), _explained(fact.found, fact))
+        state = Text(yes, "green") if fact.ok else Text(no, "red")
+        rows.add_row(printable(fact.name), state, _explained(printable(fact.found), fact))
     return rows
 
 
@@ -147,15 +157,11 @@ def _cell(trial: Trial) -> Text:
     return Text.assemble(("works", "green"), f" {trial.loading} / {trial.serving}")
 
 
-def _state(fact: Fact) -> Text:
-    return Text("yes", "green") if fact.ok else Text("no", "red")
-
-
 def _explained(text: str, fact: Fact) -> Text:
     explained = Text(text)
     for label, words in (("why", fact.why), ("how", fact.how)):
         if words:
-            explained.append(f"\n{label}: ", "bold").append(words)
+            explained.append(f"\n{label}: ", "bold").append(printable(words))
     return explained
 
 
@@ -171,11 +177,12 @@ def _verdict(trials: list[Trial]) -> Text:
     return Text.assemble(("READY", "bold green"), ": level maximum for all four formats, with every layer.")
 
 
-def _as_json(found: list[Fact], trials: list[Trial], *, ok: bool) -> dict[str, Any]:
+def _as_json(found: list[Fact], trusted: list[Fact], trials: list[Trial], *, ok: bool) -> dict[str, Any]:
     return {
         "ok": ok,
         "version": __version__,
         "engines": engines(),
         "machine": [{**asdict(fact), "ok": fact.ok} for fact in found],
+        "trust": [{**asdict(fact), "ok": fact.ok} for fact in trusted],
         "trials": [{**asdict(trial), "layers": sorted(trial.layers)} for trial in trials],
     }

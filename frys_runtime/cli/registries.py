@@ -62,7 +62,9 @@ _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_CONFIG: Final = 1 << 20
 
 
-class _Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Configured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A registry, as a person names it."""
+
     url: str
     mirrors: tuple[str, ...] = ()
     root: str | None = None
@@ -71,7 +73,7 @@ class _Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``registries.json`` in the user's configuration folder."""
 
-    registries: tuple[_Registry, ...] = ()
+    registries: tuple[Configured, ...] = ()
 
 
 def config_folder() -> Path:
@@ -97,7 +99,7 @@ def _read(path: Path, kind: type[Any], *, secret: bool = False) -> Any:
     return convert(decode_object(data, str(path), _MAX_CONFIG), kind, str(path), "")
 
 
-def _configured() -> list[_Registry]:
+def _configured() -> list[Configured]:
     path = config_folder() / "registries.json"
     found: _Config | None = _read(path, _Config)
     registries = found.registries if found is not None else ()
@@ -132,6 +134,28 @@ def token_for(url: str) -> str:
     return token
 
 
+def choose_registries(
+    urls: list[str] | None = None, mirrors: list[str] | None = None, root: str | None = None
+) -> list[Configured]:
+    """The registries that the options, the environment or the configuration name; there may be none.
+
+    Raises:
+        UsageError, ConfigError: The configuration is none.
+    """
+    named = urls or [url for url in [os.environ.get("FRYS_REGISTRY", "")] if url]
+    configured = _configured()
+    known = {one.url.rstrip("/"): one for one in configured}
+    chosen = [known.get(url.rstrip("/"), Configured(url)) for url in named] or configured
+    if chosen:
+        first = chosen[0]
+        chosen[0] = Configured(
+            first.url,
+            (*(mirrors or ()), *first.mirrors),
+            root or os.environ.get("FRYS_REGISTRY_ROOT") or first.root,
+        )
+    return chosen
+
+
 def open_registries(
     urls: list[str] | None,
     mirrors: list[str] | None = None,
@@ -150,21 +174,12 @@ def open_registries(
     from ..registry.client import PluginRegistry, require_installed
 
     require_installed()
-    named = urls or [url for url in [os.environ.get("FRYS_REGISTRY", "")] if url]
-    configured = _configured()
-    known = {one.url.rstrip("/"): one for one in configured}
-    chosen = [known.get(url.rstrip("/"), _Registry(url)) for url in named] or configured
+    chosen = choose_registries(urls, mirrors, root)
     if not chosen:
         raise UsageError(
             "no registry is named; use --registry URL, set FRYS_REGISTRY, or write "
             f'{config_folder() / "registries.json"}: {{"registries": [{{"url": "https://..."}}]}}'
         )
-    first = chosen[0]
-    chosen[0] = _Registry(
-        first.url,
-        (*(mirrors or ()), *first.mirrors),
-        root or os.environ.get("FRYS_REGISTRY_ROOT") or first.root,
-    )
     return [
         PluginRegistry(
             one.url,

@@ -120,8 +120,8 @@ class PluginRegistry:
         patience: "Patience | None" = None,
     ) -> None:
         require_installed()
-        self.url = _endpoint(url)
-        self._endpoints = (self.url, *map(_endpoint, mirrors))
+        self.url = endpoint_of(url)
+        self._endpoints = (self.url, *map(endpoint_of, mirrors))
         self._root = os.fspath(root) if root is not None else None
         self._first_use, self._offline = trust_on_first_use, offline
         self.cache = open_cache(cache_dir, cache_limit)
@@ -375,8 +375,8 @@ async def to_the_end[T](work: Callable[[], T], cancel: Callable[[], object] = la
         raise
 
 
-def _endpoint(url: str | os.PathLike[str]) -> str:
-    """An address in one spelling, without a slash at the end.
+def endpoint_of(url: str | os.PathLike[str]) -> str:
+    """A registry's address in one spelling, without a slash at the end.
 
     Raises:
         ConfigError: It is none.

@@ -252,6 +252,7 @@ _WALL_CLOCK = {
     "frys_runtime/marketplace/planning.py": "how long a version is out, by the registry's signed date",
     "frys_runtime/registry/attacks.py": "what this machine's clock shows, in the words of an error",
     "frys_runtime/registry/repository.py": "whether signed metadata has expired",
+    "frys_runtime/cli/trust.py": "whether a root or a certificate has",
 }
 
 
