@@ -14,6 +14,7 @@ from pathlib import Path
 
 from auditing import is_on
 from browser import CHROMIUM
+from oci_tools import DOCKER_REGISTRY, SKOPEO
 from ordinary import plain
 from uml import UmlError, run_in_uml
 
@@ -227,6 +228,16 @@ def chromium() -> Reason:
         return _run([*CHROMIUM, f"--user-data-dir={profile}", "--dump-dom", "about:blank"])
 
 
+def skopeo() -> Reason:
+    """A tool of others for OCI registries is there."""
+    return _run([*SKOPEO, "--version"])
+
+
+def docker_registry() -> Reason:
+    """An OCI registry of others (CNCF Distribution) is there."""
+    return _run([DOCKER_REGISTRY, "--version"])
+
+
 def atheris() -> Reason:
     """The coverage-guided fuzzer is installed."""
     return _run([sys.executable, "-c", "import atheris"])
@@ -254,6 +265,8 @@ PROBES: dict[str, Callable[[], Reason]] = {
         npm,
         pip,
         chromium,
+        skopeo,
+        docker_registry,
         atheris,
     )
 }

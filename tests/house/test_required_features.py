@@ -21,7 +21,15 @@ def test_of_a_feature():
 @pytest.fixture
 def run_without_gcc(tmp_path: Path):
     """Run a test that needs gcc with these conftest rules on a PATH that is empty."""
-    for name in ("conftest.py", "features.py", "auditing.py", "browser.py", "ordinary.py", "uml.py"):
+    for name in (
+        "conftest.py",
+        "features.py",
+        "auditing.py",
+        "browser.py",
+        "oci_tools.py",
+        "ordinary.py",
+        "uml.py",
+    ):
         shutil.copy(TESTS / name, tmp_path)
     (tmp_path / "test_it.py").write_text(NEEDS_GCC)
 
