@@ -115,10 +115,6 @@ def read_key(path: str | os.PathLike[str], password: bytes | None) -> "Ed25519Pr
     Raises:
         ConfigError: It cannot be read, is no such key, or others may read it and it has no password.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     where = f"key {os.fspath(path)}"
     try:
         with open(path, "rb") as file:
@@ -126,12 +122,30 @@ def read_key(path: str | os.PathLike[str], password: bytes | None) -> "Ed25519Pr
             text = file.read(_MAX_KEY_FILE + 1)
     except OSError as error:
         raise ConfigError(where, f"cannot be read: {error.strerror}") from None
+    if not needs_password(text) and stat.S_IMODE(mode) & 0o077:
+        raise ConfigError(where, "has no password, and others may read it; chmod 600 keeps it to its owner")
+    return open_key(text, password, where)
+
+
+def open_key(text: bytes, password: bytes | None, where: str) -> "Ed25519PrivateKey":
+    """Read a private key that is in memory.
+
+    Args:
+        text: What is in the file of a key.
+        password: Its password; ``None`` for one without.
+        where: How to name it in errors.
+
+    Raises:
+        ConfigError: It is no such key.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     if len(text) > _MAX_KEY_FILE:
         raise ConfigError(where, f"is no key: it has more than {_MAX_KEY_FILE >> 10} KiB")
     if needs_password(text) and password is None:
         raise ConfigError(where, "is encrypted, and no password was given")
-    if not needs_password(text) and stat.S_IMODE(mode) & 0o077:
-        raise ConfigError(where, "has no password, and others may read it; chmod 600 keeps it to its owner")
     try:
         key = load_pem_private_key(text, password if needs_password(text) else None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -1,13 +1,14 @@
 """`frys sign`: put one's name to a package."""
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ..package import open_package, replace_file
 from ..signing import SUFFIX, read_beside, sign
-from ..signing_keys import key_id, needs_password, public_bytes, read_key
+from ..signing_keys import key_id, needs_password, open_key, public_bytes, read_key
 from .exits import UsageError
 from .passwords import PasswordFile, read_password
 from .terminal import print_json, printable, stdout
@@ -15,11 +16,18 @@ from .terminal import print_json, printable, stdout
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+VARIABLE: Final = "FRYS_SIGNING_KEY"
+
 
 def command(
     package: Annotated[Path, typer.Argument(metavar="PACKAGE", help="A file that `frys pack` made.")],
     *,
-    key: Annotated[Path, typer.Option("--key", "-k", metavar="FILE", help="A key that `frys keygen` made.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", "-k", metavar="FILE", help=f"A key that `frys keygen` made; else what is in {VARIABLE}."
+        ),
+    ] = None,
     password_file: PasswordFile = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was signed as JSON.")] = False,
 ) -> None:
@@ -60,7 +68,12 @@ def command(
     stdout().print(printable(say), markup=False, soft_wrap=True)
 
 
-def _open_key(path: Path, password_file: Path | None) -> "Ed25519PrivateKey":
+def _open_key(path: Path | None, password_file: Path | None) -> "Ed25519PrivateKey":
+    if path is None:
+        text = os.environb.get(VARIABLE.encode(), b"")
+        if not text:
+            raise UsageError(f"name a key with --key FILE, or put what is in its file into {VARIABLE}")
+        return open_key(text, read_password(password_file) if needs_password(text) else None, VARIABLE)
     try:
         text = path.read_bytes()
     except OSError as error:

@@ -33,6 +33,7 @@ from .types import BESIDE, MAX_INDEX, Index, Progress, Release, read_index
 _LOG: Final = logging.getLogger("frys.registry")
 _OFFLINE: Final = ""
 _NOT_MODIFIED: Final = 304
+_MAX_METADATA: Final = 5_000_000
 _TOO_MANY: Final = 429
 _SERVER_ERROR: Final = 500
 
@@ -345,6 +346,7 @@ class _Fetcher(FetcherInterface):
     def download_bytes(self, url: str, max_length: int) -> bytes:
         name = url.rpartition("/")[2]
         self._on_progress(Progress("metadata", name))
+        max_length = min(max_length, _MAX_METADATA)  # python-tuf takes any length that is signed, into memory
         try:
             if name == f"{Timestamp.type}.json":  # the only name under which there are new bytes
                 return self._news(url, max_length)

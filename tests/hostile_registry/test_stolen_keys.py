@@ -90,6 +90,23 @@ def test_rollback_with_the_timestamp_and_snapshot_keys(victim, proxy, publish, p
     assert victim.install(plugin, "^1.1") == {plugin: "1.1.3"}
 
 
+def test_endless_data_with_the_timestamp_key(victim, proxy, publish, plugin, thief):
+    """A snapshot that is signed as huge is read no further than metadata can be."""
+    publish(plugin)
+
+    def huge(document):
+        document["version"] += 1
+        document["meta"]["snapshot.json"]["length"] = 1 << 40
+
+    proxy.tell(TIMESTAMP, lie(body=thief.forged("timestamp", huge)))
+    proxy.tell(SNAPSHOT, lie(length=-1, endless=True, body=b" " * 65536))
+    victim.refuses(plugin, "endless data", "it sends more than the 5000000 bytes")
+    proxy.honest()
+    for version in ("1.1.1", "1.1.2"):  # the registry itself goes on, past what was forged
+        publish(plugin, version)
+    assert victim.install(plugin) == {plugin: "1.1.2"}
+
+
 def forgery(thief, plugin, index, package=b""):
     """A state of the registry with another list of versions of a plugin, signed by all online keys."""
     data = json.dumps(index, separators=(",", ":")).encode()

@@ -82,6 +82,17 @@ def test_install_with_what_it_needs(market, publish, tmp_path):
     assert versions(market) == {"in-app": "1.0.0", "in-base": "1.0.0", "in-other": "1.0.0"}
 
 
+def test_browse(market, publish):
+    """The first registry is searched, page by page and narrowed by properties."""
+    for number in range(3):
+        publish(f"browsed-{number}", description="quarks", permissions=["Read"] if number else [])
+    page = run(market.browse("quarks", limit=2))
+    assert (len(page.plugins), page.total) == (2, 3)
+    rest = run(market.browse("quarks", limit=2, cursor=page.cursor))
+    assert {one.id for one in (*page.plugins, *rest.plugins)} == {f"browsed-{number}" for number in range(3)}
+    assert run(market.browse("quarks", permission="Read")).total == 2
+
+
 def test_plugins_that_need_each_other_are_not_installed(market, publish):
     """A ring of needs can never be loaded, and is told before anything is changed."""
     publish("ring-a", dependencies=[needs("ring-b", "*")])

@@ -3,12 +3,19 @@
 import live_registry
 import pytest
 from browser import Browser, browser
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from live_registry import publish
 from registries import npm_package
+
+from frys_runtime.package import read_package
+from frys_runtime.signing import sign
+from frys_runtime.signing_keys import key_id, public_bytes
 
 pytestmark = pytest.mark.needs_chromium
 
 _EVIL = '"><script>document.title = "owned"</script><img src=x onerror="document.title = \'owned\'">'
+
+_KEY = Ed25519PrivateKey.generate()
 
 _VIOLATIONS = "axe.run().then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html))"
 
@@ -33,6 +40,9 @@ def pages(registry, tmp_path_factory) -> str:
         for version in ("1.1.0", "2.0.0"):
             data = live_registry.package(folder, "plugin-1", version, optionalPermissions=["Write"])
             assert publish(admin, data).status_code == 201
+        data = live_registry.package(folder, "vouched-for")
+        envelope = sign(read_package(data), _KEY)
+        assert publish(admin, data, signature=envelope).status_code == 201
         admin.put("/plugins/plugin-1/versions/1.1.0/yank", json={"reason": f"bad {_EVIL}"})
         admin.put("/plugins/plugin-2/deprecation", json={"message": _EVIL, "replacement": "plugin-1"})
     return registry.url
@@ -101,6 +111,15 @@ def test_notices_stand_where_they_have_to(pages, page):
     assert "(can do without)" not in _text(page, "dl.asks")
     page.open(f"{pages}/plugins/none-of-that-name")
     assert _text(page, "h1") == "Not Found"
+
+
+def test_who_has_signed_is_shown(pages, page):
+    """The key that signed a version is named on its page, and so is that nobody did."""
+    page.open(f"{pages}/plugins/vouched-for")
+    shown = page.run("document.body.innerText")
+    assert key_id(public_bytes(_KEY))[:16] in shown.partition("Signed with")[2].splitlines()[1]
+    page.open(f"{pages}/plugins/plugin-3")
+    assert "no" in page.run("document.body.innerText").partition("Signed with")[2].splitlines()[1]
 
 
 def test_what_a_plugin_says_stays_text(pages, page):

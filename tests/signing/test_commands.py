@@ -166,6 +166,23 @@ def test_sign_and_verify(package, keys):
     assert (done.returncode, b"is not a Frys package" in done.stderr) == (5, True)
 
 
+def test_a_key_from_the_environment(package, keys):
+    """Where there is no file for a key, its text in a variable signs as the file does."""
+    text = (keys / "one.key").read_text()
+    done = frys("sign", package, FRYS_SIGNING_KEY=text, **SECRET)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "signed by" in verify(package, "-k", keys / "one.key.pub")
+    made = frys("keygen", "-o", keys / "bare.key", "--no-password")
+    assert made.returncode == 0
+    bare = (keys / "bare.key").read_text()
+    assert frys("sign", package, FRYS_SIGNING_KEY=bare).returncode == 0
+    assert "signed by" in verify(package, "-k", keys / "one.key.pub", "-k", keys / "bare.key.pub", "-n", "2")
+    for value, story in (("", b"name a key with --key"), ("no key", b"FRYS_SIGNING_KEY: is no private key")):
+        refused = frys("sign", package, FRYS_SIGNING_KEY=value)
+        assert (refused.returncode, story in refused.stderr) == (2, True)
+        assert value.encode() == b"" or value.encode() not in refused.stderr.replace(story, b"")
+
+
 def test_signatures_of_another_package_are_not_added_to(package, keys, tmp_path):
     """What lies beside a package and is about another one is neither believed nor overwritten."""
     other = make_package(tmp_path / "plugins", "mine", "1.2.4")
