@@ -225,8 +225,9 @@ def trim(cache: Cache, *, limit: int | None = None, spare: Collection[Path] = ()
         spare: Lists that stay.
     """
     most = cache.limit if limit is None else limit
-    entries = sorted([*_packages(cache), *_lists(cache, spare)])
-    before = left = size_of(cache.packages) + size_of(cache.registries)
+    packages = list(_packages(cache))
+    before = left = sum(entry.size for entry in packages) + size_of(cache.registries)
+    entries = sorted([*packages, *_lists(cache, spare)])
     busy = 0
     for entry in entries:
         if left <= most:
@@ -242,11 +243,10 @@ def _packages(cache: Cache) -> Iterator[_Entry]:
     for found in _scan(cache.packages):
         if not _DIGEST.fullmatch(found.name) or not found.is_dir(follow_symlinks=False):
             continue  # the folder may be one in which somebody else keeps something, too
-        path = Path(found.path)
         with contextlib.suppress(OSError):
-            lock = path / _IN_USE
-            used = (lock if lock.exists() else path).stat().st_mtime_ns
-            yield _Entry(used, path, size_of(path))
+            facts = {one.name: one.stat(follow_symlinks=False) for one in _scan(found.path)}
+            used = facts[_IN_USE] if _IN_USE in facts else found.stat()
+            yield _Entry(used.st_mtime_ns, Path(found.path), sum(one.st_size for one in facts.values()))
 
 
 def _lists(cache: Cache, spare: Collection[Path]) -> Iterator[_Entry]:
@@ -368,7 +368,7 @@ def lists_in(registry: Path) -> int:
     return count_of(registry / _LISTS)
 
 
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
+def _scan(folder: Path | str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as found:
             return list(found)
