@@ -54,6 +54,7 @@ MinAge = Annotated[
     typer.Option(metavar="TIME", help="How long a version must be out, as 3d, 12h, 30m; 0 for no time."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Approve what upgrades ask for in addition.")]
+Undo = Annotated[bool, typer.Option("--undo", help="Take it back.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 DEFAULT_FOLDER: Final = Path("plugins")
 
@@ -268,6 +269,16 @@ class Display:
                 yield
             finally:
                 self._bars = None
+
+
+def tell_done(outcome: str, *, changed: bool, json: bool) -> None:
+    """Print what a registry was made to do."""
+    from .terminal import print_json, stdout
+
+    if json:
+        print_json({"changed": changed})
+        return
+    stdout().print(printable(outcome + ("" if changed else ", as before")), markup=False, soft_wrap=True)
 
 
 async def running(bus: Path | None) -> dict[str, dict[str, list[int]]]:

@@ -1,6 +1,7 @@
 """The client of a registry: search, download and publish plugins. docs/marketplace.md is the manual.
 
 client                   PluginRegistry, the face: what it answers is awaited, and works in threads
+keeping                  what publishers do with what they have published
 repository, anchors      TUF: what is signed, from which root on
 attacks                  what a failure looks like, in a sentence
 oci                      a package by reference from an OCI registry

@@ -277,7 +277,7 @@ class PluginRegistry:
         for kind, values in kinds.items():
             words += [(kind, value) for value in ([values] if isinstance(values, str) else values)]
         asked = urlencode([(key, value) for key, value in words if value])
-        return await self._ask(f"search?{asked}", SearchPage)
+        return await self.ask(f"search?{asked}", SearchPage)
 
     async def get_plugin(self, plugin: str) -> PluginDetail:
         """What the registry tells people about a plugin.
@@ -285,7 +285,7 @@ class PluginRegistry:
         Raises:
             RegistryError: The registry does not answer, or has no such plugin.
         """
-        return await self._ask(f"plugins/{quote(plugin, safe='')}", PluginDetail)
+        return await self.ask(f"plugins/{quote(plugin, safe='')}", PluginDetail)
 
     async def stats(self) -> RegistryStats:
         """Numbers of the whole registry.
@@ -293,7 +293,7 @@ class PluginRegistry:
         Raises:
             RegistryError: The registry does not answer.
         """
-        return await self._ask("stats", RegistryStats)
+        return await self.ask("stats", RegistryStats)
 
     async def publish_plugin(
         self,
@@ -321,7 +321,7 @@ class PluginRegistry:
                 self.url,
                 "publishing needs a token; set FRYS_TOKEN, or give token=; its administrator makes one",
             )
-        said = await self._ask("plugins", PublishedPlugin, method="POST", files=files, token=bearer)
+        said = await self.ask("plugins", PublishedPlugin, method="POST", files=files, token=bearer)
         sent = hashlib.sha256(files["package"][1]).hexdigest()
         if said.sha256 != sent:
             reason = (
@@ -330,9 +330,29 @@ class PluginRegistry:
             raise RegistryError(self.url, reason)
         return said
 
-    async def _ask[T](
-        self, path: str, kind: type[T], *, method: str = "GET", files: "Files | None" = None, token: str = ""
+    async def ask[T](
+        self,
+        path: str,
+        kind: type[T],
+        *,
+        method: str = "GET",
+        files: "Files | None" = None,
+        body: bytes | None = None,
+        token: str = "",
     ) -> T:
+        """Ask the API something.
+
+        Args:
+            path: Below ``/api/v1/``.
+            kind: What it answers.
+            method: GET, POST, PUT or DELETE.
+            files: A form to send,
+            body: or JSON.
+            token: Who asks.
+
+        Raises:
+            RegistryError: The registry does not answer, or refuses; it says why.
+        """
         if self.url.startswith("file:"):
             raise RegistryError(self.url, "a folder has no search and takes nothing; only a server does")
         if self._offline:
@@ -346,7 +366,7 @@ class PluginRegistry:
 
         def work(session: "Session") -> bytes:
             return session.call(
-                f"{self.url}/api/v1/{path}", _MAX_ANSWER, method=method, files=files, token=token
+                f"{self.url}/api/v1/{path}", _MAX_ANSWER, method=method, files=files, body=body, token=token
             )
 
         try:

@@ -213,22 +213,33 @@ class Session:
         self._run(self._fetch(url, most, write, begin, asked, start, elsewhere=elsewhere))
 
     def call(
-        self, url: str, most: int, *, method: str = "GET", files: Files | None = None, token: str = ""
+        self,
+        url: str,
+        most: int,
+        *,
+        method: str = "GET",
+        files: Files | None = None,
+        body: bytes | None = None,
+        token: str = "",
     ) -> bytes:
-        """Ask a registry's API; what comes is in memory, and what is sent, too.
+        """Ask a registry's API; what comes is in memory, and what is sent, a form or JSON, too.
 
         Raises:
             TransferError: Why not.
         """
-        return self._run(self._call(url, most, method, files, token))
+        return self._run(self._call(url, most, method, files, body, token))
 
-    async def _call(self, url: str, most: int, method: str, files: Files | None, token: str) -> bytes:
+    async def _call(
+        self, url: str, most: int, method: str, files: Files | None, body: bytes | None, token: str
+    ) -> bytes:
         headers = {"authorization": f"Bearer {token}"} if token else {}
+        if body is not None:
+            headers["content-type"] = "application/json"
         size = sum(len(data) for _, data in files.values()) if files else 0
         parts: list[bytes] = []
         async with _Deadline(self.patience, size) as deadline:
             client = self._client(url)
-            async with client.stream(method, url, headers=headers, files=files) as answer:
+            async with client.stream(method, url, headers=headers, files=files, content=body) as answer:
                 if not answer.is_success:
                     raise await _refusal(answer)
                 await _take(answer, most, 0, parts.append, deadline)

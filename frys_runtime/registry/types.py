@@ -185,6 +185,18 @@ class PublishedPlugin(_Answer, frozen=True, kw_only=True):
     url: _Text = ""
 
 
+class Changed(_Answer, frozen=True, kw_only=True):
+    """What was wished for is so; ``changed``, if it was not before."""
+
+    changed: bool
+
+
+class Owners(_Answer, frozen=True, kw_only=True):
+    """The publishers that may publish versions of a plugin."""
+
+    owners: _Words
+
+
 class RegistryStats(_Answer, frozen=True, kw_only=True):
     """Numbers of a whole registry, in its own words."""
 

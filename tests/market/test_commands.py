@@ -111,6 +111,35 @@ def test_from_a_folder_to_installed_and_back(live, shell, tmp_path):
     assert "is not installed" in shell("uninstall", "cmd-app", "--dir", plugins, code=2)
 
 
+def test_what_publishers_do_with_what_is_published(live, shell, publish):
+    """A version is yanked and back, a plugin deprecated and back, an owner comes and goes, by commands."""
+    for version in ("1.0.0", "1.1.0"):
+        publish("cmd-kept", version)
+    token = {"FRYS_TOKEN": live.admin}
+    words = ["yank", "cmd-kept@1.1.0", "--reason", "loses words"]
+    assert shell(*words, **token) == "cmd-kept 1.1.0 is yanked\n"
+    assert shell(*words, **token) == "cmd-kept 1.1.0 is yanked, as before\n"
+    with live.client() as client:
+        assert client.get("/plugins/cmd-kept").json()["latest"]["version"] == "1.0.0"
+    assert json.loads(shell("yank", "cmd-kept@1.1.0", "--undo", "--json", **token)) == {"changed": True}
+    shell("deprecate", "cmd-kept", "--message", "no time", "--replacement", "cmd-base", **token)
+    with live.client() as client:
+        told = client.get("/plugins/cmd-kept").json()["deprecated"]
+    assert told == {"message": "no time", "replacement": "cmd-base"}
+    assert shell("deprecate", "cmd-kept", "--undo", **token) == "cmd-kept is kept up again\n"
+    live.token("somebody", "publish:cmd-*")
+    assert shell("owners", "cmd-kept") == "admin\n"
+    assert shell("owners", "cmd-kept", "--add", "somebody", **token) == "somebody is an owner of cmd-kept\n"
+    assert json.loads(shell("owners", "cmd-kept", "--json"))["owners"] == ["admin", "somebody"]
+    shell("owners", "cmd-kept", "--remove", "somebody", **token)
+    assert "ID@VERSION" in shell("yank", "cmd-kept", code=2, **token)
+    assert "two changes" in shell("owners", "cmd-kept", "--add", "a", "--remove", "b", code=2, **token)
+    assert "FRYS_TOKEN" in shell("yank", "cmd-kept@1.0.0", code=2)
+    narrow = {"FRYS_TOKEN": live.token("somebody", "publish:cmd-*")}
+    assert "yank:" in shell("yank", "cmd-kept@1.0.0", code=7, **narrow)
+    assert "cmd-kept" in shell("yank", "cmd-kept@9.9.9", code=7, **token)
+
+
 def test_registries_and_tokens_from_files(live, root, shell, publish, tmp_path):
     """registries.json names registries with their roots, tokens.json their tokens; others may not read it."""
     publish("cmd-file")
