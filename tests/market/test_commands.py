@@ -115,6 +115,7 @@ def test_what_publishers_do_with_what_is_published(live, shell, publish):
     """A version is yanked and back, a plugin deprecated and back, an owner comes and goes, by commands."""
     for version in ("1.0.0", "1.1.0"):
         publish("cmd-kept", version)
+    publish("cmd-instead")
     token = {"FRYS_TOKEN": live.admin}
     words = ["yank", "cmd-kept@1.1.0", "--reason", "loses words"]
     assert shell(*words, **token) == "cmd-kept 1.1.0 is yanked\n"
@@ -122,10 +123,10 @@ def test_what_publishers_do_with_what_is_published(live, shell, publish):
     with live.client() as client:
         assert client.get("/plugins/cmd-kept").json()["latest"]["version"] == "1.0.0"
     assert json.loads(shell("yank", "cmd-kept@1.1.0", "--undo", "--json", **token)) == {"changed": True}
-    shell("deprecate", "cmd-kept", "--message", "no time", "--replacement", "cmd-base", **token)
+    shell("deprecate", "cmd-kept", "--message", "no time", "--replacement", "cmd-instead", **token)
     with live.client() as client:
         told = client.get("/plugins/cmd-kept").json()["deprecated"]
-    assert told == {"message": "no time", "replacement": "cmd-base"}
+    assert told == {"message": "no time", "replacement": "cmd-instead"}
     assert shell("deprecate", "cmd-kept", "--undo", **token) == "cmd-kept is kept up again\n"
     live.token("somebody", "publish:cmd-*")
     assert shell("owners", "cmd-kept") == "admin\n"
