@@ -222,7 +222,7 @@ class PluginManager:
             from .bus.questions import questions
             from .bus.supervisor import Supervisor
 
-            control = Control(self, allowed=self._bus_config.is_controlled)
+            control = Control(self, self._events, allowed=self._bus_config.is_controlled)
             self._bus = Supervisor(self._bus_config, self._communicator, questions(self), control)
 
     @property

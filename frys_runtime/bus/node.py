@@ -21,7 +21,7 @@ from ..traffic import Passage, under_way
 from ..wire import ProtocolError
 from . import frames
 from .failures import to_error, to_failure
-from .sockets import GOODBYE, Hub, Link
+from .sockets import GOODBYE, Credentials, Hub, Link
 
 logger = logging.getLogger("frys.bus")
 
@@ -148,7 +148,7 @@ class Program(Protocol):
     def about(self) -> frames.About:
         """What it tells of itself."""
 
-    async def serve(self, peer: Peer, request: frames.Request) -> MessageValue:
+    async def serve(self, peer: Peer, request: frames.Request, who: Credentials) -> MessageValue:
         """A plugin of it is called, an event is to be published, or it is asked itself."""
 
     def event(self, peer: Peer, event: frames.Event) -> None:
@@ -418,7 +418,9 @@ class Node:
     async def _work(self, peer: Peer, link: Link, request: frames.Request) -> None:
         number = request.number
         try:
-            data = frames.encode(frames.Result(number, await self._program.serve(peer, request)))
+            data = frames.encode(
+                frames.Result(number, await self._program.serve(peer, request, link.credentials))
+            )
         except Exception as error:
             failure = to_failure(number, error)
             if failure.kind == "internal":

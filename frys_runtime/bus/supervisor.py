@@ -27,6 +27,7 @@ from .control import Control
 from .node import STUCK_SECONDS, Known, Node, Peer, holders
 from .questions import Question
 from .rendezvous import Registration, Rendezvous
+from .sockets import Credentials
 
 logger = logging.getLogger("frys.bus")
 
@@ -297,7 +298,7 @@ class Supervisor:
         plugins = {address: _told(version) for address, version in running.items()}
         return frames.About("supervisor", os.getpid(), plugins, self._communicator.wanted)
 
-    async def serve(self, peer: Peer, request: frames.Request) -> MessageValue:
+    async def serve(self, peer: Peer, request: frames.Request, who: Credentials) -> MessageValue:
         """What another supervisor or a visitor asks for."""
         match request:
             case frames.Call():
@@ -311,7 +312,7 @@ class Supervisor:
                     raise Refused("missing", f"{question[:40]!r} is no question; there are {known}")
                 return await answer(peer, args)
             case frames.Control():
-                return await self._control.obey(peer, request)
+                return await self._control.obey(peer, who, request)
 
     async def _call(self, call: frames.Call) -> MessageValue:
         line = tuple(self._here(address) for address in call.line)
