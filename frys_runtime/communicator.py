@@ -29,7 +29,7 @@ from .refusals import MAX_DEPTH, MAX_TEXT, as_refusal, offered, refuse_mismatch,
 from .spans import Spans
 from .subscriptions import MAX_QUEUE, DeliveryCounts, Subscriber, handler_of
 from .traffic import Traffic, TrafficRecord, size
-from .waits import Circle, Instance, Waits, enter_line, line
+from .waits import Circle, Instance, Told, Waits, enter_line, line
 
 _SERVICES: Final = ("log", "config", "kv")
 """What policies grant by these names is no function of the host program's."""
@@ -93,9 +93,10 @@ class PluginCommunicator:
         match message:
             case PluginMessage.FunctionCall(function, args):
                 if found is None or self.version(target) is None:
-                    value = await self.deliver("", self.find(target), function, args, timeout_ms)
+                    version, left = self.find(target), timeout_ms
                 else:
                     version, left = await found.reach_in_time(wanted, timeout_ms)
+                with self.waits(version):
                     value = await self.deliver("", version, function, args, left)
                 return PluginMessage.FunctionResponse(value)
             case PluginMessage.Event():
@@ -344,6 +345,7 @@ class PluginCommunicator:
 
     async def call_from_elsewhere(
         self,
+        name: str,
         source: str,
         callers: tuple[Instance, ...],
         target: str,
@@ -354,6 +356,7 @@ class PluginCommunicator:
         """Another supervisor has authorised a call of a plugin that is here; what can be checked here, is.
 
         Args:
+            name: The call's, unlike any other's.
             source: The plugin that calls, and its supervisor; empty for a host program.
             callers: Who waits for the answer, one for the next; the last is the source, if there is one.
             target: The plugin.
@@ -375,7 +378,12 @@ class PluginCommunicator:
                 raise too_deep(callers)
             refuse_mismatch(offered(version, function).params, args, f"{plugin_id}.{function}")
         enter_line(callers)
-        return await self.deliver(source, version, function, args, timeout_ms)
+        with self._waits.arriving(name, version):
+            return await self.deliver(source, version, function, args, timeout_ms)
+
+    def told_waits(self) -> list[Told]:
+        """Who waits for whom at this moment, calls from elsewhere among them."""
+        return self._waits.told()
 
     def event_from_elsewhere(self, event: PluginMessage.Event) -> int:
         """Give an event of another supervisor to those who want it, a copy of its publisher among them."""

@@ -365,13 +365,20 @@ class Node:
             return await answer
         except _Gone:
             raise CommunicationError(target, f"its supervisor ended: {peer}", retryable=True) from None
-        except (asyncio.CancelledError, Timeout):
+        except (asyncio.CancelledError, Timeout, _GivenUp) as end:
             peer.send(frames.encode(frames.Cancel(number)))
+            if isinstance(end, _GivenUp):
+                raise end.error from None
             raise
         finally:
             peer.pending.pop(number, None)
             if timer is not None:
                 timer.cancel()
+
+    def give_up(self, peer: Peer, number: int, error: Exception) -> None:
+        """Have a request end with an error; its answer is not wanted any more."""
+        if pending := peer.pending.get(number):
+            _end(pending.answer, _GivenUp(error))
 
     def _take(self, peer: Peer, link: Link, message: frames.Message, size: int) -> None:
         match message:
@@ -451,6 +458,14 @@ class Node:
 
 class _Gone(Exception):
     """Who was asked is gone."""
+
+
+class _GivenUp(Exception):
+    """The answer is not wanted any more; who waited for it is told an error in its place."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def _end(answer: asyncio.Future[Any], error: Exception) -> None:

@@ -10,6 +10,7 @@ from support import live
 from talk import ALL, NOTHING, talkers
 
 from frys_runtime import (
+    CommunicationError,
     ExecutionFailed,
     MessageValue,
     PluginMessage,
@@ -185,6 +186,39 @@ async def test_a_function_of_the_host_program(tmp_path: Path) -> None:
         for taken in ("price", "log"):
             with pytest.raises(ValueError, match="already"):
                 talk.manager.host_function(taken)(echo)
+
+
+@live
+async def test_a_function_of_the_host_program_cannot_call_who_waits_for_it(tmp_path: Path) -> None:
+    """By whichever way it calls; and another plugin, which calls back, cannot either."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        communicator = talk.manager.communicator
+
+        @talk.manager.host_function("slow_execute")
+        async def execute(who: str, function: str, *args: MessageValue) -> MessageValue:
+            try:
+                return await talk.manager.execute_plugin(who, function, *args)
+            except CommunicationError as error:
+                return error.reason
+
+        @talk.manager.host_function("slow_send")
+        async def send(who: str, function: str, *args: MessageValue) -> MessageValue:
+            try:
+                answer = await communicator.send_message(
+                    who, PluginMessage.FunctionCall(function, list(args))
+                )
+            except CommunicationError as error:
+                return error.reason
+            assert isinstance(answer, PluginMessage.FunctionResponse)
+            return answer.value
+
+        circle = "it waits for the very function of the host program that calls it: a > a"
+        for way in ("slow_execute", "slow_send"):
+            assert await talk.ask("host", way, ["a", "twice", 1]) == circle, way
+            assert await talk.ask("host", way, ["b", "twice", 1]) == 2, way
+            assert await talk.ask("host", way, ["b", "ask", "call", ["a", "twice", [1]]]) == [
+                *("cycle", "it would wait for itself: b > a > b")
+            ], way
 
 
 @live
