@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from ..bulk import keep_freed_memory
 from ..endpoints import Version
 from ..errors import ConfigError
 from ..interfaces import Interface
@@ -20,6 +21,7 @@ from ..wit import offered
 VERSION: Final = 1
 MAX_BYTES: Final = 64 << 20
 """Of one message."""
+_LARGE: Final = 1 << 16
 _SIGNATURE: Final = 4096
 """Characters of a function's signature, in a plugin's own words, that others are told."""
 
@@ -258,6 +260,8 @@ def encode(message: Message) -> bytes:
         ValueError: They are more than :data:`MAX_BYTES`.
     """
     data = _encoder.encode(message)
+    if len(data) > _LARGE:
+        keep_freed_memory()
     if len(data) > MAX_BYTES:
         raise ValueError(
             f"{len(data)} bytes are too many for one message between supervisors; {MAX_BYTES} are allowed"
@@ -272,6 +276,8 @@ def decode(data: bytes | memoryview) -> Message:
         ProtocolError: They are none.
     """
     measure(memoryview(data))
+    if len(data) > _LARGE:
+        keep_freed_memory()
     try:
         message = _decoder.decode(data)
         for value in _values(message):
