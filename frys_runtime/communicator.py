@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from .channels import CommunicatorStats
 from .endpoints import Elsewhere, Peer, Target, Version, name_of, needed_by
@@ -19,7 +19,7 @@ from .errors import (
     PluginError,
     PluginNotFound,
 )
-from .events import Events, EventStream
+from .events import Event, Events, EventStream
 from .host_functions import HostFunction
 from .interfaces import Function, Type, check
 from .messages import MessageValue, PluginMessage, Refused, check_value
@@ -57,6 +57,8 @@ class PluginCommunicator:
         self._targets: dict[str, Target] = {}
         self._subscribers: dict[str, Subscriber] = {}
         self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
+        self._tells_status = False
+        self._status_streams: WeakSet[EventStream[PluginMessage.StatusUpdate]] = WeakSet()
         self._host_functions: dict[str, HostFunction] = {}
         self._waits = Waits()
         self.elsewhere: Elsewhere | None = None
@@ -152,6 +154,24 @@ class PluginCommunicator:
         self._streams[stream] = event_type
         self._changed()
         return stream
+
+    def status_updates(self, *, size: int = 1000) -> EventStream[PluginMessage.StatusUpdate]:
+        """Each change of a plugin's state from now on: ``async for update in communicator.status_updates()``.
+
+        Args:
+            size: Updates that may wait; who is slower loses the oldest and sees how many in ``dropped``.
+        """
+        stream: EventStream[PluginMessage.StatusUpdate] = EventStream(size)
+        if not self._tells_status:
+            self._tells_status = True
+            self._events.add_sink(self._tell_status)
+        self._status_streams.add(stream)
+        return stream
+
+    def _tell_status(self, event: Event) -> None:
+        if event.kind == "state":
+            for stream in tuple(self._status_streams):
+                stream.put(PluginMessage.StatusUpdate(event.plugin_id, event.data["new"]))
 
     def offer(self, function: HostFunction) -> None:
         """Let plugins call a function of the host program, where their policy grants it.
@@ -508,4 +528,6 @@ class PluginCommunicator:
             self.remove(plugin_id)
         for stream in tuple(self._streams):
             stream.close()
+        for updates in tuple(self._status_streams):
+            updates.close()
         self._traffic.close()

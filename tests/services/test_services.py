@@ -1,6 +1,7 @@
 """What a plugin may ask its host for, from inside a real jail."""
 
 import asyncio
+import json
 import logging
 import os
 from pathlib import Path
@@ -100,6 +101,23 @@ async def test_nothing_is_granted_by_default(tmp_path: Path) -> None:
         told = [event async for event in _first(events, len(keys) - 1, "message_refused")]
         assert {event.plugin_id for event in told} == {"a"}
         assert "messages.call: {b: [twice]}" in [event.data["reason"] for event in told]
+
+
+@live
+async def test_refusals_are_in_the_audit_log(tmp_path: Path) -> None:
+    """What a plugin asked for and may not have, with the key that would grant it; each thing once."""
+    log = tmp_path / "audit.jsonl"
+    async with talkers(tmp_path, NOTHING, audit=log) as talk:
+        for _ in range(3):
+            for args in (("call", "b", "twice", [1]), ("emit", "done", "x"), ("kv.get", "x")):
+                assert (await talk.ask(*args))[0] == "permission"  # type: ignore[index, arg-type]
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    told = [(one["plugin"], one["data"]) for one in records if one["kind"] == "message_refused"][1:]
+    assert told == [
+        ("a", {"what": "called b.twice", "reason": "messages.call: {b: [twice]}"}),
+        ("a", {"what": "published 'done'", "reason": "messages.publish: [done]"}),
+        ("a", {"what": "used kv.get", "reason": "host_functions: [kv]"}),
+    ]
 
 
 async def _first(stream, count, kind):  # type: ignore[no-untyped-def]
