@@ -282,7 +282,7 @@ async def test_those_with_several_instances_who_wait_for_each_other_are_told(tmp
             def ring(each: int) -> list[Awaitable[MessageValue]]:
                 execute = talk.manager.execute_plugin
                 return [
-                    execute(who, "wait_and_call", 0.5, other)
+                    execute(who, "wait_and_call", 1.0, other)
                     for who, other in (("x", "y"), ("y", "x"))
                     for _ in range(each)
                 ]
@@ -306,6 +306,31 @@ async def test_those_with_several_instances_who_wait_for_each_other_are_told(tmp
                 for who, other in (("x", "y"), ("y", "x"))
             ]
             assert await asyncio.gather(*lasting) == ["awake", "awake"]
+
+
+@live
+async def test_a_ring_of_three_with_several_instances_is_told(tmp_path: Path) -> None:
+    """Over three supervisors, each of which sees one wait of the circle; then all of them serve again."""
+    (tmp_path / "plugin.json").write_text(MANIFEST)
+    (tmp_path / "slow.py").write_text(SLOW_CALLER)
+    with meeting_place(ALL + "supervision: {instances: 2}\n") as folder:
+        async with managers(folder, "", "", "") as talks:
+            ids = ["x", "y", "z"]
+            for talk, plugin_id in zip(talks, ids, strict=True):
+                await talk.manager.load_plugin(tmp_path, plugin_id=plugin_id)
+            for talk in talks:
+                await knows(talk.manager, *ids)
+            ring = [
+                talks[at].manager.execute_plugin(ids[at], "wait_and_call", 1.0, ids[(at + 1) % 3])
+                for at in (0, 0, 1, 1, 2, 2)
+            ]
+            told = [answer for answer in await asyncio.gather(*ring) if answer != ["missing", MISSING]]
+            assert told
+            for answer in told:
+                assert isinstance(answer, list)
+                assert answer[0] == "cycle", told
+            for talk, plugin_id in zip(talks, ids, strict=True):
+                assert await talk.manager.execute_plugin(plugin_id, "nap", 0.0) == "awake"
 
 
 def _sees(manager: PluginManager, who: str, other: str) -> bool:
