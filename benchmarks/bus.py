@@ -11,6 +11,7 @@ _PACED = "the same, at most 1,000 a second"
 _LARGE = "the same, 1 MiB"
 _HOST = "host to plugin of another supervisor"
 _NEAR = "plugin to plugin, one supervisor"
+_NEAR_LARGE = "one supervisor, 1 MiB"
 _BARE = "bare pyzmq, blocking"
 _ASYNCIO = "bare pyzmq, zmq.asyncio"
 
@@ -25,6 +26,10 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
         _LARGE: (frys, {"method": "call", "target": "far", "size": 1 << 20, "count": scale.large_calls}),
         _HOST: (frys, {"method": "by_host", "target": "far", "size": 64, "count": count}),
         _NEAR: (frys, {"method": "call", "target": "near", "size": 64, "count": count}),
+        _NEAR_LARGE: (
+            frys,
+            {"method": "call", "target": "near", "size": 1 << 20, "count": scale.large_calls},
+        ),
         _BARE: (stage.contender("zmq_pingpong", "blocking", 64), {"count": count}),
         _ASYNCIO: (stage.contender("zmq_pingpong", "asyncio", 64), {"count": count}),
     }
@@ -42,6 +47,7 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
             row(_LARGE, "us", series[_LARGE], scale=1e6),
             row(_HOST, "us", series[_HOST], scale=1e6, reference=bare),
             row(_NEAR, "us", series[_NEAR], scale=1e6, reference=bare),
+            row(_NEAR_LARGE, "us", series[_NEAR_LARGE], scale=1e6),
             row(_BARE, "us", series[_BARE], scale=1e6, note="one exchange between two processes over ipc"),
             row(_ASYNCIO, "us", series[_ASYNCIO], scale=1e6, reference=bare),
         ],

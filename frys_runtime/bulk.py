@@ -9,6 +9,7 @@ it takes is copied out once, and looked at afterwards. No other plugin ever sees
 """
 
 import asyncio
+import functools
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +30,8 @@ _LARGEST: Final = (1 << 32) - 1
 _KEPT: Final = 1 << 16
 """Bytes of the buffer whose memory is not given back between calls."""
 _REST_SECONDS: Final = 1.0
+_FREED: Final = 1 << 24
+"""Twice as much freed memory stays with the process."""
 
 
 class BulkError(Exception):
@@ -123,6 +126,7 @@ class Bulk:
         if self._touched > _KEPT:
             self._used_at = self._loop.time()
             if self._timer is None:
+                keep_freed_memory()
                 self._timer = self._loop.call_later(_REST_SECONDS, self._give_back)
 
     def _give_back(self) -> None:
@@ -141,6 +145,18 @@ class Bulk:
             self._timer.cancel()
         os.close(self.fd)
         self.fd = -1  # whoever still has an answer to lay in must not meet another file under its number
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Have the allocator keep what large values leave.
+
+    Otherwise each value's memory is given back and got again, a page fault for each 4 KiB, which takes longer
+    than everything else that happens to it (ADR 15). glibc gives back what is free at the end of its heap
+    beyond twice the largest block that was ever mapped and freed (mallopt(3), M_MMAP_THRESHOLD), so it
+    learns from one whose pages are never touched. Who has set a bound by oneself keeps that.
+    """
+    bytes(_FREED)
 
 
 def refuse(_code: int, _data: memoryview) -> Any:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from .channels import CommunicatorStats
 from .endpoints import Elsewhere, Peer, Target, Version, name_of, needed_by
@@ -19,7 +19,7 @@ from .errors import (
     PluginError,
     PluginNotFound,
 )
-from .events import Events, EventStream
+from .events import Event, Events, EventStream
 from .host_functions import HostFunction
 from .interfaces import Function, Type, check
 from .messages import MessageValue, PluginMessage, Refused, check_value
@@ -29,7 +29,7 @@ from .refusals import MAX_DEPTH, MAX_TEXT, as_refusal, offered, refuse_mismatch,
 from .spans import Spans
 from .subscriptions import MAX_QUEUE, DeliveryCounts, Subscriber, handler_of
 from .traffic import Traffic, TrafficRecord, size
-from .waits import Circle, Instance, Waits, enter_line, line
+from .waits import Circle, Instance, Told, Waits, enter_line, line
 
 _SERVICES: Final = ("log", "config", "kv")
 """What policies grant by these names is no function of the host program's."""
@@ -57,6 +57,8 @@ class PluginCommunicator:
         self._targets: dict[str, Target] = {}
         self._subscribers: dict[str, Subscriber] = {}
         self._streams: WeakKeyDictionary[EventStream[PluginMessage.Event], str] = WeakKeyDictionary()
+        self._tells_status = False
+        self._status_streams: WeakSet[EventStream[PluginMessage.StatusUpdate]] = WeakSet()
         self._host_functions: dict[str, HostFunction] = {}
         self._waits = Waits()
         self.elsewhere: Elsewhere | None = None
@@ -93,9 +95,10 @@ class PluginCommunicator:
         match message:
             case PluginMessage.FunctionCall(function, args):
                 if found is None or self.version(target) is None:
-                    value = await self.deliver("", self.find(target), function, args, timeout_ms)
+                    version, left = self.find(target), timeout_ms
                 else:
                     version, left = await found.reach_in_time(wanted, timeout_ms)
+                with self.waits(version):
                     value = await self.deliver("", version, function, args, left)
                 return PluginMessage.FunctionResponse(value)
             case PluginMessage.Event():
@@ -151,6 +154,24 @@ class PluginCommunicator:
         self._streams[stream] = event_type
         self._changed()
         return stream
+
+    def status_updates(self, *, size: int = 1000) -> EventStream[PluginMessage.StatusUpdate]:
+        """Each change of a plugin's state from now on: ``async for update in communicator.status_updates()``.
+
+        Args:
+            size: Updates that may wait; who is slower loses the oldest and sees how many in ``dropped``.
+        """
+        stream: EventStream[PluginMessage.StatusUpdate] = EventStream(size)
+        if not self._tells_status:
+            self._tells_status = True
+            self._events.add_sink(self._tell_status)
+        self._status_streams.add(stream)
+        return stream
+
+    def _tell_status(self, event: Event) -> None:
+        if event.kind == "state":
+            for stream in tuple(self._status_streams):
+                stream.put(PluginMessage.StatusUpdate(event.plugin_id, event.data["new"]))
 
     def offer(self, function: HostFunction) -> None:
         """Let plugins call a function of the host program, where their policy grants it.
@@ -344,6 +365,7 @@ class PluginCommunicator:
 
     async def call_from_elsewhere(
         self,
+        name: str,
         source: str,
         callers: tuple[Instance, ...],
         target: str,
@@ -354,6 +376,7 @@ class PluginCommunicator:
         """Another supervisor has authorised a call of a plugin that is here; what can be checked here, is.
 
         Args:
+            name: The call's, unlike any other's.
             source: The plugin that calls, and its supervisor; empty for a host program.
             callers: Who waits for the answer, one for the next; the last is the source, if there is one.
             target: The plugin.
@@ -375,7 +398,12 @@ class PluginCommunicator:
                 raise too_deep(callers)
             refuse_mismatch(offered(version, function).params, args, f"{plugin_id}.{function}")
         enter_line(callers)
-        return await self.deliver(source, version, function, args, timeout_ms)
+        with self._waits.arriving(name, version):
+            return await self.deliver(source, version, function, args, timeout_ms)
+
+    def told_waits(self) -> list[Told]:
+        """Who waits for whom at this moment, calls from elsewhere among them."""
+        return self._waits.told()
 
     def event_from_elsewhere(self, event: PluginMessage.Event) -> int:
         """Give an event of another supervisor to those who want it, a copy of its publisher among them."""
@@ -500,4 +528,6 @@ class PluginCommunicator:
             self.remove(plugin_id)
         for stream in tuple(self._streams):
             stream.close()
+        for updates in tuple(self._status_streams):
+            updates.close()
         self._traffic.close()

@@ -43,6 +43,7 @@ type EventKind = Literal[
     "updated",  # a newer version from its registry serves, and is installed
     "update_refused",  # a newer version asks for more than it may, so it does not come by itself
     "update_failed",  # a newer version was rolled back, or could not be had
+    "controlled",  # another process had something done to what runs over the message bus, or tried to
     "watch_failed",  # the files of plugins cannot be watched
     "audit_failed",  # the audit log cannot be written
     "forgotten",  # what is loaded cannot be written down for the next start

@@ -156,6 +156,11 @@ class Lane:
         return self._asked
 
     @property
+    def asks_too_much(self) -> bool:
+        """Whether the question is larger than one may be."""
+        return self._reader.asks_too_much
+
+    @property
     def bytes_in(self) -> int:
         """Bytes that came, those in the buffer included."""
         return self._bytes_in + (self.bulk.bytes_in if self.bulk is not None else 0)

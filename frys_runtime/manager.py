@@ -222,7 +222,7 @@ class PluginManager:
             from .bus.questions import questions
             from .bus.supervisor import Supervisor
 
-            control = Control(self, allowed=self._bus_config.is_controlled)
+            control = Control(self, self._events, allowed=self._bus_config.is_controlled)
             self._bus = Supervisor(self._bus_config, self._communicator, questions(self), control)
 
     @property
@@ -396,17 +396,24 @@ class PluginManager:
         deliver = self._communicator.deliver
         if deployment is None:  # another supervisor's, or nobody's
             self._loaded.check_open()
-            return await deliver("", self._communicator.find(plugin_id), function, args, timeout_ms)
+            return await self._call_elsewhere(plugin_id, function, args, timeout_ms)
         try:
             release = deployment.pick(wanted)
         except PluginNotFound:  # no version of it that fits is here
-            return await deliver("", self._communicator.find(plugin_id), function, args, timeout_ms)
+            return await self._call_elsewhere(plugin_id, function, args, timeout_ms)
         if release.gate is not None:
             release, timeout_ms = await deployment.reach_in_time(wanted, timeout_ms)
         if not line():
             return await deliver("", release, function, args, timeout_ms)
         with self._communicator.waits(release):
             return await deliver("", release, function, args, timeout_ms)
+
+    async def _call_elsewhere(
+        self, plugin_id: str, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None
+    ) -> MessageValue:
+        found = self._communicator.find(plugin_id)
+        with self._communicator.waits(found):
+            return await self._communicator.deliver("", found, function, args, timeout_ms)
 
     def plugin(self, plugin_id: str) -> Plugin:
         """The loaded plugin as an object.

@@ -156,7 +156,12 @@ class PluginMessage:
 
     @dataclass(frozen=True, slots=True)
     class StatusUpdate:
-        """A plugin's state changed."""
+        """A plugin is in another state.
+
+        Attributes:
+            plugin_id: The plugin.
+            state: A word of :class:`frys_runtime.states.PluginState`.
+        """
 
         plugin_id: str
         state: str

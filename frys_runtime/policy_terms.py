@@ -61,7 +61,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         file_size: Bytes of one file.
         files: Bytes of all the plugin's own files, for the formats that need them as files.
         inodes: Files and folders in each of its private file systems.
-        output: Bytes of one result.
+        output: Bytes of one result, and of one question to the host.
         log: Bytes printed during one call.
         stack: Bytes.
         tmp: Bytes of a private ``/tmp``; 0 for none.

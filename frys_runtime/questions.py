@@ -14,6 +14,9 @@ logger = logging.getLogger("frys.plugin")
 
 CANCELLED: Final = wire.encode([wire.REFUSAL, "cancelled", "the caller gave the call up"])
 """What a plugin is told when nobody waits for its call any more."""
+_TOO_LARGE: Final = wire.encode(
+    [wire.REFUSAL, "limit", "a question has more bytes than are allowed (limits.output)"]
+)
 
 
 class Questions:
@@ -40,6 +43,9 @@ class Questions:
         service, args = wire.question(frame)
         if watch.given_up:
             watch.child.lane.answer(CANCELLED)
+            return
+        if watch.child.lane.asks_too_much:
+            watch.child.lane.answer(_TOO_LARGE)
             return
         context = watch.context.copy()
         context.run(extend_line, self._instance)

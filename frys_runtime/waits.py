@@ -6,7 +6,9 @@ it still queues, when any instance of its target does. Whoever would wait for so
 himself is refused; nobody else is.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import NamedTuple, Protocol
 
@@ -51,14 +53,17 @@ class Wait:
     Attributes:
         target: As above.
         server: Its instance that serves the call; ``None`` while the call queues.
+        sent: The supervisor that the call went to, and under which number; ``None`` for a call here.
     """
 
-    __slots__ = ("_token", "_waits", "_who", "server", "target")
+    __slots__ = ("_number", "_token", "_waits", "_who", "sent", "server", "target")
     _token: "Token[Wait | None]"
 
     def __init__(self, waits: "Waits", target: Server) -> None:
         self.target = target
         self.server: Instance | None = None
+        self.sent: tuple[str, int] | None = None
+        self._number = 0
         self._waits = waits
         self._who: Instance | None = None
 
@@ -79,7 +84,14 @@ class Wait:
             _wait.reset(self._token)
             self._waits.end(self._who, self)
 
+    @property
+    def number(self) -> int:
+        """Unlike any other's; given to those that somebody asks for."""
+        self._number = self._number or next(_numbers)
+        return self._number
 
+
+_numbers = itertools.count(1)
 _line: ContextVar[tuple[Instance, ...]] = ContextVar("frys_line_of_calls", default=())
 _wait: ContextVar[Wait | None] = ContextVar("frys_wait", default=None)
 
@@ -112,6 +124,13 @@ def served_by(instance: Instance) -> None:
         wait.server = instance
 
 
+def sent_as(key: int, supervisor: str, number: int) -> None:
+    """The call that this context makes of a plugin has gone to another supervisor."""
+    wait = _wait.get()
+    if wait is not None and wait.target.key == key:
+        wait.sent = supervisor, number
+
+
 class Circle(Exception):
     """A call would wait for itself.
 
@@ -124,10 +143,27 @@ class Circle(Exception):
         super().__init__(" > ".join(path))
 
 
+class Told(NamedTuple):
+    """One wait, for those who put together what several managers know.
+
+    Attributes:
+        who: The instance that waits; of a call that came from another supervisor, its name.
+        number: The wait's; no other has had it.
+        servers: The instances of which any one that goes on would let it go on; none where one is free.
+        sent: The supervisor that has the call, and its number there.
+    """
+
+    who: Instance | str
+    number: int
+    servers: tuple[Instance, ...]
+    sent: tuple[str, int] | None
+
+
 class Waits:
     """Every wait of one manager."""
 
     def __init__(self) -> None:
+        self._arrived: dict[str, Wait] = {}
         self._waits: dict[Instance, list[Wait]] = {}
         self._waiting: dict[int, int] = {}
 
@@ -138,6 +174,26 @@ class Waits:
             A context manager, which raises ``Circle`` where the call would never be answered.
         """
         return Wait(self, target)
+
+    @contextmanager
+    def arriving(self, name: str, target: Server) -> Iterator[None]:
+        """A call that came from another supervisor, under a name of its own, is made in this context."""
+        wait = self._arrived[name] = Wait(self, target)
+        token = _wait.set(wait)
+        try:
+            yield
+        finally:
+            _wait.reset(token)
+            del self._arrived[name]
+
+    def told(self) -> list[Told]:
+        """Every wait, as it is at this moment."""
+        waits: list[tuple[Instance | str, Wait]] = [*self._arrived.items()]
+        waits += [(who, wait) for who, mine in self._waits.items() for wait in mine]
+        return [
+            Told(who, wait.number, () if wait.sent else tuple(self._servers(wait)), wait.sent)
+            for who, wait in waits
+        ]
 
     def begin(self, who: Instance, wait: Wait) -> None:
         """An instance begins to wait.

@@ -37,6 +37,9 @@ ASK: Final = 5
 MAX_ITEMS: Final = 1_000_000
 """Items of one result, keys included: what bounds the host's memory against tiny items."""
 
+MIN_QUESTION: Final = 1 << 16
+"""Bytes that a question may have, however little a result may; a sound launcher sends no more."""
+
 _ENVELOPE: Final = 1 << 18
 """Bytes that a frame may have besides the value: kind, sequence, and a failure's bounded texts."""
 
@@ -100,6 +103,11 @@ class Reader:
         self._buffer = self._chunk
         self._filled = 0
 
+    @property
+    def asks_too_much(self) -> bool:
+        """Whether the latest frame is larger than a question may be."""
+        return self.size - _LENGTH.size > max(self.limit, MIN_QUESTION)
+
     def space(self) -> memoryview:
         """Where the next received bytes belong; never empty."""
         return self._buffer[self._filled :]
@@ -127,7 +135,7 @@ class Reader:
         if self.bulk is None:
             frame = decode(self._buffer[4:end])
         else:
-            self.bulk.allow(self.limit)
+            self.bulk.allow(self.limit + _ENVELOPE)
             frame = decode(self._buffer[4:end], self.bulk.decoder)
             self.size += self.bulk.taken
         self._buffer, self._filled = self._chunk, 0

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from .serve import Lane
 
+MIN_QUESTION = 1 << 16
+"""Bytes that a question may have, however little a result may."""
+
 _ASK = b"\x93\x05"  # the head of [5, service, args]
 _REFUSAL = 4
 
@@ -32,6 +35,7 @@ class Host:
     def __init__(self, lane: "Lane | None" = None) -> None:
         self._lane = lane
         self._listens = False
+        self._most = 0
         # A plugin's threads may ask, too; an answer must not go to the wrong one, nor cross a result.
         self._turn = allocate_lock()
 
@@ -39,8 +43,13 @@ class Host:
         """For the host of another interpreter in this process; see :meth:`launchers.serve.Lane.hand_over`."""
         return self._lane.hand_over() if self._lane is not None else (-1, b"", 0.0, memoryview(b""))
 
-    def begin(self) -> None:
-        """A call is under way: the host listens."""
+    def begin(self, max_result: int = 0) -> None:
+        """A load or a call is under way: the host listens.
+
+        Args:
+            max_result: Bytes that the call's result may have; a question may have as many.
+        """
+        self._most = max(max_result, MIN_QUESTION)
         self._listens = self._lane is not None
 
     def end(self) -> None:
@@ -52,7 +61,8 @@ class Host:
         """Ask for a service (docs/host-services.md) and wait for its answer.
 
         Raises:
-            HostRefused: The host does not grant it, cannot do it, or nobody listens.
+            HostRefused: The host does not grant it, cannot do it, or nobody listens; or the question is too
+                large, and was not sent.
         """
         with self._turn:
             if not self._listens or self._lane is None:
@@ -63,6 +73,10 @@ class Host:
                 question = _ASK + pack(service) + pack(args, "args", self._lane.bulk)
             except BadValue as error:
                 raise HostRefused("invalid", f"{service}: {error.message}") from None
+            size = len(question) + (self._lane.bulk.used if self._lane.bulk is not None else 0)
+            if size > self._most:
+                most = f"{self._most} are allowed (limits.output)"
+                raise HostRefused("limit", f"{service}: a question has {size} bytes; {most}")
             raises = interrupt.hold()
             self._lane.send(question)
             answer: Any = unpack(self._lane.receive(answer=True), self._lane.bulk)

@@ -220,7 +220,7 @@ def serve(lane: Lane, plugin: Plugin, host: Host) -> None:
         function, at = read(frame, _CALL.size, lane.bulk)
         args, _ = read(frame, at, lane.bulk)
         plugin.deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else 0.0
-        host.begin()
+        host.begin(max_result)
         try:
             body = _answer(plugin, function, args, max_result, lane.bulk)
         except Failure as failure:

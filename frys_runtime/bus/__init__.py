@@ -6,9 +6,11 @@
     failures    errors of a plugin's supervisor, as its caller gets them
     sockets     the only module that knows ZeroMQ
     circles     plugins that wait for each other over several supervisors
+    standstill  the same where they have several instances
     node        one participant: who else is there, requests and their answers
     questions   what may be asked of a supervisor itself
     control     what it may be told to do
+    remote      a plugin of another supervisor
     supervisor  what a manager takes part with
     visitor     what the ``frys`` command takes part with
 

@@ -52,7 +52,7 @@ class Circles:
             if path is None or task is None:
                 raise
             task.uncancel()
-            raise _circle(path) from None
+            raise circle(path) from None
         finally:
             self._for.pop(source, None)
             self._tasks.pop(source, None)
@@ -65,9 +65,9 @@ class Circles:
         """
         path = self._follow([line[-1], target])
         if path[-1] == path[0]:
-            raise _circle(path)
+            raise circle(path)
         if line.count(target) >= self._instances(target):
-            raise _circle([*line, target])
+            raise circle([*line, target])
         if len(path) > 2:
             self._ask(path)  # of a call that goes elsewhere, the other supervisor thinks by itself
 
@@ -92,5 +92,6 @@ class Circles:
         return path
 
 
-def _circle(path: list[str]) -> Refused:
+def circle(path: list[str]) -> Refused:
+    """Why a call is not made, or ends: its plugins, from the one that calls back to it."""
     return Refused("cycle", f"it would wait for itself: {' > '.join(path)}")

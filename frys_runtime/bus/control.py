@@ -4,6 +4,7 @@ A closed list. Each operation has options of its own, which are typed and by def
 host program itself.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
@@ -11,10 +12,12 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from ..events import Events
 from ..messages import MessageValue, Refused
 from ..ranges import split_address
 from . import frames
 from .node import Peer
+from .sockets import Credentials
 
 logger = logging.getLogger("frys.bus")
 
@@ -148,20 +151,52 @@ class Control:
 
     Args:
         manager: Who does it.
+        events: Where each order is told, with what became of it.
         allowed: Whether they may; reading never needs it.
     """
 
-    def __init__(self, manager: Manager, *, allowed: bool) -> None:
-        self._manager, self._allowed = manager, allowed
+    def __init__(self, manager: Manager, events: Events, *, allowed: bool) -> None:
+        self._manager, self._events, self._allowed = manager, events, allowed
 
-    async def obey(self, peer: Peer, order: frames.Control) -> MessageValue:
-        """Do what a peer asks for.
+    async def obey(self, peer: Peer, who: Credentials, order: frames.Control) -> MessageValue:
+        """Do what a peer asks for, and tell who that was, what it wanted, and what became of it.
+
+        Args:
+            peer: By its own words.
+            who: By what cannot be forged.
+            order: What it asks for.
 
         Raises:
             Refused: It may not, or there is no such operation, or the options are none of it.
             PluginError: Whatever it ended with.
             ValueError: The plugin is no address, or a number makes no sense.
         """
+        outcome = reason = ""
+        try:
+            answer = await self._do(peer, order)
+        except asyncio.CancelledError:
+            outcome, reason = "cancelled", "whoever ordered it has gone, or has given it up"
+            raise
+        except Exception as error:
+            outcome, reason = type(error).__name__, str(error)
+            raise
+        else:
+            outcome = "done"
+        finally:
+            self._events.publish(
+                "controlled",
+                order.plugin.partition("@")[0],
+                operation=order.operation,
+                target=order.plugin,
+                options=order.options,
+                by=f"{peer.program} {peer.name}",
+                **{name: fact for name, fact in who._asdict().items() if fact not in (None, "")},
+                outcome=outcome,
+                reason=reason,
+            )
+        return answer
+
+    async def _do(self, peer: Peer, order: frames.Control) -> MessageValue:
         if not self._allowed:
             raise Refused("permission", "this supervisor lets nobody control it (BusConfig(control=False))")
         named = _OPERATIONS.get(order.operation)

@@ -9,6 +9,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from ..bulk import keep_freed_memory
+from ..endpoints import Version
 from ..errors import ConfigError
 from ..interfaces import Interface
 from ..messages import MessageValue, check_value
@@ -19,6 +21,9 @@ from ..wit import offered
 VERSION: Final = 1
 MAX_BYTES: Final = 64 << 20
 """Of one message."""
+_LARGE: Final = 1 << 16
+_SIGNATURE: Final = 4096
+"""Characters of a function's signature, in a plugin's own words, that others are told."""
 
 type Address = str
 """A plugin and its supervisor: ``PLUGIN/NAME``, or a version of it, ``PLUGIN@VERSION/NAME``."""
@@ -69,6 +74,23 @@ class Plugin(msgspec.Struct, frozen=True):
         events = Events(publishes=self.publishes)
         metadata = msgspec.structs.replace(metadata, exports=exports, types=self.types, events=events)
         return metadata, offered(metadata, self.functions, plugin_id)
+
+
+def as_told(version: Version) -> Plugin:
+    """What others are told of one version of a plugin."""
+    metadata = version.metadata
+    exports = {
+        name: Offer(export.params, export.returns, export.names) for name, export in metadata.exports.items()
+    }
+    return Plugin(
+        version=metadata.version,
+        format=metadata.format,
+        functions={name: text[:_SIGNATURE] for name, text in version.functions.items()},
+        exports=exports,
+        types=metadata.types,
+        publishes=metadata.events.publishes,
+        longest_ms=version.longest_ms,
+    )
 
 
 class About(msgspec.Struct, frozen=True):
@@ -238,6 +260,8 @@ def encode(message: Message) -> bytes:
         ValueError: They are more than :data:`MAX_BYTES`.
     """
     data = _encoder.encode(message)
+    if len(data) > _LARGE:
+        keep_freed_memory()
     if len(data) > MAX_BYTES:
         raise ValueError(
             f"{len(data)} bytes are too many for one message between supervisors; {MAX_BYTES} are allowed"
@@ -252,6 +276,8 @@ def decode(data: bytes | memoryview) -> Message:
         ProtocolError: They are none.
     """
     measure(memoryview(data))
+    if len(data) > _LARGE:
+        keep_freed_memory()
     try:
         message = _decoder.decode(data)
         for value in _values(message):

@@ -21,7 +21,7 @@ from ..traffic import Passage, under_way
 from ..wire import ProtocolError
 from . import frames
 from .failures import to_error, to_failure
-from .sockets import GOODBYE, Hub, Link
+from .sockets import GOODBYE, Credentials, Hub, Link
 
 logger = logging.getLogger("frys.bus")
 
@@ -148,7 +148,7 @@ class Program(Protocol):
     def about(self) -> frames.About:
         """What it tells of itself."""
 
-    async def serve(self, peer: Peer, request: frames.Request) -> MessageValue:
+    async def serve(self, peer: Peer, request: frames.Request, who: Credentials) -> MessageValue:
         """A plugin of it is called, an event is to be published, or it is asked itself."""
 
     def event(self, peer: Peer, event: frames.Event) -> None:
@@ -365,13 +365,20 @@ class Node:
             return await answer
         except _Gone:
             raise CommunicationError(target, f"its supervisor ended: {peer}", retryable=True) from None
-        except (asyncio.CancelledError, Timeout):
+        except (asyncio.CancelledError, Timeout, _GivenUp) as end:
             peer.send(frames.encode(frames.Cancel(number)))
+            if isinstance(end, _GivenUp):
+                raise end.error from None
             raise
         finally:
             peer.pending.pop(number, None)
             if timer is not None:
                 timer.cancel()
+
+    def give_up(self, peer: Peer, number: int, error: Exception) -> None:
+        """Have a request end with an error; its answer is not wanted any more."""
+        if pending := peer.pending.get(number):
+            _end(pending.answer, _GivenUp(error))
 
     def _take(self, peer: Peer, link: Link, message: frames.Message, size: int) -> None:
         match message:
@@ -418,7 +425,9 @@ class Node:
     async def _work(self, peer: Peer, link: Link, request: frames.Request) -> None:
         number = request.number
         try:
-            data = frames.encode(frames.Result(number, await self._program.serve(peer, request)))
+            data = frames.encode(
+                frames.Result(number, await self._program.serve(peer, request, link.credentials))
+            )
         except Exception as error:
             failure = to_failure(number, error)
             if failure.kind == "internal":
@@ -449,6 +458,14 @@ class Node:
 
 class _Gone(Exception):
     """Who was asked is gone."""
+
+
+class _GivenUp(Exception):
+    """The answer is not wanted any more; who waited for it is told an error in its place."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def _end(answer: asyncio.Future[Any], error: Exception) -> None:

@@ -15,7 +15,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import zmq
 from zmq.utils import z85
@@ -39,7 +39,7 @@ _LINGER_MS: Final = 200
 _HEARTBEAT_MS, _SILENCE_MS = 5_000, 15_000
 """A peer that hangs as a whole (a stopped process, a machine that is gone) is one that has left."""
 _DOMAIN: Final = b"frys"
-_LOCAL: Final = re.compile(rb"localhost:(\d+):\d+:(\d+)\Z")
+_LOCAL: Final = re.compile(r"localhost:(\d+):\d+:(\d+)\Z")
 _ENDS: Final = (
     zmq.Event.DISCONNECTED
     | zmq.Event.CLOSED
@@ -49,8 +49,28 @@ _ENDS: Final = (
 )
 
 
+class Credentials(NamedTuple):
+    """Who is at the other end of a connection, by what cannot be forged.
+
+    Attributes:
+        uid: On one machine: the user, as the kernel says.
+        pid: The process, likewise; 0 where it has no number in this process's namespace.
+        key: From other machines: the public CURVE key (Z85).
+    """
+
+    uid: int | None = None
+    pid: int | None = None
+    key: str = ""
+
+
 class Link(Protocol):
-    """A connection to one peer."""
+    """A connection to one peer.
+
+    Attributes:
+        credentials: Who that is; nothing before its first message.
+    """
+
+    credentials: Credentials
 
     @property
     def address(self) -> str:
@@ -133,9 +153,10 @@ class _Channel:
 class _Accepted:
     """A connection that a peer made."""
 
-    def __init__(self, hub: "Hub", route: bytes, fd: int, address: str) -> None:
-        self.address = address
-        self.fd = fd
+    def __init__(self, hub: "Hub", route: bytes, frame: zmq.Frame) -> None:
+        self.address = str(frame.get("Peer-Address"))
+        self.fd = int(frame.get(zmq.SRCFD))
+        self.credentials = _local(self.address) or Credentials(key=_user_id(frame))
         self.open = True
         self._hub, self._route = hub, route
 
@@ -157,8 +178,9 @@ class _Accepted:
 class _Dialled:
     """A connection that was made from here."""
 
-    def __init__(self, hub: "Hub", socket: zmq.Socket[bytes], address: str) -> None:
+    def __init__(self, hub: "Hub", socket: zmq.Socket[bytes], address: str, server_key: str) -> None:
         self.address = address
+        self.credentials = Credentials(key=server_key)
         self._hub = hub
         self._monitor = _Channel(socket.get_monitor_socket(_ENDS), self._ended)
         self._channel = _Channel(socket, self._take)
@@ -172,6 +194,8 @@ class _Dialled:
         return not self._channel.socket.closed and self._channel.send(data)
 
     def _take(self, message: list[zmq.Frame]) -> None:
+        if not any(self.credentials):
+            self.credentials = _local(str(message[0].get("Peer-Address"))) or self.credentials
         if len(message) == 1:
             self._hub._user.receive(self, message[0].buffer)
         else:
@@ -255,7 +279,7 @@ class Hub:
         if server_key is not None:
             self._use_keys(socket)
             socket.set(zmq.CURVE_SERVERKEY, server_key.encode())
-        link = _Dialled(self, socket, address)
+        link = _Dialled(self, socket, address, server_key or "")
         self._dialled.add(link)
         return link
 
@@ -280,24 +304,22 @@ class Hub:
     def _admit(self, request: list[zmq.Frame]) -> None:
         """Answer libzmq's question whether a connection may be used."""
         assert self._zap is not None
-        version, number, _domain, address, _identity, mechanism, *credentials = (
+        version, number, _domain, origin, _identity, mechanism, *credentials = (
             frame.bytes for frame in request
         )
-        local = _LOCAL.match(address)
+        address, user = origin.decode(errors="replace"), b""
+        local = _local(address)
         if mechanism == b"CURVE":
             known = credentials[0] in self._allow
+            user = z85.encode(credentials[0])
         else:
-            known = mechanism == b"NULL" and local is not None and int(local[1]) in self._users
+            known = mechanism == b"NULL" and local is not None and local.uid in self._users
         if not known:
             self.refused += 1
-            who = (
-                f"user {int(local[1])}, process {int(local[2])}"
-                if local
-                else address.decode(errors="replace")
-            )
+            who = f"user {local.uid}, process {local.pid}" if local else address
             logger.warning("the message bus refused a connection of %s", who)
         status = (b"200", b"OK") if known else (b"400", b"not let in")
-        self._zap.send(version, number, *status, b"", b"")
+        self._zap.send(version, number, *status, user, b"")
 
     def _take(self, message: list[zmq.Frame]) -> None:
         route = message[0].bytes
@@ -317,7 +339,7 @@ class Hub:
         assert self._monitor is not None
         # Descriptors are used again: what is told of the last connection that had this one comes first.
         self._monitor.read(HIGH_WATER)
-        link = _Accepted(self, route, int(frame.get(zmq.SRCFD)), str(frame.get("Peer-Address")))
+        link = _Accepted(self, route, frame)
         self._accepted[route] = link
         if len(self._accepted) > _MAX_LINKS:
             oldest = next(link for link in self._accepted.values() if link.open)
@@ -365,6 +387,17 @@ class Hub:
                 channel.close()
         self._router = None
         self._accepted.clear()
+
+
+def _local(address: str) -> Credentials | None:
+    """What libzmq tells of a peer on ``ipc://``, from SO_PEERCRED."""
+    found = _LOCAL.match(address)
+    return Credentials(int(found[1]), int(found[2])) if found else None
+
+
+def _user_id(frame: zmq.Frame) -> str:
+    """What was told to libzmq of whoever sent a message, when it was let in."""
+    return str(frame.get("User-Id"))
 
 
 def key_pair() -> tuple[str, str]:

@@ -11,31 +11,34 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from .. import trace, waits
 from ..communicator import PluginCommunicator
 from ..endpoints import Version
-from ..errors import CommunicationError
-from ..messages import MessageValue, PluginMessage, Refused, check_value
-from ..policy_grants import MessageGrant, matches
+from ..errors import CommunicationError, PluginError
+from ..messages import MessageValue, PluginMessage, Refused
+from ..policy_grants import matches
 from ..ranges import Range
 from . import frames
-from .circles import MAX_LINE, Circles
+from .circles import MAX_LINE, Circles, circle
 from .config import BusConfig, default_folder
 from .control import Control
-from .node import STUCK_SECONDS, Known, Node, Peer, holders
+from .node import Node, Peer, holders
 from .questions import Question
+from .remote import MANY, Remote
 from .rendezvous import Registration, Rendezvous
+from .sockets import Credentials
+from .standstill import Standstill, Waiting
 
 logger = logging.getLogger("frys.bus")
 
 _JOIN_SECONDS: Final = 2.0
 """How long a supervisor that starts waits for those that are there; who answers later is met later."""
-_MANY: Final = 1 << 30
-"""Calls that a plugin elsewhere may serve at the same time; its own supervisor knows how many."""
-_SIGNATURE: Final = 4096
-"""Characters of a function's signature, in a plugin's own words, that others are told."""
+_WAITS_MS: Final = 1000
+"""For how long another supervisor is asked who waits there."""
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 30.0
 
 
@@ -82,7 +85,7 @@ class Supervisor:
         control: Control,
     ) -> None:
         self._config, self._communicator = config, communicator
-        self._questions, self._control = questions, control
+        self._questions, self._control = {**questions, "waits": self._tell_waits}, control
         self._place = Rendezvous(os.fspath(config.folder) if config.folder else default_folder())
         secret = config.read_secret_key()
         self._registration: Registration = self._place.register()
@@ -92,6 +95,7 @@ class Supervisor:
         self._retries: dict[str, asyncio.TimerHandle] = {}
         self._turns = itertools.count()
         self._circles = Circles(self._ask_on, self._instances)
+        self._standstill = Standstill(self.name, self._waits, self._waits_of, self._end_circle)
         self._keys: dict[str, int] = {}
         self._free_keys = itertools.count(-1, -1)
         self._closed = self._withdrawn = False
@@ -185,7 +189,7 @@ class Supervisor:
         peers = list(found)
         first = next(self._turns) % len(peers)
         peer = min(peers[first:] + peers[:first], key=lambda peer: len(peer.pending))
-        return _Remote(self, peer, plugin_id, wanted, found[peer], as_host=as_host)
+        return Remote(self, peer, plugin_id, wanted, found[peer], as_host=as_host)
 
     def publish(self, event: PluginMessage.Event) -> int:
         """Tell each supervisor that wants it of an event, once; how many plugins and streams will get it."""
@@ -231,7 +235,7 @@ class Supervisor:
     def waiting(self, target: Version) -> AbstractContextManager[None]:
         """The last of the line of calls waits for a plugin; Refused if it waits for itself over others."""
         line = tuple(map(self._name, waits.line()))
-        address = target.address if isinstance(target, _Remote) else self._known_as(target)
+        address = target.address if isinstance(target, Remote) else self._known_as(target)
         return self._circles.waiting(line, address)
 
     def key(self, address: str) -> int:
@@ -261,7 +265,7 @@ class Supervisor:
 
     def _instances(self, name: str) -> int:
         here = self._version(name)
-        return here.instances if here is not None else _MANY
+        return here.instances if here is not None else MANY
 
     def _instance(self, name: str) -> waits.Instance:
         """Who waits here, as others have told of it; of several instances nobody tells which."""
@@ -281,6 +285,50 @@ class Supervisor:
         if peer is not None:
             peer.send(frames.encode(frames.Chase([self.everywhere(plugin) for plugin in path])))
 
+    # Those who wait for each other, and have several instances.
+
+    def sent(self, target: "Remote", peer: Peer, number: int) -> None:
+        """A call of a plugin goes to another supervisor."""
+        waits.sent_as(target.key, peer.name, number)
+        self._standstill.begin()
+
+    def _waits(self) -> list[Waiting]:
+        return [*map(self._waiting, self._communicator.told_waits())]
+
+    def _waiting(self, one: waits.Told) -> Waiting:
+        if isinstance(one.who, str):
+            who, plugin = one.who, ""
+        else:
+            who, plugin = self._instance_name(one.who), self.everywhere(self._name(one.who))
+        if one.sent is not None:
+            peer, number = one.sent
+            return Waiting(who, plugin, one.number, (_call_name(self.name, number),), peer)
+        on = tuple(map(self._instance_name, one.servers))
+        return Waiting(who, plugin, one.number, on, came=not plugin)
+
+    def _instance_name(self, one: waits.Instance) -> str:
+        return f"{one.key}.{one.number}/{self.name}"
+
+    async def _tell_waits(self, _peer: Peer, _args: list[Any]) -> MessageValue:
+        told: Any = msgspec.to_builtins(self._waits())
+        return told  # type: ignore[no-any-return]
+
+    async def _waits_of(self, name: str) -> list[Waiting]:
+        peer = self._node.peers.get(name)
+        if peer is None:
+            return []
+        try:
+            told = await self.request(peer, name, lambda number: frames.Ask(number, "waits"), _WAITS_MS)
+            return msgspec.convert(told, list[Waiting])
+        except (PluginError, Refused, msgspec.ValidationError):
+            return []  # it is gone, or stuck, or older than the question: then nobody is known to wait there
+
+    def _end_circle(self, wait: Waiting, path: list[str]) -> None:
+        peer = self._node.peers.get(wait.at)
+        for one in self._communicator.told_waits():
+            if peer is not None and one.number == wait.number and one.sent is not None:
+                self._node.give_up(peer, one.sent[1], circle([self._here(name) for name in path]))
+
     def everywhere(self, plugin: str) -> str:
         """A plugin's address, as every supervisor writes it."""
         return plugin if "/" in plugin else f"{plugin}/{self.name}"
@@ -294,14 +342,14 @@ class Supervisor:
     def about(self) -> frames.About:
         """What is told of this supervisor."""
         running = {} if self._withdrawn else self._communicator.plugins
-        plugins = {address: _told(version) for address, version in running.items()}
+        plugins = {address: frames.as_told(version) for address, version in running.items()}
         return frames.About("supervisor", os.getpid(), plugins, self._communicator.wanted)
 
-    async def serve(self, peer: Peer, request: frames.Request) -> MessageValue:
+    async def serve(self, peer: Peer, request: frames.Request, who: Credentials) -> MessageValue:
         """What another supervisor or a visitor asks for."""
         match request:
             case frames.Call():
-                return await self._call(request)
+                return await self._call(peer, request)
             case frames.Publish(_, event_type, data):
                 return await self._communicator.broadcast(PluginMessage.Event(event_type, data))
             case frames.Ask(_, question, args):
@@ -311,9 +359,9 @@ class Supervisor:
                     raise Refused("missing", f"{question[:40]!r} is no question; there are {known}")
                 return await answer(peer, args)
             case frames.Control():
-                return await self._control.obey(peer, request)
+                return await self._control.obey(peer, who, request)
 
-    async def _call(self, call: frames.Call) -> MessageValue:
+    async def _call(self, peer: Peer, call: frames.Call) -> MessageValue:
         line = tuple(self._here(address) for address in call.line)
         source = self._here(call.source)
         if call.source and (not line or _without_version(line[-1]) != source):
@@ -330,7 +378,13 @@ class Supervisor:
         )
         callers = tuple(map(self._instance, line))
         return await self._communicator.call_from_elsewhere(
-            source, callers, call.target, call.function, call.args, call.left_ms or None
+            _call_name(peer.name, call.number),
+            source,
+            callers,
+            call.target,
+            call.function,
+            call.args,
+            call.left_ms or None,
         )
 
     def event(self, _peer: Peer, event: frames.Event) -> None:
@@ -380,101 +434,14 @@ class Supervisor:
             retry.cancel()
         if self._news is not None:
             self._news.cancel()
+        self._standstill.close()
 
 
-def _told(version: Version) -> frames.Plugin:
-    """What others are told of one version of a plugin."""
-    metadata = version.metadata
-    exports = {
-        name: frames.Offer(export.params, export.returns, export.names)
-        for name, export in metadata.exports.items()
-    }
-    return frames.Plugin(
-        version=metadata.version,
-        format=metadata.format,
-        functions={name: text[:_SIGNATURE] for name, text in version.functions.items()},
-        exports=exports,
-        types=metadata.types,
-        publishes=metadata.events.publishes,
-        longest_ms=version.longest_ms,
-    )
+def _call_name(caller: str, number: int) -> str:
+    """A call that one supervisor has sent to another, as both name it."""
+    return f"call {number} of {caller}"
 
 
 def _without_version(address: str) -> str:
     plugin, sign, name = address.partition("/")
     return plugin.partition("@")[0] + sign + name
-
-
-class _Remote:
-    """A plugin of another supervisor, for one call.
-
-    Args:
-        supervisor: This one.
-        peer: The other.
-        plugin_id: The plugin.
-        wanted: The versions that were asked for. The other supervisor chooses among them once more, when it
-            has the call: there may be new ones, and which are on trial only it knows.
-        known: The version that it is as far as is known here.
-        as_host: The call is the host program's.
-    """
-
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        peer: Peer,
-        plugin_id: str,
-        wanted: Range | None,
-        known: Known,
-        *,
-        as_host: bool,
-    ) -> None:
-        self.plugin_id = plugin_id
-        self.address = f"{plugin_id}@{known.metadata.version}/{peer.name}"
-        self.key = supervisor.key(self.address)
-        self.metadata, self.interface, self.functions = known.metadata, known.interface, known.functions
-        self.longest_ms = known.longest_ms
-        self._target = plugin_id if wanted is None else f"{plugin_id}@{wanted}"
-        self._supervisor, self._peer, self._as_host = supervisor, peer, as_host
-
-    @property
-    def instances(self) -> int:
-        return _MANY
-
-    @property
-    def messages(self) -> MessageGrant:
-        return MessageGrant()  # its own supervisor decides about what it does
-
-    async def call(
-        self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
-    ) -> MessageValue:
-        values = list(args)
-        check_value(values, "args")
-        waiting, line = waits.line(), self._supervisor.line()
-        source = "" if self._as_host or not waiting else self._supervisor.everywhere(waiting[-1].plugin_id)
-
-        def make(number: int) -> frames.Call:
-            left = timeout_ms or 0
-            return frames.Call(number, self._target, function, values, left, source, line, _context())
-
-        if timeout_ms is not None:
-            return await self._supervisor.request(self._peer, self.plugin_id, make, timeout_ms)
-        return await self._patiently(make)
-
-    async def ping(self) -> None:
-        def make(number: int) -> frames.Ask:
-            return frames.Ask(number, "ping", [self._target])
-
-        await self._patiently(make)
-
-    async def _patiently(self, make: Callable[[int], frames.Request]) -> MessageValue:
-        """As long as the plugin's own policy allows: its supervisor sees to that, unless it is stuck."""
-        longest = self.longest_ms or None
-        return await self._supervisor.request(self._peer, self.plugin_id, make, longest, grace=STUCK_SECONDS)
-
-
-def _context() -> dict[str, str]:
-    """Where the call belongs, in the words of W3C Trace Context."""
-    place = trace.current.get()
-    if place is None:
-        return {}
-    return {"traceparent": place.traceparent, "tracestate": place.tracestate}

@@ -15,6 +15,7 @@ from . import frames
 from .config import default_folder
 from .node import STUCK_SECONDS, Node, Peer, holders
 from .rendezvous import Entry, Rendezvous
+from .sockets import Credentials
 
 _MEET_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
@@ -199,7 +200,7 @@ class Visitor:
         """What is told of this visitor."""
         return frames.About("visitor", os.getpid(), {}, self._events)
 
-    async def serve(self, _peer: Peer, _request: frames.Request) -> MessageValue:
+    async def serve(self, _peer: Peer, _request: frames.Request, _who: Credentials) -> MessageValue:
         """There is nothing here to be called."""
         raise Refused("missing", "a visitor runs no plugins")
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Awaitable
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ from frys_runtime import (
 )
 from frys_runtime.bus.frames import Call
 from frys_runtime.bus.node import Peer
+from frys_runtime.bus.sockets import Credentials
 from frys_runtime.ranges import Range
 from frys_runtime.refusals import MAX_DEPTH
 
@@ -36,9 +38,18 @@ def wait_and_call(seconds, target):
         return frys.call(target, "wait_and_call", 0.0, "")
     except frys.Refused as refusal:
         return [refusal.reason, refusal.message]
+
+def call_and_wait(target, seconds):
+    return frys.call(target, "nap", seconds)
+
+def nap(seconds):
+    time.sleep(seconds)
+    return "awake"
 """
+MISSING = "no plugin '' is loaded"
 MANIFEST = """{"id": "slow", "version": "1.0.0", "format": "python", "entry": "slow.py",
-    "exports": {"wait_and_call": {"params": ["float", "string"], "returns": "any"}}}"""
+    "exports": {"wait_and_call": {"params": ["float", "string"], "returns": "any"},
+                "nap": {"params": ["float"], "returns": "string"}}}"""
 
 
 @live
@@ -121,7 +132,7 @@ async def test_the_other_supervisor_looks_again() -> None:
 
             async def call(line: list[str], function: str, value: MessageValue) -> None:
                 request = Call(1, "b", function, [value], 0, line[-1].replace("@1.2.0", ""), line)
-                await bus.serve(Peer("x", "supervisor", 0), request)
+                await bus.serve(Peer("x", "supervisor", 0), request, Credentials())
 
             with pytest.raises(Refused, match="does not offer 'ask'"):
                 await call(["a/x"], "ask", "log")
@@ -251,6 +262,83 @@ async def test_those_who_come_to_wait_for_each_other_by_different_calls_are_told
                 reasons = [answer[0] for answer in answers if isinstance(answer, list)]
                 assert "cycle" in reasons, answers
                 assert {*reasons} <= {"cycle", "missing"}, answers
+
+
+@live
+async def test_those_with_several_instances_who_wait_for_each_other_are_told(tmp_path: Path) -> None:
+    """All instances of x here and y in another process are busy when they call each other: one circle ends.
+
+    While one instance is free there is none; and who waits long for somebody who works is left alone.
+    """
+    (tmp_path / "plugin.json").write_text(MANIFEST)
+    (tmp_path / "slow.py").write_text(SLOW_CALLER)
+    policy = ALL + "supervision: {instances: 2}\n"
+    with meeting_place(policy) as folder:
+        async with server(folder, f"y={tmp_path}"), managers(folder, "") as (talk,):
+            await talk.manager.load_plugin(tmp_path, plugin_id="x")
+            await knows(talk.manager, "y")
+            await until(lambda: _sees(talk.manager, "y", "x"))
+
+            def ring(each: int) -> list[Awaitable[MessageValue]]:
+                execute = talk.manager.execute_plugin
+                return [
+                    execute(who, "wait_and_call", 1.0, other)
+                    for who, other in (("x", "y"), ("y", "x"))
+                    for _ in range(each)
+                ]
+
+            assert await asyncio.gather(*ring(1)) == [["missing", MISSING]] * 2
+            answers = await asyncio.gather(*ring(2))
+            told = [answer for answer in answers if answer != ["missing", MISSING]]
+            assert told, answers
+            for answer in told:
+                assert isinstance(answer, list)
+                reason, message = answer
+                assert reason == "cycle", answers
+                assert "it would wait for itself: " in str(message)
+                assert {name.partition("@")[0] for name in str(message).split(": ")[1].split(" > ")} == {
+                    "x",
+                    "y",
+                }
+            # Longer than anybody looks, both ways, with nobody free: they work, and are waited for.
+            lasting = [
+                talk.manager.execute_plugin(who, "call_and_wait", other, 3.0)
+                for who, other in (("x", "y"), ("y", "x"))
+            ]
+            assert await asyncio.gather(*lasting) == ["awake", "awake"]
+
+
+@live
+async def test_a_ring_of_three_with_several_instances_is_told(tmp_path: Path) -> None:
+    """Over three supervisors, each of which sees one wait of the circle; then all of them serve again."""
+    (tmp_path / "plugin.json").write_text(MANIFEST)
+    (tmp_path / "slow.py").write_text(SLOW_CALLER)
+    with meeting_place(ALL + "supervision: {instances: 2}\n") as folder:
+        async with managers(folder, "", "", "") as talks:
+            ids = ["x", "y", "z"]
+            for talk, plugin_id in zip(talks, ids, strict=True):
+                await talk.manager.load_plugin(tmp_path, plugin_id=plugin_id)
+            for talk in talks:
+                await knows(talk.manager, *ids)
+            ring = [
+                talks[at].manager.execute_plugin(ids[at], "wait_and_call", 1.0, ids[(at + 1) % 3])
+                for at in (0, 0, 1, 1, 2, 2)
+            ]
+            told = [answer for answer in await asyncio.gather(*ring) if answer != ["missing", MISSING]]
+            assert told
+            for answer in told:
+                assert isinstance(answer, list)
+                assert answer[0] == "cycle", told
+            for talk, plugin_id in zip(talks, ids, strict=True):
+                assert await talk.manager.execute_plugin(plugin_id, "nap", 0.0) == "awake"
+
+
+def _sees(manager: PluginManager, who: str, other: str) -> bool:
+    """Whether the supervisor of one plugin can know of another's."""
+    assert manager.bus is not None
+    return any(who in info.plugins for info in manager.bus.others) and other in {
+        info.id for info in manager.list_plugins()
+    }
 
 
 @live

@@ -221,6 +221,46 @@ async def test_supervisors_of_other_machines_need_keys_on_both_sides(tmp_path: P
                 assert await one.execute_plugin("c", "twice", 4) == 8
 
 
+@live
+async def test_an_order_from_elsewhere_is_told_with_its_key(tmp_path: Path) -> None:
+    """From another machine there is no user and no process to name; the key says who it was."""
+    (mine, my_secret), (theirs, their_secret) = key_pair(), key_pair()
+    secret = tmp_path / "mine"
+    secret.write_text(my_secret)
+    secret.chmod(0o600)
+    address = f"tcp://127.0.0.1:{_free_port()}"
+    with meeting_place() as folder:
+        listening = BusConfig(folder / "x", listen=address, secret_key=secret, allow=(theirs,), control=True)
+        async with PluginManager(policy=folder / "policy.yaml", bus=listening) as manager:
+            await manager.load_plugin(TALKER, plugin_id="a")
+            events = manager.events()
+            context = zmq.asyncio.Context()
+            socket = context.socket(zmq.DEALER)
+            for option, value in (
+                (zmq.CURVE_SERVERKEY, mine),
+                (zmq.CURVE_PUBLICKEY, theirs),
+                (zmq.CURVE_SECRETKEY, their_secret),
+            ):
+                socket.set(option, value.encode())
+            socket.connect(address)
+            await socket.send(packed(HELLO))
+            await socket.send(packed([12, 1, "unload", "a", {}]))
+            welcome, _news, answer = [msgspec.msgpack.decode(await socket.recv()) for _ in range(3)]
+            assert (welcome[0], answer) == (1, [4, 1, None])
+            context.destroy(linger=0)
+            async for event in events:
+                if event.kind == "controlled":
+                    break
+            assert event.plugin_id == "a"
+            assert {name: event.data.get(name) for name in ("operation", "by", "key", "uid", "outcome")} == {
+                "operation": "unload",
+                "by": "visitor rogue",
+                "key": theirs,
+                "uid": None,
+                "outcome": "done",
+            }
+
+
 def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

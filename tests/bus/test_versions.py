@@ -23,7 +23,7 @@ from frys_runtime import (
     Timeout,
     Unavailable,
 )
-from frys_runtime.bus import supervisor
+from frys_runtime.bus import remote
 from frys_runtime.bus.frames import Control
 from frys_runtime.bus.visitor import Visitor
 
@@ -179,7 +179,7 @@ async def _refusal(visitor: Visitor, operation: str, options: dict[str, MessageV
 @live
 async def test_a_call_of_a_supervisor_that_is_stuck_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection lives, and its event loop does not turn: what its plugin may take at most is over."""
-    monkeypatch.setattr(supervisor, "STUCK_SECONDS", 0.2)
+    monkeypatch.setattr(remote, "STUCK_SECONDS", 0.2)
     short = ALL.replace("execution_time: 10s", "execution_time: 200ms, state_time: 100ms")
     with meeting_place(short) as folder:
         command = [sys.executable, "-c", STUCK, folder / "policy.yaml", folder / "bus", TALKER]

@@ -1,12 +1,14 @@
 """The commands that have running supervisors change what they run."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import frys
+from command import FRYS, frys
 from supervisors import Server, meeting_place
 from versioned import MARKS, write
 
@@ -126,7 +128,12 @@ def test_plugins_are_frozen_ended_and_loaded_from_outside(servers: tuple[Path, l
 def test_a_supervisor_that_may_not_be_controlled_says_so() -> None:
     """It still shows its versions, and serves."""
     with meeting_place() as folder:
-        server = Server(folder, f"sample={write(folder / 'sample', '1.0.0')}", options=("--no-control",))
+        log = folder / "audit.jsonl"
+        server = Server(
+            folder,
+            f"sample={write(folder / 'sample', '1.0.0')}",
+            options=("--no-control", "--audit", str(log)),
+        )
         server.wait_ready()
         bus = ("--bus", folder / "bus")
         refused = frys("reload", *bus, "sample")
@@ -135,3 +142,57 @@ def test_a_supervisor_that_may_not_be_controlled_says_so() -> None:
         assert len(_facts("versions", *bus, "sample")) == 1
         assert frys("call", *bus, "sample", "answer").returncode == 0
         assert server.stop() == 0
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        orders = [record["data"] for record in records if record["kind"] == "controlled"]
+        assert [(order["operation"], order["outcome"]) for order in orders] == [
+            *(("reload", "Refused"), ("load", "Refused")),
+        ]
+
+
+def test_every_order_is_in_the_audit_log() -> None:
+    """Who, by the kernel's word, what, and what became of it: done, failed or refused."""
+    with meeting_place() as folder:
+        sample, log = write(folder / "sample", "1.0.0"), folder / "audit.jsonl"
+        server = Server(folder, f"sample={sample}", options=("--audit", str(log)))
+        server.wait_ready()
+        bus = ("--bus", folder / "bus")
+        callers = []
+        new = write(folder / "new", "1.1.0")
+        for words, code in (
+            (("reload", "sample", new, "--force"), 0),
+            (("reload", "sample", new, "--weight", "0.5"), 0),
+            (("promote", "sample"), 0),
+            (("rollback", "sample"), 5),
+            (("pin", "sample@^1", "1.1.0"), 0),
+            (("suspend", "sample"), 0),
+            (("resume", "sample"), 0),
+            (("load", folder / "nothing.py"), 5),
+            (("load", sample, "--id", "more"), 0),
+            (("unload", "more"), 0),
+        ):
+            command = [*FRYS, words[0], *map(str, (*bus, *words[1:]))]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                assert process.wait(30) == code, words
+            callers.append(process.pid)
+        assert frys("call", *bus, "sample", "answer").returncode == 0  # no order
+        assert server.stop() == 0
+        assert frys("audit", "verify", log).returncode == 0
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+    orders = [record["data"] for record in records if record["kind"] == "controlled"]
+    assert [order["pid"] for order in orders] == callers
+    assert {(order["uid"], order["by"].partition(" ")[0]) for order in orders} == {(os.geteuid(), "visitor")}
+    assert [(order["operation"], order["target"], order["outcome"]) for order in orders] == [
+        ("reload", "sample", "done"),
+        ("canary", "sample", "done"),
+        ("promote", "sample", "done"),
+        ("roll_back", "sample", "PluginNotFound"),
+        ("pin", "sample@^1", "done"),
+        ("suspend", "sample", "done"),
+        ("resume", "sample", "done"),
+        ("load", "", "LoadFailed"),
+        ("load", "more", "done"),
+        ("unload", "more", "done"),
+    ]
+    assert orders[0]["options"] == {"path": str(new), "force": True}
+    assert "nothing.py" in orders[7]["reason"]
+    assert [record["plugin"] for record in records if record["kind"] == "controlled"][4] == "sample"

@@ -305,6 +305,22 @@ async def test_messages_of_the_host_program(tmp_path: Path) -> None:
 
 
 @live
+async def test_changes_of_state_are_messages(tmp_path: Path) -> None:
+    """Each once, to each who listens, however often somebody began to; other news is none."""
+    async with talkers(tmp_path, ALL) as talk:
+        communicator = talk.manager.communicator
+        communicator.status_updates()  # which nobody keeps
+        first, second = communicator.status_updates(), communicator.status_updates()
+        assert await talk.ask("kv.get", "key") is None
+        await talk.manager.plugin("a").suspend()
+        await talk.manager.plugin("a").resume()
+        await talk.manager.unload_plugin("a")
+    told = [(update.plugin_id, update.state) async for update in first]
+    assert told == [("a", "suspended"), ("a", "ready"), ("a", "unloaded")]
+    assert [(update.plugin_id, update.state) async for update in second] == told
+
+
+@live
 async def test_streams_end_with_the_manager(tmp_path: Path) -> None:
     """Who still listens gets what is there, and then the end."""
     async with talkers(tmp_path, ALL) as talk:

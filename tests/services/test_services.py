@@ -1,6 +1,7 @@
 """What a plugin may ask its host for, from inside a real jail."""
 
 import asyncio
+import json
 import logging
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from support import live
 from talk import ALL, NOTHING, talkers
 
 from frys_runtime import (
+    CommunicationError,
     ExecutionFailed,
     MessageValue,
     PluginMessage,
@@ -101,6 +103,23 @@ async def test_nothing_is_granted_by_default(tmp_path: Path) -> None:
         assert "messages.call: {b: [twice]}" in [event.data["reason"] for event in told]
 
 
+@live
+async def test_refusals_are_in_the_audit_log(tmp_path: Path) -> None:
+    """What a plugin asked for and may not have, with the key that would grant it; each thing once."""
+    log = tmp_path / "audit.jsonl"
+    async with talkers(tmp_path, NOTHING, audit=log) as talk:
+        for _ in range(3):
+            for args in (("call", "b", "twice", [1]), ("emit", "done", "x"), ("kv.get", "x")):
+                assert (await talk.ask(*args))[0] == "permission"  # type: ignore[index, arg-type]
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    told = [(one["plugin"], one["data"]) for one in records if one["kind"] == "message_refused"][1:]
+    assert told == [
+        ("a", {"what": "called b.twice", "reason": "messages.call: {b: [twice]}"}),
+        ("a", {"what": "published 'done'", "reason": "messages.publish: [done]"}),
+        ("a", {"what": "used kv.get", "reason": "host_functions: [kv]"}),
+    ]
+
+
 async def _first(stream, count, kind):  # type: ignore[no-untyped-def]
     while count:
         event = await anext(stream)
@@ -185,6 +204,39 @@ async def test_a_function_of_the_host_program(tmp_path: Path) -> None:
         for taken in ("price", "log"):
             with pytest.raises(ValueError, match="already"):
                 talk.manager.host_function(taken)(echo)
+
+
+@live
+async def test_a_function_of_the_host_program_cannot_call_who_waits_for_it(tmp_path: Path) -> None:
+    """By whichever way it calls; and another plugin, which calls back, cannot either."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        communicator = talk.manager.communicator
+
+        @talk.manager.host_function("slow_execute")
+        async def execute(who: str, function: str, *args: MessageValue) -> MessageValue:
+            try:
+                return await talk.manager.execute_plugin(who, function, *args)
+            except CommunicationError as error:
+                return error.reason
+
+        @talk.manager.host_function("slow_send")
+        async def send(who: str, function: str, *args: MessageValue) -> MessageValue:
+            try:
+                answer = await communicator.send_message(
+                    who, PluginMessage.FunctionCall(function, list(args))
+                )
+            except CommunicationError as error:
+                return error.reason
+            assert isinstance(answer, PluginMessage.FunctionResponse)
+            return answer.value
+
+        circle = "it waits for the very function of the host program that calls it: a > a"
+        for way in ("slow_execute", "slow_send"):
+            assert await talk.ask("host", way, ["a", "twice", 1]) == circle, way
+            assert await talk.ask("host", way, ["b", "twice", 1]) == 2, way
+            assert await talk.ask("host", way, ["b", "ask", "call", ["a", "twice", [1]]]) == [
+                *("cycle", "it would wait for itself: b > a > b")
+            ], way
 
 
 @live
