@@ -41,8 +41,9 @@ Imports only go down these layers (``make check`` holds it):
     bulk, busy_poll, jail, policy, metadata               large bytes; decisions, without I/O where possible
     audit, audit_verify                                   the log of what happened; whether it is whole
     policy_terms, audit_chain                             what a policy says, with wishes; the log's file
-    policy_syscalls, policy_grants, interfaces            system calls; what the host does on request; types
-    policy_supervision, policy_updates                    how processes are kept; new versions
+    policy_signatures                                     whose signatures a plugin must carry
+    policy_syscalls, policy_grants, policy_http           system calls; messages; HTTP through the host
+    policy_supervision, policy_updates, interfaces        how processes are kept; new versions; types
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
     linux, config, messages, events, ranges, states       calls; settings; values; news; versions; a life

@@ -12,7 +12,7 @@ from .messages import MessageValue, Refused
 from .network.addresses import Endpoint, Resolver, endpoint, is_own, is_public
 from .network.connection import Connection, Pace, connect
 from .network.request import Request, read_request
-from .policy_grants import NetworkGrant
+from .policy_http import NetworkGrant
 
 _MAX_ADDRESSES: Final = 4
 """Of one name that are tried."""

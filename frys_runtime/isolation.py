@@ -20,7 +20,7 @@ from .linux.storage import NoDisk, disks
 from .messages import MessageValue
 from .metadata import Metadata
 from .policy import PolicyFile, level_file, load_policy, settings
-from .policy_grants import Signatures
+from .policy_signatures import Signatures
 from .policy_syscalls import Syscalls
 from .policy_terms import Limits, Policy
 from .signing import Signed, verify

@@ -16,16 +16,9 @@ from .config import IsolationLevel, Permission
 from .errors import ConfigError
 from .messages import pack_config
 from .policy_file import BANDWIDTH, CORES, COUNT, Document, Node
-from .policy_grants import (
-    PLUGIN_PATTERN,
-    MessageGrant,
-    matches,
-    network_nodes,
-    read_calls,
-    read_names,
-    read_network,
-    read_signatures,
-)
+from .policy_grants import PLUGIN_PATTERN, MessageGrant, matches, read_calls, read_names
+from .policy_http import network_nodes, read_network
+from .policy_signatures import read_signatures
 from .policy_supervision import READERS as _SUPERVISION, Supervision
 from .policy_syscalls import FORMATS, Change, Entry, Mode, read_changes, read_lists
 from .policy_terms import LAYERS, LIMITS, Limits, Policy, without_contradiction, wrong_path

@@ -11,7 +11,7 @@ import msgspec
 
 from .config import IsolationLevel, Permission
 from .policy import PolicyFile, change_key, level_policy, settings, weight
-from .policy_grants import NetworkGrant, is_private
+from .policy_http import NetworkGrant, is_private
 from .policy_syscalls import FORMATS, Change, Syscalls
 from .policy_terms import Policy, quantity
 

@@ -5,7 +5,7 @@ the line, the column and the key.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any, Final, NamedTuple, NoReturn
@@ -105,6 +105,12 @@ class Node(NamedTuple):
         if not isinstance(self.value, list):
             self.fail("must be a list: [...]")
         return [Node(self.document, (*self.path, str(at)), item) for at, item in enumerate(self.value)]
+
+    def each_once[T](self, items: list["Node"], read: Callable[["Node"], T]) -> tuple[T, ...]:
+        """What is read of the items of this list, of which there must be one, without what comes again."""
+        if not items:
+            self.fail("must name at least one")
+        return tuple(dict.fromkeys(map(read, items)))
 
     def amount(self, units: Mapping[str, int], least: int) -> int:
         """A number in the smallest of the units, which must stand there unless it is 0 or there are none."""

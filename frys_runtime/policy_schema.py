@@ -12,17 +12,9 @@ from typing import Any, Final
 from .config import IsolationLevel, Permission
 from .policy import KEYS, MAY_BE_ZERO, SECTION
 from .policy_file import BANDWIDTH, BYTES, TIME
-from .policy_grants import (
-    KEY_ID,
-    METHOD,
-    NAME_LENGTH,
-    PLUGIN_PATTERN,
-    Identity,
-    MessageGrant,
-    NetworkGrant,
-    Signatures,
-    TrustedKey,
-)
+from .policy_grants import NAME_LENGTH, PLUGIN_PATTERN, MessageGrant
+from .policy_http import METHOD, NetworkGrant
+from .policy_signatures import KEY_ID, Identity, Signatures, TrustedKey
 from .policy_supervision import MAY_BE_NONE as NO_TIME, READERS as SUPERVISION, TIMES, Supervision
 from .policy_syscalls import FORMATS
 from .policy_terms import LAYERS, LIMITS, MAY_BE_NONE, Limits, Policy

@@ -12,13 +12,9 @@ from .config import IsolationLevel, Permission, SandboxConfig
 from .errors import ConfigError
 from .messages import MessageValue
 from .policy_file import BANDWIDTH, BYTES, CORES, COUNT, RATE, TIME, in_units
-from .policy_grants import (
-    MessageGrant,
-    NetworkGrant,
-    Signatures,
-    one_matches,
-    wished_grant,
-)
+from .policy_grants import MessageGrant, one_matches
+from .policy_http import NetworkGrant, wished_grant
+from .policy_signatures import Signatures
 from .policy_supervision import Supervision
 from .policy_syscalls import Change, Entry, Mode, Syscalls, resolve
 from .policy_updates import AutoUpdate

@@ -21,7 +21,7 @@ from .errors import ConfigError, InvalidFormat, LoadFailed
 from .folder import SPECIAL, chunks, reason
 from .metadata import convert, decode_object
 from .package import Package
-from .policy_grants import TrustedKey
+from .policy_signatures import TrustedKey
 from .signing_keys import key_id, public_bytes
 from .sigstore_bundle import MAX_BUNDLE, SUFFIX as BUNDLE_SUFFIX
 

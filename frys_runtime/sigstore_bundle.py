@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .errors import ConfigError, InvalidFormat
-from .policy_grants import Identity
+from .policy_signatures import Identity
 
 if TYPE_CHECKING:
     from sigstore.verify import Verifier

@@ -10,7 +10,7 @@ from ..errors import InvalidFormat, LoadFailed
 from ..isolation import judge_signatures
 from ..package import Package, open_package
 from ..policy import load_policy
-from ..policy_grants import Identity, Signatures, TrustedKey, read_public_key
+from ..policy_signatures import Identity, Signatures, TrustedKey, read_public_key
 from ..signing import look_beside
 from .exits import Exit, UsageError
 from .options import PolicyPath

@@ -8,7 +8,7 @@ import re
 from typing import Final, NamedTuple
 
 from ..messages import MessageValue, Refused
-from ..policy_grants import METHOD
+from ..policy_http import METHOD
 from .addresses import Address, read_host
 
 MAX_URL: Final = 8192

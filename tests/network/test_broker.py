@@ -15,7 +15,7 @@ from web import HELLO, Site, authority, serve
 
 from frys_runtime.http_broker import HttpBroker
 from frys_runtime.messages import MessageValue, Refused, check_value
-from frys_runtime.policy_grants import NetworkGrant
+from frys_runtime.policy_http import NetworkGrant
 
 SOON = 60.0
 """Seconds that nothing here takes."""
@@ -377,7 +377,7 @@ import asyncio, sys
 sys.modules["h11"] = sys.modules["idna"] = None  # as if they were not there
 from frys_runtime.http_broker import HttpBroker
 from frys_runtime.messages import Refused
-from frys_runtime.policy_grants import NetworkGrant
+from frys_runtime.policy_http import NetworkGrant
 
 async def main():
     broker = HttpBroker((NetworkGrant(hosts=("*",), plain=True, private=True),))

@@ -16,7 +16,7 @@ from web import HELLO, Answer, Site, authority, serve
 from frys_runtime.http_broker import HttpBroker
 from frys_runtime.messages import MessageValue, Refused
 from frys_runtime.network.exchange import MAX_HEAD
-from frys_runtime.policy_grants import NetworkGrant
+from frys_runtime.policy_http import NetworkGrant
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -12,7 +12,7 @@ from web import HELLO, serve
 from frys_runtime.http_broker import HttpBroker
 from frys_runtime.messages import MessageValue, Refused
 from frys_runtime.network.addresses import is_public, meant, read_host
-from frys_runtime.policy_grants import NetworkGrant
+from frys_runtime.policy_http import NetworkGrant
 
 pytestmark = pytest.mark.needs_own_network
 

@@ -18,7 +18,7 @@ from hypothesis import given, strategies as st
 from frys_runtime.errors import InvalidFormat, LoadFailed
 from frys_runtime.isolation import judge_signatures
 from frys_runtime.package import read_package
-from frys_runtime.policy_grants import Signatures, TrustedKey
+from frys_runtime.policy_signatures import Signatures, TrustedKey
 from frys_runtime.signing import MAX_ENVELOPE, PAYLOAD_TYPE, Signed, Verified, pae, sign, verify
 from frys_runtime.signing_keys import key_id, public_bytes
 

@@ -12,7 +12,7 @@ from command import frys
 from frys_runtime.errors import ConfigError, InvalidFormat, LoadFailed
 from frys_runtime.isolation import judge_signatures
 from frys_runtime.package import read_package
-from frys_runtime.policy_grants import Identity, Signatures
+from frys_runtime.policy_signatures import Identity, Signatures
 from frys_runtime.signing import Signed
 from frys_runtime.sigstore_bundle import MAX_BUNDLE, verify_bundle
 

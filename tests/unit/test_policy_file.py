@@ -24,7 +24,9 @@ from frys_runtime.policy import (
 )
 from frys_runtime.policy_check import Kind, lint
 from frys_runtime.policy_file import Document
-from frys_runtime.policy_grants import MessageGrant, NetworkGrant, Signatures
+from frys_runtime.policy_grants import MessageGrant
+from frys_runtime.policy_http import NetworkGrant
+from frys_runtime.policy_signatures import Signatures
 from frys_runtime.policy_syscalls import FORMATS
 from frys_runtime.policy_terms import quantity
 

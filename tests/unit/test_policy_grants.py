@@ -12,13 +12,9 @@ from frys_runtime.isolation import IsolationManager
 from frys_runtime.messages import MAX_CONFIG
 from frys_runtime.metadata import Format, Metadata, parse_metadata
 from frys_runtime.policy import Policy, level_policy, settings
-from frys_runtime.policy_grants import (
-    MessageGrant,
-    NetworkGrant,
-    Signatures,
-    TrustedKey,
-    matches,
-)
+from frys_runtime.policy_grants import MessageGrant, matches
+from frys_runtime.policy_http import NetworkGrant
+from frys_runtime.policy_signatures import Signatures, TrustedKey
 
 STANDARD, HIGH, MAXIMUM = map(level_policy, IsolationLevel)
 SAME_IDENTITY = (

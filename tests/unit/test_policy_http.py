@@ -10,7 +10,7 @@ from frys_runtime.errors import ConfigError, LoadFailed
 from frys_runtime.isolation import IsolationManager
 from frys_runtime.metadata import Format, Metadata
 from frys_runtime.policy import level_policy
-from frys_runtime.policy_grants import NetworkGrant, host_pattern, is_private, normal_host
+from frys_runtime.policy_http import NetworkGrant, host_pattern, is_private, normal_host
 
 HIGH, MAXIMUM = level_policy(IsolationLevel.HIGH), level_policy(IsolationLevel.MAXIMUM)
 
