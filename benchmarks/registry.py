@@ -192,7 +192,7 @@ async def _search_by_http(client: Any, vocabulary: _Vocabulary) -> list[float]:
 
 
 async def _publish(client: Any, token: str, folder: Path) -> list[float]:
-    from frys_runtime.package import pack
+    from frys_runtime.packing import pack
 
     taken = []
     for number in range(_PUBLISHES):

@@ -34,7 +34,8 @@ Imports only go down these layers (``make check`` holds it):
     endpoints, host_functions                             whom messages reach; what the host program offers
     resolution                                            which versions of which plugins to load
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
-    extism_manifest, dependencies, package                manifests of Extism's; which fit; one file
+    extism_manifest, package, packing                     manifests of Extism's; one file, read and written
+    package_format, dependencies                          what that file looks like; which plugins fit
     shapes, channels, spans, wit, bindgen                 values as shown; counts; spans; types, written
     signing_keys, sigstore_bundle                         keys to sign with; signatures by identities
     wire                                                  the only code that decodes what a plugin sent
@@ -47,7 +48,7 @@ Imports only go down these layers (``make check`` holds it):
     audit_records                                         the lines of the log
     policy_file                                           YAML, read strictly
     linux, config, messages, events, ranges, states       calls; settings; values; news; versions; a life
-    trace, folder                                         which trace it belongs to; files of a folder
+    trace, folder, durable                                which trace it belongs to; files read, written
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.

@@ -27,7 +27,8 @@ from .folder import (
 from .linux import memory_file
 from .linux.bpf import MACHINE
 from .metadata import MAX_BYTES as MAX_METADATA_BYTES, Format, Metadata, parse_metadata
-from .package import MAX_PACKAGE, SUFFIX as PACKAGE_SUFFIX, Package, open_package, read_package
+from .package import Package, open_package, read_package
+from .package_format import MAX_PACKAGE, SUFFIX as PACKAGE_SUFFIX
 from .signing import Signed, look_beside
 
 _HEAD: Final = 64

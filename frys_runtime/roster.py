@@ -7,13 +7,12 @@ what is damaged is not believed in part.
 import dataclasses
 import hashlib
 import os
-import tempfile
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from .config import SandboxConfig
+from .durable import replace_file
 from .errors import ConfigError
 from .metadata import Metadata
 
@@ -100,15 +99,4 @@ def write(path: str, entries: list[Entry]) -> None:
         OSError: It cannot be written; the one before is still there.
     """
     content = msgspec.json.format(msgspec.json.encode(entries), indent=1)
-    folder = os.path.dirname(path)
-    fd, name = tempfile.mkstemp(dir=folder, prefix=".plugins-")
-    try:
-        with open(fd, "wb") as file:
-            file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    replace_file(path, [hashlib.sha256(content).hexdigest().encode(), b"\n", content], 0o600)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import httpx
 from command import FRYS, frys
 
-from frys_runtime.package import pack
+from frys_runtime.packing import pack
 
 
 class Live(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..package import replace_file
+from ..durable import replace_file
 from ..signing_keys import key_id, public_bytes, write_new_key
 from .exits import UsageError
 from .passwords import PasswordFile, read_password

@@ -8,7 +8,9 @@ import typer
 
 from ..errors import InvalidFormat
 from ..loader import PluginLoader
-from ..package import SUFFIX, open_package, write_package
+from ..package import open_package
+from ..package_format import SUFFIX
+from ..packing import write_package
 from .exits import UsageError
 from .terminal import print_json, printable, size, stdout
 

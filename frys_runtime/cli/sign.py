@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ..package import open_package, replace_file
+from ..durable import replace_file
+from ..package import open_package
 from ..signing import SUFFIX, read_beside, sign
 from ..signing_keys import key_id, needs_password, open_key, public_bytes, read_key
 from .exits import UsageError

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from ..errors import ConfigError, DependencyError
 from ..metadata import convert, decode_object, is_id
-from ..package import SUFFIX
+from ..package_format import SUFFIX
 from ..ranges import MAX_RANGE, MAX_VERSION, Range, Version
 from ..registry.oci import SCHEME
 from ..registry.types import Kind, Needs

@@ -18,8 +18,9 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Final
 
+from ..durable import replace_file
 from ..errors import RegistryError
-from ..package import Package, open_package, replace_file
+from ..package import Package, open_package
 from ..registry.client import to_the_end
 from ..registry.downloads import is_there, sha256_of
 from ..registry.types import BESIDE, Kind

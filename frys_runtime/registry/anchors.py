@@ -13,8 +13,8 @@ from msgspec import Meta
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
+from ..durable import replace_file
 from ..errors import ConfigError, RegistryError
-from ..package import replace_file
 
 MAX_ROOT: Final = 512_000
 """Bytes of a root, as python-tuf reads it."""

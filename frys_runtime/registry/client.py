@@ -10,8 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote, urlencode, urlsplit
 
+from ..durable import replace_file
 from ..errors import ConfigError, LoadFailed, RegistryError
-from ..package import SUFFIX, open_package, pack, read_package, replace_file
+from ..package import open_package, read_package
+from ..package_format import SUFFIX
+from ..packing import pack
 from ..ranges import Range
 from ..signing import SUFFIX as SIGNATURE_SUFFIX, read_beside
 from ..sigstore_bundle import MAX_BUNDLE, SUFFIX as BUNDLE_SUFFIX

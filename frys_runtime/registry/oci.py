@@ -13,8 +13,9 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 from msgspec import Meta
 
+from ..durable import replace_file
 from ..errors import ConfigError, RegistryError
-from ..package import MAX_PACKAGE, replace_file
+from ..package_format import MAX_PACKAGE
 from ..signing import SUFFIX as SIGNATURE_SUFFIX
 from ..sigstore_bundle import SUFFIX as BUNDLE_SUFFIX
 from .attacks import accuse, explain, plain

@@ -19,9 +19,10 @@ from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Timestamp
 from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 
+from ..durable import replace_file
 from ..errors import RegistryError
 from ..metadata import is_id
-from ..package import MAX_PACKAGE, SUFFIX, replace_file
+from ..package_format import MAX_PACKAGE, SUFFIX
 from .anchors import MAX_ROOT, find_anchor
 from .attacks import accuse, explain, plain
 from .cache import Cache

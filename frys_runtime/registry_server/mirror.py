@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ..package import replace_file
+from ..durable import replace_file
 from ..registry.paths import package_path
 from . import database
 from .settings import blob_path, read_settings

@@ -17,11 +17,13 @@ from command import frys
 from hypothesis import assume, given, strategies as st
 from support import FIXTURES, live
 
-from frys_runtime import PluginManager, package
+from frys_runtime import PluginManager, packing
 from frys_runtime.cli.pipeline import PLUGINS
 from frys_runtime.errors import ConfigError, InvalidFormat
 from frys_runtime.loader import PluginLoader
-from frys_runtime.package import pack, read_package, write_package
+from frys_runtime.package import read_package
+from frys_runtime.package_format import Names
+from frys_runtime.packing import pack, write_package
 
 ABOUT = b'{"id": "mine", "version": "1.2.3", "format": "python", "entry": "main.py"}'
 FILES = {"main.py": b"def f(x): return x\n", "plugin.json": ABOUT}
@@ -53,10 +55,10 @@ paths = st.lists(parts, min_size=1, max_size=3).map("/".join)
 @given(files=st.dictionaries(paths, st.binary(max_size=300), max_size=8), seed=st.integers(0, 1 << 30))
 def test_round_trip(tmp_path_factory, files, seed):
     """Any files come back as they were, here and in another ZIP reader, and their order is no matter."""
-    files = {path: data for path, data in files.items() if not package._wrong_name(path)}
-    names = package._Names()
+    files = {path: data for path, data in files.items() if not Names().add(path)}
+    names = Names()
     assume(not any(names.add(path) for path in [*FILES, *files]))
-    assume(not any(package._is_package(path) for path in files))
+    assume(not any(packing._is_package(path) for path in files))
     files = {**files, **FILES}
     made = tmp_path_factory.mktemp("round")
     first, again = write(made / "one", files), write(made / "two", files, shuffled=seed)
@@ -79,7 +81,7 @@ def test_the_bytes_do_not_depend_on_the_machine(tmp_path):
     )
     code = (
         "import hashlib, os, sys\nos.umask(int(sys.argv[2], 8))\n"
-        "from frys_runtime.package import pack\nprint(hashlib.sha256(pack(sys.argv[1])).hexdigest())"
+        "from frys_runtime.packing import pack\nprint(hashlib.sha256(pack(sys.argv[1])).hexdigest())"
     )
     digests = {
         subprocess.run(
@@ -174,11 +176,11 @@ def test_what_cannot_be_packed(tmp_path, spoil, why):
 def test_limits_of_packing(tmp_path, monkeypatch):
     """A folder that is too large for the loader is too large for a package."""
     folder = write(tmp_path / "folder", {**FILES, "large": bytes(1000)})
-    monkeypatch.setattr(package, "MAX_SIZE", 500)
+    monkeypatch.setattr(packing, "MAX_SIZE", 500)
     with pytest.raises(InvalidFormat, match="MiB"):
         pack(folder)
     monkeypatch.undo()
-    monkeypatch.setattr(package, "MAX_FILES", 2)
+    monkeypatch.setattr(packing, "MAX_FILES", 2)
     with pytest.raises(InvalidFormat, match="more than 2 files"):
         pack(folder)
     for wrong in (tmp_path / "nothing", folder / "main.py"):
@@ -253,7 +255,7 @@ def test_a_write_that_fails_in_the_middle(tmp_path):
     target = tmp_path / "x.frys"
     target.write_bytes(b"old")
     code = (
-        "import resource, sys\nfrom frys_runtime.package import write_package\n"
+        "import resource, sys\nfrom frys_runtime.packing import write_package\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\nwrite_package(*sys.argv[1:])"
     )
 

@@ -14,7 +14,9 @@ from packages import ABOUT, FILES, archive, central, end, local, manifest
 
 from frys_runtime import package
 from frys_runtime.errors import ConfigError, InvalidFormat, LoadFailed, PluginError
+from frys_runtime.folder import MAX_FILES
 from frys_runtime.package import read_package
+from frys_runtime.packing import pack
 
 
 def refusal(data: bytes) -> str:
@@ -245,7 +247,7 @@ def test_sizes_are_bounded_before_anything_is_read(monkeypatch):
     many = {f"{number:05}.py": b"" for number in range(20)}
     for name, value, data in (
         ("MAX_PACKAGE", 100, archive()),
-        ("_MAX_MANIFEST", 10, archive()),
+        ("MAX_MANIFEST", 10, archive()),
         ("MAX_METADATA_BYTES", 10, archive()),
         ("MAX_SIZE", 40, archive()),
     ):
@@ -255,7 +257,7 @@ def test_sizes_are_bounded_before_anything_is_read(monkeypatch):
     listed = [{"path": path, "sha256": "0" * 64, "size": 256 << 20} for path in (*many, "plugin.json")]
     text = json.dumps({"files": listed, "frys": 1}, separators=(",", ":")).encode()
     assert "more than 256 MiB" in refusal(archive(listed=text))
-    too_many = dict.fromkeys([*(f"{number:05}" for number in range(package.MAX_FILES)), "plugin.json"], b"")
+    too_many = dict.fromkeys([*(f"{number:05}" for number in range(MAX_FILES)), "plugin.json"], b"")
     assert "16384" in refusal(archive(listed=manifest(too_many)))
 
 
@@ -309,4 +311,4 @@ def test_the_helper_and_the_writer_agree(tmp_path):
     for path, data in packages.FILES.items():
         (tmp_path / path).write_bytes(data)
 
-    assert package.pack(tmp_path) == archive()
+    assert pack(tmp_path) == archive()

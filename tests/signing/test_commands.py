@@ -14,7 +14,7 @@ from command import FRYS, frys
 from support import live
 
 from frys_runtime import InvalidFormat, IsolationLevel, LoadFailed, PluginManager
-from frys_runtime.package import write_package
+from frys_runtime.packing import write_package
 
 SECRET = {"FRYS_KEY_PASSWORD": "secret words"}
 
