@@ -35,7 +35,7 @@ Imports only go down these layers (``make check`` holds it):
     resolution                                            which versions of which plugins to load
     policy_check, policy_schema, network                  what is wrong with a policy; its schema; connections
     extism_manifest, package, packing                     manifests of Extism's; one file, read and written
-    package_format, dependencies                          what that file looks like; which plugins fit
+    package_format, formats, dependencies                 its bytes; what a file is; which plugins fit
     shapes, channels, spans, wit, bindgen                 values as shown; counts; spans; types, written
     signing_keys, sigstore_bundle                         keys to sign with; signatures by identities
     wire                                                  the only code that decodes what a plugin sent

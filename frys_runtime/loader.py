@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -24,40 +24,12 @@ from .folder import (
     reason,
     walk,
 )
+from .formats import SUFFIXES, check_content, detect
 from .linux import memory_file
-from .linux.bpf import MACHINE
 from .metadata import MAX_BYTES as MAX_METADATA_BYTES, Format, Metadata, parse_metadata
 from .package import Package, open_package, read_package
 from .package_format import MAX_PACKAGE, SUFFIX as PACKAGE_SUFFIX
 from .signing import Signed, look_beside
-
-_HEAD: Final = 64
-
-_SUFFIXES: Final = {
-    ".wasm": Format.WASM,
-    ".js": Format.JAVASCRIPT,
-    ".mjs": Format.JAVASCRIPT,
-    ".cjs": Format.JAVASCRIPT,
-    ".so": Format.NATIVE,
-    ".py": Format.PYTHON,
-}
-_NAMES: Final = {
-    Format.WASM: "a WebAssembly module",
-    Format.JAVASCRIPT: "JavaScript (UTF-8 text)",
-    Format.NATIVE: f"a shared library for {MACHINE}",
-    Format.PYTHON: "Python (UTF-8 text)",
-}
-# e_machine, from <elf.h>.
-_MACHINES: Final = {
-    "i386": 3,
-    "arm": 40,
-    "x86_64": 62,
-    "aarch64": 183,
-    "riscv64": 243,
-    "ppc64": 21,
-    "s390x": 22,
-    "loongarch64": 258,
-}
 
 
 class BundleFile(NamedTuple):
@@ -165,7 +137,7 @@ class PluginLoader:
 
     def has(self, name: str) -> bool:
         """Whether a name means something here, be it ambiguous."""
-        suffixes = ("", *_SUFFIXES, PACKAGE_SUFFIX)
+        suffixes = ("", *SUFFIXES, PACKAGE_SUFFIX)
         spellings = [os.path.join(folder, name + suffix) for folder in self._paths for suffix in suffixes]
         return any(map(os.path.lexists, (name, *spellings)))
 
@@ -178,7 +150,7 @@ class PluginLoader:
         for folder in self._paths:
             for entry in sorted(_entries(folder)):
                 stem, suffix = os.path.splitext(entry)
-                bare = stem == plugin_id and suffix in _SUFFIXES
+                bare = stem == plugin_id and suffix in SUFFIXES
                 packed = suffix == PACKAGE_SUFFIX and entry.startswith(f"{plugin_id}-")
                 if not bare and not packed and entry != plugin_id and not entry.startswith(f"{plugin_id}@"):
                     continue
@@ -239,7 +211,7 @@ class PluginLoader:
         if os.path.lexists(name) or "/" in name:
             return name
         for folder in self._paths:
-            spellings = [os.path.join(folder, name + suffix) for suffix in ("", *_SUFFIXES, PACKAGE_SUFFIX)]
+            spellings = [os.path.join(folder, name + suffix) for suffix in ("", *SUFFIXES, PACKAGE_SUFFIX)]
             there = [spelling for spelling in spellings if os.path.lexists(spelling)]
             if len(there) > 1:
                 raise LoadFailed(name, f"the name is ambiguous; name one of {', '.join(there)}")
@@ -270,7 +242,7 @@ def _metadata_of(path: str) -> Metadata:
                 read_plugin_json(path, fd, MAX_METADATA_BYTES), os.path.join(path, PLUGIN_JSON)
             )
         stem, suffix = os.path.splitext(os.path.basename(path))
-        return Metadata.for_file(stem, _detect(path, suffix, os.pread(fd, _HEAD, 0)))
+        return Metadata.for_file(stem, detect(path, suffix, fd))
     finally:
         os.close(fd)
 
@@ -278,7 +250,7 @@ def _metadata_of(path: str) -> Metadata:
 def _load_file(name: str, base: str, fd: int, metadata: Metadata | None, plugin_id: str | None) -> Bundle:
     if metadata is None:
         stem, suffix = os.path.splitext(base)
-        kind = _detect(name, suffix, os.pread(fd, _HEAD, 0))
+        kind = detect(name, suffix, fd)
         metadata = Metadata.for_file(stem if plugin_id is None else plugin_id, kind)
     with _Collector(name, folder=False) as collector:
         collector.add(base, fd)
@@ -329,18 +301,6 @@ def _collect(name: str, folder: int, collector: "_Collector", source: extism_man
         raise LoadFailed(
             name, f"{source.file} has the SHA-256 {digest}, and the manifest says {source.sha256[:64]}"
         )
-
-
-def _detect(name: str, suffix: str, head: bytes) -> Format:
-    """The format of a bare file: by its suffix, or by what it begins with."""
-    known = _SUFFIXES.get(suffix.lower())
-    if known is not None:
-        return known
-    if head.startswith(b"\0asm"):
-        return Format.WASM
-    if head.startswith(b"\x7fELF"):
-        return Format.NATIVE
-    raise InvalidFormat(name, f"a plugin ({', '.join(_SUFFIXES)})", f"its suffix is {suffix!r}")
 
 
 def _load_folder(name: str, fd: int, metadata: Metadata | None) -> Bundle:
@@ -453,73 +413,4 @@ class _Collector:
         self._check(next(file for file in self._files if file.path == path), Format.WASM)
 
     def _check(self, file: BundleFile, kind: Format) -> None:
-        check, whole = _CHECKS[kind]
-        found = check(os.pread(self._fd, file.size if whole else min(file.size, _HEAD), file.offset))
-        if found:
-            raise InvalidFormat(self._where(file.path), _NAMES[kind], found)
-
-
-# Each check says what stands there instead, or nothing when all is well.
-
-
-_MAGICS: Final = {
-    b"\0asm": "a WebAssembly module",
-    b"\x7fELF": "an ELF file",
-    b"PK\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "a gzip file",
-    b"MZ": "a Windows program",
-    b"\xcf\xfa\xed\xfe": "a macOS library",
-}
-
-
-def _kind(content: bytes) -> str:
-    """A few words for content that is not what it should be."""
-    if not content:
-        return "an empty file"
-    for magic, kind in _MAGICS.items():
-        if content.startswith(magic):
-            return kind
-    return f"it begins with the bytes {content[:8].hex(' ')}"
-
-
-def _not_wasm(content: bytes) -> str:
-    if not content.startswith(b"\0asm"):
-        return _kind(content)
-    if len(content) < 8:
-        return f"a WebAssembly module that ends after {len(content)} bytes"
-    return ""
-
-
-def _not_text(content: bytes) -> str:
-    if not content or (content.startswith(tuple(_MAGICS)) and b"\0" in content):
-        return _kind(content)
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        return f"byte {error.start} is 0x{content[error.start]:02x}, which is not UTF-8"
-    zero = content.find(b"\0")
-    return f"byte {zero} is 0" if zero >= 0 else ""
-
-
-def _not_library(content: bytes) -> str:
-    """What the ELF header says; elf(5)."""
-    if not content.startswith(b"\x7fELF"):
-        return _kind(content)
-    if len(content) < _HEAD:
-        return f"an ELF file that ends after {len(content)} bytes"
-    if content[4:6] != b"\x02\x01":
-        return "an ELF file that is not 64-bit little-endian"
-    kind, machine = (int.from_bytes(content[at : at + 2], "little") for at in (16, 18))
-    if machine != _MACHINES.get(MACHINE):
-        names = {number: name for name, number in _MACHINES.items()}
-        return f"an ELF file for {names.get(machine, f'machine {machine}')}"
-    return "" if kind == 3 else "an ELF file, but not a shared library (build it with -shared)"
-
-
-_CHECKS: Final = {
-    # The check, and whether it reads the whole file or only its head.
-    Format.WASM: (_not_wasm, False),
-    Format.JAVASCRIPT: (_not_text, True),
-    Format.NATIVE: (_not_library, False),
-    Format.PYTHON: (_not_text, True),
-}
+        check_content(kind, self._where(file.path), self._fd, file.offset, file.size)
