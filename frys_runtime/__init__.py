@@ -25,8 +25,8 @@ Imports only go down these layers (``make check`` holds it):
     questions, suspension                                 its questions to the host; freezing it
     watchdog, bus                                         the clocks of one call; other supervisors
     nursery, services, explanation                        parked children; what plugins ask; why one ended
-    loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; fork servers
-    subscriptions, refusals                               events that wait; why a call is not made
+    loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; children
+    subscriptions, refusals, fork_server                  events that wait; why no call is made; what forks
     signing                                               who has signed a package
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages

@@ -3,29 +3,19 @@
 A launcher forks children; each child walks into the jail by itself and then waits, parked, on its lane.
 """
 
-import array
 import asyncio
 import errno
-import functools
-import importlib.resources
-import importlib.util
 import itertools
 import logging
 import os
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, NamedTuple
-
-import msgspec
 
 from . import lane as lanes, wire
 from .errors import InitializationFailed, SandboxError
+from .fork_server import ForkServer, outside_uid
 from .jail import Plan
 from .linux import namespaces, process, seccomp
 from .linux.bpf import describe_call, syscall_name
@@ -45,8 +35,6 @@ _FORK_SECONDS: Final = 10.0
 _REAP_SECONDS: Final = 5.0
 """One that has not reported the death of a child after this time is, too."""
 _CLOSE_SECONDS: Final = 5.0
-_MAX_PACKET: Final = 1 << 17
-_UID_BASE: Final = 0x70000000
 _CLD_KILLED: Final = 2
 _SIGKILL: Final = 9
 
@@ -192,7 +180,7 @@ def _remove(cgroup: Cgroup) -> None:
 
 
 class Launcher:
-    """One fork server.
+    """One fork server: what its engine needs, and the children that it has forked.
 
     Attributes:
         paths: What the format's engine needs to see while it loads a plugin.
@@ -210,46 +198,18 @@ class Launcher:
         self.engine = ""
         self.lacks: tuple[str, ...] = ()
         self._refusal = ""
-        self._loop = asyncio.get_running_loop()
-        self.dead: asyncio.Future[str] = self._loop.create_future()
         self._tree = tree
         self._children: dict[int, Child] = {}
         self._plans: dict[Plan, asyncio.Task[int]] = {}
-        self._sending = asyncio.Lock()
-        self._ready: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        self._errors = os.memfd_create("frys-launcher-errors", os.MFD_CLOEXEC)
-        try:
-            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                try:
-                    self._process = self._execute(theirs)
-                except BaseException:
-                    self._control.close()
-                    raise
-        except BaseException:
-            os.close(self._errors)
-            raise
-        self._control.setblocking(False)
-        self._loop.add_reader(self._control.fileno(), self._readable)
-
-    def _execute(self, theirs: socket.socket) -> "subprocess.Popen[bytes]":
-        folder = _launchers_folder()
-        arguments = [sys.executable, "-I", "-S", "-X", "utf8", str(folder / "zygote.py")]
-        arguments += [self.kind.format, self.kind.variant, str(theirs.fileno())]
-        arguments.append("network" if self.kind.network else "isolated")
-        arguments.append(":".join(self._tree.dirs()) if self._tree is not None else "")
-        arguments += [str(_outside_uid()), _temporary_folder()]
-        arguments += _import_paths()
-        return subprocess.Popen(
-            arguments,
-            env={"HOME": "/", "TZ": "UTC"},  # without them, C libraries go and look at files
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=self._errors,
-            stderr=self._errors,
-            pass_fds=(theirs.fileno(),),
-            start_new_session=True,
+        self._ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._server = ForkServer(
+            (kind.format, kind.variant),
+            network=kind.network,
+            cgroups=tree.dirs() if tree is not None else (),
+            heard=self._heard,
+            ended=self._ended,
         )
+        self.dead = self._server.dead
 
     def child_of(self, pid: int) -> Child | None:
         """The child with this number outside."""
@@ -276,7 +236,7 @@ class Launcher:
             reason = self.dead.result()
         else:
             reason = f"it was not ready after {_START_SECONDS:.0f} seconds"
-            self._process.kill()
+            self.kill()
         await self.close()
         raise InitializationFailed(f"the launcher for {self.format}", reason)
 
@@ -330,10 +290,10 @@ class Launcher:
                 "op": "spawn",
                 "child": child.number,
                 "plan": await self._plan_number(plan),
-                "uid": _outside_uid(),
+                "uid": outside_uid(),
                 "layers": _cgroup_layers(limits) if joins else [],
             }
-            await self._send(request, [theirs.fileno(), log, *joins])
+            await self._server.send(request, [theirs.fileno(), log, *joins])
         finally:
             theirs.close()
             for fd in (*given, *joins):
@@ -367,7 +327,7 @@ class Launcher:
 
     def kill(self) -> None:
         """End a fork server that is stuck, with its children; the next plugin gets a new one."""
-        self._process.kill()  # the keeper: its fork server dies with it, also when it is stopped
+        self._server.kill()
 
     async def _plan_number(self, plan: Plan) -> int:
         """The number by which the fork server knows the plan; it is sent once, whoever gives up waiting."""
@@ -377,47 +337,10 @@ class Launcher:
         return await asyncio.shield(sending)
 
     async def _send_plan(self, plan: Plan, number: int) -> int:
-        await self._send({"op": "plan", "id": number, "plan": plan._asdict()}, [])
+        await self._server.send({"op": "plan", "id": number, "plan": plan._asdict()}, [])
         return number
 
-    async def _send(self, request: dict[str, Any], fds: list[int]) -> None:
-        """Send one packet, in the order of the calls, without blocking the event loop."""
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        packet = msgspec.msgpack.encode(request)
-        async with self._sending:
-            while not self.dead.done():
-                try:
-                    self._control.sendmsg([packet], rights)
-                except BlockingIOError:
-                    await self._writable()
-                else:
-                    return
-        raise lanes.LaneClosed(f"the launcher is gone: {self.dead.result()}")
-
-    async def _writable(self) -> None:
-        ready = asyncio.Event()
-        self._loop.add_writer(self._control.fileno(), ready.set)
-        self.dead.add_done_callback(lambda _: ready.set())
-        try:
-            await ready.wait()
-        finally:
-            if not self.dead.done():
-                self._loop.remove_writer(self._control.fileno())
-
-    def _readable(self) -> None:
-        try:
-            packet, rights, _, _ = self._control.recvmsg(
-                _MAX_PACKET, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
-            )
-        except BlockingIOError:
-            return
-        except OSError:
-            packet, rights = b"", []
-        if not packet:
-            self._died()
-            return
-        answer = msgspec.msgpack.decode(packet)
-        fds = [fd for *_, data in rights for fd in memoryview(data[:4]).cast("i")]
+    def _heard(self, answer: dict[str, Any], fds: list[int]) -> None:
         match answer["op"]:
             case "spawned":
                 self._spawned(self._children[answer["child"]], fds)
@@ -444,15 +367,7 @@ class Launcher:
         else:
             child.spawned.set_result(fds[0])
 
-    def _died(self) -> None:
-        if self.dead.done():
-            return
-        self._loop.remove_reader(self._control.fileno())
-        self._loop.remove_writer(self._control.fileno())
-        self._control.close()
-        words = os.pread(self._errors, 4096, 0).decode("utf-8", "replace").strip()
-        os.close(self._errors)
-        self.dead.set_result(words.splitlines()[-1] if words else "its process ended")
+    def _ended(self) -> None:
         for child in self._children.values():
             if not child.spawned.done():
                 child.spawned.set_exception(lanes.LaneClosed("the launcher died"))
@@ -462,15 +377,7 @@ class Launcher:
 
     async def close(self) -> None:
         """End the fork server and with it every child; returns when nothing is left."""
-        if not self.dead.done():
-            try:
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await self._send({"op": "close"}, [])
-                    await asyncio.shield(self.dead)
-            except (OSError, lanes.LaneClosed):  # TimeoutError is an OSError
-                self._process.kill()
-                await self.dead
-        await asyncio.to_thread(self._process.wait)
+        await self._server.close()
 
 
 async def _handshake(child: Child, plan: Plan, require: frozenset[str]) -> None:
@@ -500,23 +407,6 @@ def _cgroup_layers(limits: CgroupLimits) -> list[str]:
 
 
 _child_count = itertools.count(1)
-_uid_count = itertools.count()
-
-
-def _outside_uid() -> int:
-    """A user that nothing else has: plugins differ from each other, not only from the host.
-
-    0 where this process may not choose: it is not root, or root of a container that has few ids.
-    """
-    if os.geteuid() != 0 or not _has_all_ids():
-        return 0
-    return _UID_BASE + ((os.getpid() << 12 | next(_uid_count) & 0xFFF) & 0xFFFFFFF)
-
-
-@functools.cache
-def _has_all_ids() -> bool:
-    maps = [Path(f"/proc/self/{kind}_map").read_text(encoding="ascii").split() for kind in ("uid", "gid")]
-    return all(mapped[0] == "0" and int(mapped[2]) == 0xFFFFFFFF for mapped in maps)
 
 
 def _drain(log: int) -> bytes:
@@ -524,26 +414,3 @@ def _drain(log: int) -> bytes:
         return os.read(log, 2000)
     except BlockingIOError:
         return b""
-
-
-def _temporary_folder() -> str:
-    """Needed only where there can be no private root, so a machine that has none may do without."""
-    try:
-        return tempfile.gettempdir()
-    except FileNotFoundError:
-        return ""
-
-
-def _launchers_folder() -> Path:
-    return Path(str(importlib.resources.files("frys_runtime.launchers")))
-
-
-def _import_paths() -> list[str]:
-    """Where a launcher finds frys_runtime and the engines; it starts without site-packages."""
-    paths = [str(Path(__file__).parent.parent)]
-    for name in ("cffi", "wasmtime", "_quickjs"):
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None:
-            folder = Path(spec.origin).parent
-            paths.append(str(folder.parent if spec.submodule_search_locations else folder))
-    return list(dict.fromkeys(paths))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from frys_runtime import PluginManager, launcher
+from frys_runtime import PluginManager, fork_server
 
 from . import Measure, event_loop, perform
 from .frys import FILES
@@ -26,7 +26,7 @@ class _Lines(logging.Handler):
 @contextmanager
 def start(folder: str, kind: str) -> Iterator[Measure]:
     """Prepare; a request gives a count, and the answer is for each load the nanoseconds by step."""
-    launcher._launchers_folder = lambda: Path(__file__).with_name("timed")
+    fork_server.launchers_folder = lambda: Path(__file__).with_name("timed")
     kept = _Lines()
     log = logging.getLogger("frys.plugin")
     log.addHandler(kept)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from frys_runtime import wire
+from frys_runtime.fork_server import import_paths, launchers_folder
 from frys_runtime.lane import Lane, pair
-from frys_runtime.launcher import _import_paths, _launchers_folder
 from frys_runtime.linux.process import cpu_ns
 
 from . import Absent, Measure, event_loop, perform
@@ -29,11 +29,11 @@ def start(folder: str, kind: str, memory: str, stack: str) -> Iterator[Measure]:
     """Prepare; a request gives ``n``, and the answer is the seconds of one ``fib(n)``: wall and CPU."""
     entry = Path(folder, FILES[kind])
     facts: dict[str, Any] = {
-        "launchers": str(_launchers_folder()),
+        "launchers": str(launchers_folder()),
         "memory": int(memory),
         "stack": int(stack),
     }
-    facts |= {"format": kind.removesuffix("-main"), "paths": _import_paths()}
+    facts |= {"format": kind.removesuffix("-main"), "paths": import_paths()}
     facts["options"] = {"interpreter": "main"} if kind == "python-main" else {}
     facts["file"] = str(entry / "bench.py" if entry.is_dir() else entry)
     ours, theirs = pair()
