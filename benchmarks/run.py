@@ -1,7 +1,7 @@
 """One run: every benchmark that is asked for, printed as it is done, then written."""
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +58,19 @@ BENCHMARKS: Final[dict[str, Callable[[Stage, Scale], Benchmark | list[Benchmark]
     "registry": registry.run,
     "install": install.run,
 }
+
+
+def chosen(words: Iterable[str]) -> list[str]:
+    """The benchmarks that words name, several of them with commas between; none for all.
+
+    Raises:
+        ValueError: There is no such benchmark.
+    """
+    names = [name.strip() for word in words for name in word.split(",")]
+    for name in names:
+        if name not in BENCHMARKS:
+            raise ValueError(f"there is no benchmark {name!r}; choose from {', '.join(BENCHMARKS)}")
+    return names
 
 
 def measure(only: Sequence[str], json_file: Path, svg_file: Path, *, quick: bool) -> str:

@@ -20,9 +20,10 @@ def command(
         list[str] | None,
         typer.Option(
             "--only",
-            metavar="NAME",
-            help="load, restart, call, messages, events, fairness, throughput, bulk, extism, component, "
-            "compute, memory, density, reload, jail or registry; may be repeated.",
+            metavar="NAME,...",
+            help="load, restart, call, messages, events, fairness, throughput, bulk, bus, extism, component, "
+            "compute, memory, density, reload, endurance, jail, registry, install; several with commas "
+            "between, or one by one.",
         ),
     ] = None,
     json_file: Annotated[
@@ -40,12 +41,10 @@ def command(
     Exit codes: 0 measured, 2 wrong usage or no benchmarks here.
     """
     benchmarks: Any = _find()
-    names = only or []
-    for name in names:
-        if name not in benchmarks.BENCHMARKS:
-            raise UsageError(
-                f"there is no benchmark {name!r}; choose from {', '.join(benchmarks.BENCHMARKS)}"
-            )
+    try:
+        names = benchmarks.chosen(only or [])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     results = benchmarks.RESULTS
     benchmarks.measure(
         names, json_file or results / "latest.json", svg_file or results / "latest.svg", quick=quick

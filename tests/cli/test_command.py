@@ -44,6 +44,16 @@ def test_help_lists_every_command():
         assert all(f"│ {command} " in shown for command in app.COMMANDS)
 
 
+def test_help_names_every_benchmark():
+    """`frys bench --only` takes names with commas between, and its help has all of them."""
+    refused = frys("bench", "--only", "call,nope")
+    told, _, names = refused.stderr.decode().strip().partition("; choose from ")
+
+    assert refused.returncode == 2
+    assert told == "frys: there is no benchmark 'nope'"
+    assert f" {names};" in frys("bench", "--help", columns=500).stdout.decode()
+
+
 def test_wrong_words_are_a_usage_error():
     """An unknown command, an unknown option and a missing argument exit with 2."""
     for words in (("rum",), ("run", "--nope"), ("run",)):
