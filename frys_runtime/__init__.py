@@ -11,7 +11,8 @@ Imports only go down these layers (``make check`` holds it):
     cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
     manager, registry_server                              the one front door; where plugins come from
     plugin, builder                                       a loaded plugin as an object; settings one by one
-    updates, rollout                                      new versions from registries, by themselves
+    calls, succession                                     where a call goes; all ways to a new version
+    updates, rollout, supply                              new versions from registries; plugins from there
     canary                                                new versions on trial
     reload, watching, marketplace                         replacing a plugin; seeing it saved; installing one
     recall                                                loading again what was loaded
@@ -22,7 +23,7 @@ Imports only go down these layers (``make check`` holds it):
     fleet                                                 its processes
     turns, upkeep, faults                                 its queue; its health; what its failures lead to
     sandbox                                               one live process
-    questions, suspension                                 its questions to the host; freezing it
+    questions, suspension, premises                       its questions; freezing it; what a manager holds
     watchdog, bus                                         the clocks of one call; other supervisors
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; children

@@ -293,8 +293,9 @@ class LoadedPlugins:
         Raises:
             PluginNotFound: It is not loaded.
             DependencyError: Another one depends on it.
-            ValueError: Several versions are in the range, or that is no address.
+            ValueError: Several versions are in the range, that is no address, or the time makes no sense.
         """
+        check_drain(drain_ms)
         deployment, wanted = self.find(address)
         leaving = [one for one in deployment.releases if wanted is None or wanted.matches(one.version)]
         if not leaving:
@@ -377,6 +378,16 @@ class LoadedPlugins:
             for pool in deployment.pools():
                 total = _sum(total, pool)
         return replace(total, plugins=len(self.releases()))
+
+
+def check_drain(drain_ms: int) -> None:
+    """Refuse what is no time in which calls may end.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if type(drain_ms) is not int or drain_ms < 0:
+        raise ValueError(f"drain_ms must be a whole number of milliseconds, 0 or more, not {drain_ms!r}")
 
 
 async def _drain_together(deployments: list[Deployment], drain_ms: int, cut: asyncio.Event) -> list[int]:

@@ -1,49 +1,42 @@
 """PluginManager: the one front door. It loads plugins, calls them, and leaves nothing behind."""
 
-import asyncio
 import os
-import resource
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from .admission import Admission
 from .audit import AuditLog
 from .builder import PluginManagerBuilder
-from .bus.config import BusConfig, settings
-from .canary import Canaries
+from .bus.config import BusConfig
+from .bus.membership import Membership
+from .calls import Calls
 from .communicator import PluginCommunicator
-from .compiled import CompiledCode
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
-from .deployment import Release, Source, Trial, TrialRules
-from .errors import ConfigError, InitializationFailed, PluginError, PluginNotFound
+from .deployment import Source, TrialRules
+from .errors import ConfigError, PluginError
 from .events import Events, EventStream
 from .host_functions import HostFunction
 from .isolation import IsolationManager
-from .keyvalue import KeyValueStore
-from .linux.cgroup import CgroupError, CgroupTree
-from .loaded import LoadedPlugins, ManagerStats
-from .loader import Bundle, PluginLoader
+from .loaded import LoadedPlugins, ManagerStats, check_drain
+from .loader import PluginLoader
 from .messages import MessageValue
-from .metadata import Metadata, is_id
-from .nursery import Nursery
-from .plugin import Plugin, PluginInfo, VersionInfo, versions
+from .metadata import Metadata
+from .plugin import Plugin, PluginInfo, VersionInfo, about, versions
+from .premises import Premises
 from .ranges import Range, split_address
 from .recall import Recall
-from .reload import DRAIN_MS, Reloaded, Reloader
-from .services import Shared
+from .reload import DRAIN_MS, Reloaded
 from .spans import Spans
-from .waits import line
-from .watching import Watching, require_watching
+from .succession import Succession
+from .supply import Supply
 
 if TYPE_CHECKING:
     from .bus.supervisor import Supervisor
     from .marketplace.changes import Change
     from .marketplace.market import PluginMarketplace
     from .registry.client import PluginRegistry
-    from .updates import Updates
 
 
 class PluginManager:
@@ -102,8 +95,7 @@ class PluginManager:
         registry: "str | PluginRegistry | PluginMarketplace | None" = None,
         registry_dir: str | os.PathLike[str] = "plugins",
     ) -> None:
-        self._nursery: Nursery | None = None
-        self._closed = False
+        self._opened = self._closed = False
         if not sandbox:
             raise ConfigError(
                 "sandbox", "a plugin never runs without its jail; choose IsolationLevel.STANDARD for your own"
@@ -115,39 +107,31 @@ class PluginManager:
             raise ConfigError("audit_required", "there is no audit log; name its file with audit=")
         if restore and state_dir is None:
             raise ConfigError("restore", "there is no folder to remember in; name one with state_dir=")
-        if hot_reload:
-            require_watching()
         self._isolation = IsolationManager(policy=policy, level=isolation)
-        self._loader = PluginLoader(plugin_paths)
-        self._spares = spares
-        self._tree: CgroupTree | None = None
         self._events = Events()
         self._communicator = PluginCommunicator(self._events, Spans() if tracing else None)
-        self._state_dir = os.fspath(state_dir) if state_dir is not None else None
-        self._store: KeyValueStore | None = None
-        self._shared: Shared | None = None
-        self._audit_file = audit
-        self._audit: AuditLog | None = None
+        self._premises = Premises(
+            cgroups=bool(self._isolation.cgroups.controllers),
+            spares=spares,
+            state_dir=state_dir,
+            audit=audit,
+            communicator=self._communicator,
+            events=self._events,
+        )
+        loader = PluginLoader(plugin_paths)
+        self._supply = Supply(registry, registry_dir, policy, loader)
         self._admission = Admission(
-            self._loader, self._isolation, resource_limits, self._events, audit_required=audit_required
+            loader, self._isolation, resource_limits, self._events, audit_required=audit_required
         )
-        self._loaded = LoadedPlugins(
-            self._admission, self._loader, self._communicator, self._events, max_plugins
+        self._loaded = LoadedPlugins(self._admission, loader, self._communicator, self._events, max_plugins)
+        self._calls = Calls(self._loaded, self._communicator)
+        self._succession = Succession(
+            self._admission, self._loaded, self._supply, self._events, hot_reload=hot_reload
         )
-        self._reloader = Reloader(self._admission, self._events, self._loaded)
-        self._canaries = Canaries(self._reloader, self._events, self._loaded)
-        self._watching: Watching | None = None
-        self._marketplace = _marketplace(registry, registry_dir, policy)
-        self._updates = self._updates_from(self._marketplace)
-        self._bus_config = settings(bus)
-        self._bus: Supervisor | None = None
+        self._membership = Membership(bus)
         self._restores = restore
-        self._recall = Recall(self._state, self._loaded, self._events)
+        self._recall = Recall(self._premises.place, self._loaded, self._events)
         self._loaded.on_change(self._recall.changed)
-        if hot_reload:
-            watching = Watching(self._admission.read_now, self._saved, self._watch_failed)
-            self._loaded.on_change(lambda: watching.follow(_kept_by_hand(self._loaded.releases())))
-            self._watching = watching
 
     @staticmethod
     def builder() -> "PluginManagerBuilder[PluginManager]":
@@ -156,12 +140,11 @@ class PluginManager:
 
     async def __aenter__(self) -> Self:
         self._open()
-        if self._bus is not None:
-            try:
-                await self._bus.joined()
-            except BaseException:
-                await self.close()
-                raise
+        try:
+            await self._membership.joined()
+        except BaseException:
+            await self.close()
+            raise
         if self._restores:
             await self._recall.restore(self.load_plugin)
         return self
@@ -173,40 +156,17 @@ class PluginManager:
 
     def _open(self) -> None:
         self._loaded.check_open()
-        if self._nursery is None:
-            self._shared = Shared(self._communicator, self._open_store, CompiledCode(self._state("compiled")))
-            _raise_descriptor_limit()
-            self._open_bus()
-            self._open_audit()
-            if self._isolation.cgroups.controllers:
-                try:
-                    self._tree = CgroupTree()
-                    self._tree.sweep()
-                except CgroupError as error:
-                    if self._audit is not None:
-                        self._audit.close()
-                    if self._bus is not None:
-                        self._bus.abort()
-                    raise InitializationFailed("the manager", str(error)) from error
-            self._nursery = Nursery(self._tree, self._spares)
-            self._admission.open(self._nursery, self._shared, self._audit)
-            if self._watching is not None:
-                self._watching.start()
-            if self._updates is not None:
-                self._updates.start()
-
-    def _open_audit(self) -> None:
-        named = self._audit_file
-        if named is None:
+        if self._opened:
             return
-        log = self._audit = named if isinstance(named, AuditLog) else AuditLog(named)
-        self._events.add_sink(log.record)
-        loop = asyncio.get_running_loop()
-
-        def failed(reason: str) -> None:
-            loop.call_soon_threadsafe(lambda: self._events.publish("audit_failed", "", reason=reason))
-
-        log.on_failure = failed
+        self._membership.open(self, self._events)
+        try:
+            nursery, shared = self._premises.open()
+        except BaseException:
+            self._membership.abort()
+            raise
+        self._opened = True
+        self._admission.open(nursery, shared, self._premises.audit)
+        self._succession.start()
 
     @property
     def unrestored(self) -> dict[str, PluginError]:
@@ -216,19 +176,10 @@ class PluginManager:
         """
         return self._recall.unrestored
 
-    def _open_bus(self) -> None:
-        if self._bus_config is not None:
-            from .bus.control import Control  # these need ZeroMQ, which costs 7 MB and two threads
-            from .bus.questions import questions
-            from .bus.supervisor import Supervisor
-
-            control = Control(self, self._events, allowed=self._bus_config.is_controlled)
-            self._bus = Supervisor(self._bus_config, self._communicator, questions(self), control)
-
     @property
     def bus(self) -> "Supervisor | None":
         """The message bus, if the manager takes part in one."""
-        return self._bus
+        return self._membership.supervisor
 
     @property
     def communicator(self) -> PluginCommunicator:
@@ -258,23 +209,6 @@ class PluginManager:
             return function
 
         return offer
-
-    def _open_store(self) -> KeyValueStore:
-        if self._store is None:
-            self._store = KeyValueStore(self._state("keyvalue.sqlite3"))
-        return self._store
-
-    def _state(self, name: str) -> str | None:
-        """Where something is kept that outlasts the manager, if anything is."""
-        if self._state_dir is None:
-            return None
-        try:
-            os.makedirs(self._state_dir, mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise InitializationFailed(
-                f"the folder {self._state_dir}", error.strerror or str(error)
-            ) from None
-        return os.path.join(self._state_dir, name)
 
     def events(self) -> EventStream:
         """What happens from now on: ``async for event in manager.events()``.
@@ -321,7 +255,7 @@ class PluginManager:
         source = Source(os.fspath(path), plugin_id, isolation, sandbox, metadata)
         beside = side_by_side or wanted is not None
         try:
-            found, needed = await self._from_registry(source)
+            found, needed = await self._supply.find(source)
             name = await self._loaded.load(found, wanted, beside=beside, installed=needed)
         except PluginError as error:
             self._events.publish(
@@ -334,34 +268,6 @@ class PluginManager:
             raise
         await self._recall.write()
         return name
-
-    def _updates_from(self, market: "PluginMarketplace | None") -> "Updates | None":
-        if market is None:
-            return None
-        from .updates import Updates
-
-        return Updates(market, self._loaded, self._reloader, self._canaries, self._events)
-
-    async def _from_registry(self, source: Source) -> tuple[Source, dict[str, Source]]:
-        """Where a plugin is, once it is installed if it is one of the registry; the same of what it needs."""
-        market, name = self._marketplace, source.path
-        if market is None or not (market.takes(name) or await self._is_installed(name)):
-            return source, {}
-        *others, named = await market.provide(name)
-        needed = {
-            one.plugin: Source(
-                one.path, isolation=source.isolation, sha256=one.sha256, origin=f"{one.plugin}@"
-            )
-            for one in others
-        }
-        origin = name if "@" in name else f"{name}@"
-        return replace(source, path=named.path, sha256=named.sha256, origin=origin), needed
-
-    async def _is_installed(self, name: str) -> bool:
-        """Whether a bare name means a plugin from the registry: nothing is there, or in the plugin paths."""
-        if self._marketplace is None or not is_id(name) or self._loader.has(name):
-            return False
-        return await self._marketplace.locked(name) is not None
 
     async def execute_plugin(
         self, plugin_id: str, function: str, *args: MessageValue, timeout_ms: int | None = None
@@ -385,35 +291,7 @@ class PluginManager:
             Timeout, ResourceLimitExceeded, SecurityViolation: The plugin was stopped.
             Unavailable: It takes no calls now; docs/supervision.md has the reasons and the ways out.
         """
-        wanted = None
-        deployment = self._loaded.deployments.get(plugin_id)
-        if deployment is None and split_address(plugin_id)[0] in self._loaded.deployments:
-            deployment, wanted = self._loaded.find(plugin_id)
-        if timeout_ms is not None and (type(timeout_ms) is not int or timeout_ms <= 0):
-            raise ValueError(
-                f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
-            )
-        deliver = self._communicator.deliver
-        if deployment is None:  # another supervisor's, or nobody's
-            self._loaded.check_open()
-            return await self._call_elsewhere(plugin_id, function, args, timeout_ms)
-        try:
-            release = deployment.pick(wanted)
-        except PluginNotFound:  # no version of it that fits is here
-            return await self._call_elsewhere(plugin_id, function, args, timeout_ms)
-        if release.gate is not None:
-            release, timeout_ms = await deployment.reach_in_time(wanted, timeout_ms)
-        if not line():
-            return await deliver("", release, function, args, timeout_ms)
-        with self._communicator.waits(release):
-            return await deliver("", release, function, args, timeout_ms)
-
-    async def _call_elsewhere(
-        self, plugin_id: str, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None
-    ) -> MessageValue:
-        found = self._communicator.find(plugin_id)
-        with self._communicator.waits(found):
-            return await self._communicator.deliver("", found, function, args, timeout_ms)
+        return await self._calls.make(plugin_id, function, args, timeout_ms)
 
     def plugin(self, plugin_id: str) -> Plugin:
         """The loaded plugin as an object.
@@ -454,53 +332,9 @@ class PluginManager:
             PluginNotFound: No plugin of that id is loaded.
             ReloadFailed: At which step, and why; the old version serves on.
         """
-        deployment, wanted = self._loaded.find(plugin_id)
-
-        async def work() -> Reloaded:
-            old = deployment.match(wanted)
-            source = await self._source(old, path)
-            return await self._reloader.reload(deployment, old, source, force=force, drain_ms=drain_ms)
-
-        done = await deployment.change(work)
+        done = await self._succession.reload(plugin_id, path, force=force, drain_ms=drain_ms)
         await self._recall.write()
         return done
-
-    async def _source(self, old: Release, path: str | os.PathLike[str] | None) -> Source:
-        """Where the next version is: at a path, as it is installed now, or where the old one came from."""
-        if path is not None:
-            return replace(old.source, path=self._loaded.locate(os.fspath(path)), sha256="", origin="")
-        if self._marketplace is not None and old.source.origin:
-            there = await self._marketplace.locked(old.source.origin.partition("@")[0])
-            if there is not None:
-                return replace(old.source, path=there.path, sha256=there.sha256)
-        return old.source
-
-    async def _saved(self, release: Release, found: Bundle | PluginError) -> None:
-        """The file of a version was saved, and holds this now."""
-        deployment = self._loaded.deployments.get(release.plugin_id)
-        if isinstance(found, PluginError):
-            reason = {"path": release.source.path, "step": "read", "reason": str(found)}
-            self._events.publish("reload_failed", release.plugin_id, **reason)
-            return
-        taken = False
-
-        async def work() -> None:
-            nonlocal taken
-            if deployment is not None and release in deployment.releases:
-                taken = True
-                await self._reloader.reload(deployment, release, release.source, found)
-
-        try:
-            if deployment is not None:
-                await deployment.change(work)
-        except PluginError:
-            pass  # told as an event
-        finally:
-            if not taken:
-                found.close()
-
-    def _watch_failed(self, reason: str) -> None:
-        self._events.publish("watch_failed", "", reason=reason)
 
     async def update_plugins(self) -> "list[Change]":
         """Look now for new versions of what came from the registry, and take those that policies let come.
@@ -513,10 +347,9 @@ class PluginManager:
         Raises:
             ConfigError: There is no registry.
         """
-        if self._updates is None:
-            raise ConfigError("registry", "the manager was made without one; name it with registry=")
+        updates = self._succession.updates
         self._open()
-        return await self._updates.check()
+        return await updates.check()
 
     async def canary(
         self,
@@ -549,14 +382,7 @@ class PluginManager:
             ValueError: A number makes no sense.
         """
         rules = TrialRules(weight, promote_after, max_error_rate, min_calls)
-        deployment, wanted = self._loaded.find(plugin_id)
-
-        async def work() -> Trial:
-            stable = deployment.match(wanted)
-            source = await self._source(stable, path)
-            return await self._canaries.begin(deployment, stable, source, rules, force=force)
-
-        trial = await deployment.change(work)
+        trial = await self._succession.begin_trial(plugin_id, path, rules, force=force)
         return str(trial.canary.version)
 
     async def promote(self, plugin_id: str) -> None:
@@ -566,7 +392,7 @@ class PluginManager:
             PluginNotFound: No plugin of that id is loaded, or none of its versions is on trial.
             DependencyError: A plugin that was loaded meanwhile needs the old version.
         """
-        await self._end_trial(plugin_id, promote=True)
+        await self._succession.end_trial(plugin_id, promote=True)
 
     async def roll_back(self, plugin_id: str) -> None:
         """Have the version that is on trial get no more calls, and end.
@@ -574,14 +400,7 @@ class PluginManager:
         Raises:
             PluginNotFound: No plugin of that id is loaded, or none of its versions is on trial.
         """
-        await self._end_trial(plugin_id, promote=False)
-
-    async def _end_trial(self, plugin_id: str, *, promote: bool) -> None:
-        deployment, _ = self._loaded.find(plugin_id)
-        trial = deployment.trial
-        if trial is None:
-            raise PluginNotFound(f"{plugin_id} on trial")
-        await deployment.change(lambda: self._canaries.end(deployment, trial, promote=promote))
+        await self._succession.end_trial(plugin_id, promote=False)
 
     def pin(self, plugin_id: str, version: str | None) -> None:
         """Choose which version gets the calls that name none; by default it is the highest release.
@@ -619,24 +438,13 @@ class PluginManager:
             DependencyError: Another plugin depends on it; the message names it.
             ValueError: Several versions are in the range, or the time makes no sense.
         """
-        _check_drain(drain_ms)
         await self._loaded.unload(plugin_id, force=force, drain_ms=drain_ms)
         await self._recall.write()
 
     def list_plugins(self) -> list[PluginInfo]:
         """Every loaded version of every plugin, without those on trial, in the order of loading."""
         self._loaded.check_open()
-        return [
-            PluginInfo(
-                id=release.plugin_id,
-                version=release.metadata.version,
-                format=release.metadata.format,
-                isolation=release.pool.confinement.level,
-                state=release.pool.state,
-                functions=tuple(sorted(release.functions)),
-            )
-            for release in self._loaded.releases()
-        ]
+        return [about(release) for release in self._loaded.releases()]
 
     def resource_usage(self, plugin_id: str, *, private: bool = True) -> ResourceUsage:
         """What a plugin uses now, read from the kernel.
@@ -656,7 +464,7 @@ class PluginManager:
         return self._loaded.stats()
 
     def __del__(self) -> None:
-        if self._nursery is not None and not self._closed:
+        if self._opened and not self._closed:
             warnings.warn(
                 f"{self!r} was never closed; use it with `async with`", ResourceWarning, stacklevel=1
             )
@@ -672,71 +480,20 @@ class PluginManager:
         Raises:
             ValueError: The time makes no sense.
         """
-        _check_drain(drain_ms)
+        check_drain(drain_ms)
         if self._closed:
             if not drain_ms:
                 self._loaded.cut()
             return
         self._closed = True
-        if self._bus is not None and drain_ms:
-            self._bus.withdraw()
-        elif self._bus is not None:
-            await self._bus.close()
-        if self._watching is not None:
-            await self._watching.close()
-        if self._updates is not None:
-            await self._updates.close()
+        await self._membership.leave(draining=drain_ms > 0)
+        await self._succession.stop()
         await self._recall.close()
         await self._loaded.end_all(drain_ms)
-        if self._bus is not None and drain_ms:
-            await self._bus.close(after_calls=True)
-        await self._canaries.close()
-        if self._nursery is not None:
-            await self._nursery.close()
+        await self._membership.end()
+        await self._succession.close()
+        await self._premises.end_processes()
         await self._loaded.no_loads()
-        if self._tree is not None:
-            await asyncio.to_thread(self._tree.close)
         self._communicator.close()
-        if self._shared is not None:
-            await self._shared.compiled.close()
-        if self._store is not None:
-            await asyncio.to_thread(self._store.close)
-        if self._audit is not None:
-            await asyncio.to_thread(self._audit.close)
+        await self._premises.close()
         self._events.close()
-
-
-def _marketplace(
-    registry: "str | PluginRegistry | PluginMarketplace | None",
-    folder: str | os.PathLike[str],
-    policy: str | os.PathLike[str] | None,
-) -> "PluginMarketplace | None":
-    if registry is None:
-        return None
-    from .registry.client import PluginRegistry, require_installed  # most programs talk to no registry
-
-    require_installed()
-    from .marketplace.market import PluginMarketplace
-
-    if isinstance(registry, PluginMarketplace):
-        return registry
-    if isinstance(registry, str):
-        registry = PluginRegistry(registry)
-    return PluginMarketplace(registry, folder, policy=policy)
-
-
-def _kept_by_hand(releases: list[Release]) -> list[Release]:
-    """Those whose files people change; what was installed is replaced by the marketplace alone."""
-    return [release for release in releases if not release.source.origin]
-
-
-def _check_drain(drain_ms: int) -> None:
-    if type(drain_ms) is not int or drain_ms < 0:
-        raise ValueError(f"drain_ms must be a whole number of milliseconds, 0 or more, not {drain_ms!r}")
-
-
-def _raise_descriptor_limit() -> None:
-    """A live plugin holds six descriptors of the host; the usual soft limit of 1024 is for select(2)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

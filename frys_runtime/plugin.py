@@ -196,6 +196,18 @@ class Plugin:
         return f"<Plugin {self.id} {self.metadata.version} {self.state}>"
 
 
+def about(release: Release) -> PluginInfo:
+    """A version that serves, as it is listed."""
+    return PluginInfo(
+        id=release.plugin_id,
+        version=release.metadata.version,
+        format=release.metadata.format,
+        isolation=release.pool.confinement.level,
+        state=release.pool.state,
+        functions=tuple(sorted(release.functions)),
+    )
+
+
 def versions(deployment: Deployment) -> list[VersionInfo]:
     """The versions of a plugin, in the order of loading, and at last the one that is on trial."""
     trial = deployment.trial

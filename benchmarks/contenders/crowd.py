@@ -94,7 +94,7 @@ class Crowd:
         Returns:
             ``seconds`` it took, and the ``processes`` and ``cgroups`` that are still there.
         """
-        tree = self._manager._tree
+        tree = self._manager._premises.tree
         folders = [Path(folder) for folder in tree.dirs()] if tree is not None else []
         began = time.perf_counter()
         await self._manager.close()

@@ -101,7 +101,7 @@ class Frys:
 
     async def _settle(self) -> None:
         """Wait until the spares are parked: a server that loads one plugin now and then finds them so."""
-        nursery = self._manager._nursery
+        nursery = self._manager._premises.nursery
         assert nursery is not None
         await asyncio.gather(*(spare for parked in nursery._parked.values() for spare in parked))
 

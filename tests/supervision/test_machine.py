@@ -155,7 +155,7 @@ async def test_somebody_removes_the_cgroups(tmp_path: Path) -> None:
     async with PluginManager(spares=0) as manager:
         await manager.load_plugin(write_plugin(tmp_path, "p"))
         await manager.unload_plugin("p")
-        tree = manager._tree
+        tree = manager._premises.tree
         assert tree is not None
         for folder in tree.dirs():
             os.rmdir(folder)
