@@ -18,7 +18,7 @@ from ..reload import is_lasting
 from .arguments import argument
 from .dev_folder import UNKNOWN, Build, Snapshot, changes, find_build, run_build, saves, snapshot
 from .exits import UsageError
-from .options import Isolation, PluginPaths, PolicyPath, search_paths
+from .options import Isolation, PluginPaths, PolicyPath, Timeout, search_paths
 from .terminal import as_text, milliseconds, printable, show_log, stdout
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,10 +34,7 @@ def command(
     *,
     isolation: Isolation = None,
     policy: PolicyPath = None,
-    timeout: Annotated[
-        int | None,
-        typer.Option("--timeout", "-t", metavar="MS", min=1, help="A tighter deadline than the policy's."),
-    ] = None,
+    timeout: Timeout = None,
     build: Annotated[
         str | None, typer.Option("--build", metavar="CMD", help="How to build it, instead of what is found.")
     ] = None,

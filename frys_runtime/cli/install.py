@@ -6,25 +6,12 @@ from typing import Annotated
 import typer
 
 from .exits import UsageError
+from .market import Market, Yes, tell_changes, with_market
 from .options import PolicyPath
-from .registries import (
-    DEFAULT_FOLDER,
-    Display,
-    FirstRoot,
-    Folder,
-    Json,
-    MinAge,
-    Mirrors,
-    Offline,
-    RegistryUrl,
-    Root,
-    Yes,
-    open_market,
-    open_registries,
-    tell_changes,
-)
+from .registries import Display, Json, Offline
 
 
+@with_market
 def command(
     plugins: Annotated[
         list[str] | None,
@@ -34,13 +21,8 @@ def command(
     locked: Annotated[
         bool, typer.Option("--locked", help="Take what is locked and nothing else; refuse any difference.")
     ] = False,
-    folder: Folder = DEFAULT_FOLDER,
-    registry: RegistryUrl = None,
-    mirror: Mirrors = None,
-    root: Root = None,
-    first_root: FirstRoot = False,
+    market: Market,
     policy: PolicyPath = None,
-    min_age: MinAge = "0",
     yes: Yes = False,
     offline: Offline = False,
     json: Json = False,
@@ -55,14 +37,11 @@ def command(
     """
     display = Display(quiet=json)
     with display.of(f"installing {', '.join(plugins or ['what is locked'])}"):
-        registries = open_registries(
-            registry, mirror, root, first_root=first_root, offline=offline, display=display
-        )
-        market = open_market(registries, folder, display, policy=policy, min_age=min_age, yes=yes)
+        opened = market.open(display, policy=policy, yes=yes, offline=offline)
         found = []
         for word in plugins or [""]:
             name, _, version = (word, "", "") if word.startswith("oci://") else word.partition("@")
             if word and not name:
                 raise UsageError(f"{word!r} names no plugin; write ID, or ID@RANGE")
-            found += asyncio.run(market.install(name, version or None, locked=locked))
-    tell_changes(found, folder, json=json)
+            found += asyncio.run(opened.install(name, version or None, locked=locked))
+    tell_changes(found, market.folder, json=json)

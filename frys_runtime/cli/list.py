@@ -1,6 +1,7 @@
 """`frys list`: what is installed."""
 
-from .registries import DEFAULT_FOLDER, Folder, Json
+from .market import DEFAULT_FOLDER, Folder
+from .registries import Json
 from .terminal import print_json, printable, size, stdout, table
 
 

@@ -19,6 +19,10 @@ PluginPaths = Annotated[
     list[Path] | None,
     typer.Option("--plugin-path", metavar="DIR", help="Where names, and what plugins depend on, are found."),
 ]
+Timeout = Annotated[
+    int | None,
+    typer.Option("--timeout", "-t", metavar="MS", min=1, help="A tighter deadline than the policy's."),
+]
 NoLoad = Annotated[
     bool, typer.Option("--no-load", help="Only what can be told without running any of its code.")
 ]

@@ -13,6 +13,7 @@ from ..bus.visitor import Visitor
 from ..errors import PluginError
 from ..messages import MessageValue
 from .exits import NotRunning, UsageError, code_of, tell
+from .options import AsJson, BusFolder, OneSupervisor, RunningPlugin
 from .terminal import print_json, printable
 
 type Answer = MessageValue | PluginError
@@ -39,6 +40,29 @@ class Order:
 def absolute(path: str) -> str:
     """What is here, by its full path, because a supervisor has another current folder; else a name."""
     return os.path.abspath(path) if Path(path).exists() or os.sep in path else path
+
+
+def plain(operation: str, done: str, text: str) -> Callable[..., None]:
+    """A command that gives an order without options.
+
+    Args:
+        operation: One of those in docs/protocol.md.
+        done: What the plugin then is, in a word.
+        text: The command's help.
+    """
+
+    def command(
+        plugin_id: RunningPlugin,
+        *,
+        supervisor: OneSupervisor = None,
+        bus: BusFolder = None,
+        as_json: AsJson = False,
+    ) -> None:
+        order = Order(operation, plugin_id, {})
+        give(order, bus, supervisor, as_json=as_json, told=lambda _: f"{plugin_id} {done}")
+
+    command.__doc__ = text
+    return command
 
 
 def give(

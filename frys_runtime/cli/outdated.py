@@ -3,32 +3,16 @@
 import asyncio
 from dataclasses import asdict
 
+from .market import Market, running, with_market
 from .options import BusFolder
-from .registries import (
-    DEFAULT_FOLDER,
-    Display,
-    FirstRoot,
-    Folder,
-    Json,
-    MinAge,
-    Mirrors,
-    RegistryUrl,
-    Root,
-    open_market,
-    open_registries,
-    running,
-)
+from .registries import Display, Json
 from .terminal import print_json, printable, stdout, table
 
 
+@with_market
 def command(
     *,
-    folder: Folder = DEFAULT_FOLDER,
-    registry: RegistryUrl = None,
-    mirror: Mirrors = None,
-    root: Root = None,
-    first_root: FirstRoot = False,
-    min_age: MinAge = "0",
+    market: Market,
     bus: BusFolder = None,
     json: Json = False,
 ) -> None:
@@ -41,12 +25,11 @@ def command(
     """
     display = Display(quiet=json)
     with display.of("looking for newer versions"):
-        registries = open_registries(registry, mirror, root, first_root=first_root, display=display)
-        found = asyncio.run(open_market(registries, folder, display, min_age=min_age).outdated())
+        found = asyncio.run(market.open(display).outdated())
     runs = asyncio.run(running(bus))
     if json:
         listed = [{**asdict(one), "runs": runs.get(one.plugin, {})} for one in found]
-        print_json({"folder": str(folder), "outdated": listed})
+        print_json({"folder": str(market.folder), "outdated": listed})
         return
     shown = table("plugin", "installed", "runs", "in range", "latest", "note")
     for one in found:

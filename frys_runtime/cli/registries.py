@@ -1,7 +1,6 @@
-"""What the commands that talk to registries share: which registries and folder, progress, questions."""
+"""What the commands that talk to registries share: which registries, progress, questions."""
 
 import os
-import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from .terminal import printable, stderr
 
 if TYPE_CHECKING:
     from ..marketplace.changes import Change
-    from ..marketplace.market import PluginMarketplace
     from ..registry.client import PluginRegistry
     from ..registry.types import Progress
 
@@ -46,20 +44,8 @@ FirstRoot = Annotated[
     bool, typer.Option("--trust-first-root", help="Take a registry's own root when none is known.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Ask nobody; what was fetched before must do.")]
-Folder = Annotated[
-    Path, typer.Option("--dir", "-d", metavar="DIR", help="Where plugins are installed, with frys.lock.")
-]
-MinAge = Annotated[
-    str,
-    typer.Option(metavar="TIME", help="How long a version must be out, as 3d, 12h, 30m; 0 for no time."),
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Approve what upgrades ask for in addition.")]
 Undo = Annotated[bool, typer.Option("--undo", help="Take it back.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
-DEFAULT_FOLDER: Final = Path("plugins")
-
-_TIME: Final = re.compile(r"(\d{1,9})([smhd]?)")
-_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_CONFIG: Final = 1 << 20
 
 
@@ -194,29 +180,6 @@ def open_registries(
     ]
 
 
-def open_market(
-    registries: "list[PluginRegistry]",
-    folder: Path,
-    display: "Display",
-    *,
-    policy: Path | None = None,
-    min_age: str = "0",
-    yes: bool = False,
-) -> "PluginMarketplace":
-    """The marketplace of a folder; questions are asked on the terminal."""
-    from ..marketplace.market import PluginMarketplace
-
-    match = _TIME.fullmatch(min_age)
-    if match is None:
-        raise UsageError(f"--min-age is {min_age!r}; write a number and s, m, h or d, such as 3d")
-    age = int(match[1]) * _SECONDS[match[2]]
-
-    def approve(found: "list[Change]") -> bool:
-        return yes or display.asks(found)
-
-    return PluginMarketplace(registries, folder, policy=policy, min_age=age, approve=approve)
-
-
 class Display:
     """Shows at once that something happens, and then how far it is."""
 
@@ -279,39 +242,3 @@ def tell_done(outcome: str, *, changed: bool, json: bool) -> None:
         print_json({"changed": changed})
         return
     stdout().print(printable(outcome + ("" if changed else ", as before")), markup=False, soft_wrap=True)
-
-
-async def running(bus: Path | None) -> dict[str, dict[str, list[int]]]:
-    """Which versions of plugins supervisors run: the process ids by version, by plugin."""
-    from .ps import look
-
-    found: dict[str, dict[str, list[int]]] = {}
-    for supervisor in (await look(bus))[1]:
-        for plugin in supervisor["plugins"]:
-            found.setdefault(plugin["id"], {}).setdefault(plugin["version"], []).append(supervisor["pid"])
-    return found
-
-
-def changes_as_json(found: "list[Change]") -> list[dict[str, Any]]:
-    """What was changed, for a program."""
-    return [
-        {
-            "id": change.plugin,
-            "before": change.before.version if change.before is not None else None,
-            "after": change.after.version if change.after is not None else None,
-            "sha256": change.after.sha256 if change.after is not None else None,
-            "asks": list(change.asks),
-        }
-        for change in found
-    ]
-
-
-def tell_changes(found: "list[Change]", folder: Path, *, json: bool) -> None:
-    """Print what was changed."""
-    from .terminal import print_json, stdout
-
-    if json:
-        print_json({"folder": str(folder), "changes": changes_as_json(found)})
-        return
-    lines = [str(change) for change in found] or ["nothing to do"]
-    stdout().print(printable("\n".join(lines)), markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from ..messages import MessageValue
 from ..plugin import Plugin
 from .arguments import argument, parse_size
 from .exits import UsageError
-from .options import Isolation, PluginPath, PluginPaths, PolicyPath, search_paths
+from .options import Isolation, PluginPath, PluginPaths, PolicyPath, Timeout, search_paths
 from .terminal import milliseconds, print_value, show_log, size
 
 
@@ -24,10 +24,7 @@ def command(
     *,
     isolation: Isolation = None,
     policy: PolicyPath = None,
-    timeout: Annotated[
-        int | None,
-        typer.Option("--timeout", "-t", metavar="MS", min=1, help="A tighter deadline than the policy's."),
-    ] = None,
+    timeout: Timeout = None,
     memory: Annotated[
         str | None,
         typer.Option("--memory", "-m", metavar="SIZE", help="Less memory than the policy's: 64M, 1G."),

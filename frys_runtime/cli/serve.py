@@ -12,8 +12,9 @@ from ..bus.config import BusConfig
 from ..daemon import Serving, Settings, serve
 from ..metadata import is_id
 from .exits import UsageError
+from .market import DEFAULT_FOLDER, Folder
 from .options import AsJson, BusFolder, Isolation, PluginPaths, PolicyPath
-from .registries import DEFAULT_FOLDER, Folder, RegistryUrl, Root, open_registries
+from .registries import RegistryUrl, Root, open_registries
 from .terminal import printable, show_log
 
 if TYPE_CHECKING:

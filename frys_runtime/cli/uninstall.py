@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .registries import DEFAULT_FOLDER, Folder, Json, tell_changes
+from .market import DEFAULT_FOLDER, Folder, tell_changes
+from .registries import Json
 
 
 def command(

@@ -7,42 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .exits import UsageError
+from .market import Market, Yes, running, tell_changes, with_market
 from .options import BusFolder, PolicyPath
-from .registries import (
-    DEFAULT_FOLDER,
-    Display,
-    FirstRoot,
-    Folder,
-    Json,
-    MinAge,
-    Mirrors,
-    RegistryUrl,
-    Root,
-    Yes,
-    open_market,
-    open_registries,
-    running,
-    tell_changes,
-)
+from .registries import Display, Json
 from .terminal import printable, stderr
 
 if TYPE_CHECKING:
     from ..marketplace.changes import Change
 
 
+@with_market
 def command(
     plugins: Annotated[
         list[str] | None,
         typer.Argument(metavar="PLUGIN", help="ID, or ID@RANGE for another range; all by default."),
     ] = None,
     *,
-    folder: Folder = DEFAULT_FOLDER,
-    registry: RegistryUrl = None,
-    mirror: Mirrors = None,
-    root: Root = None,
-    first_root: FirstRoot = False,
+    market: Market,
     policy: PolicyPath = None,
-    min_age: MinAge = "0",
     yes: Yes = False,
     bus: BusFolder = None,
     json: Json = False,
@@ -62,11 +44,10 @@ def command(
     names = [word.partition("@")[0] for word in plugins or []]
     display = Display(quiet=json)
     with display.of("upgrading"):
-        registries = open_registries(registry, mirror, root, first_root=first_root, display=display)
-        market = open_market(registries, folder, display, policy=policy, min_age=min_age, yes=yes)
+        opened = market.open(display, policy=policy, yes=yes)
         version = next(iter(ranges.values()), None)
-        found = asyncio.run(market.upgrade(*names, version=version))
-    tell_changes(found, folder, json=json)
+        found = asyncio.run(opened.upgrade(*names, version=version))
+    tell_changes(found, market.folder, json=json)
     if not json:
         _tell_running(found, bus)
 

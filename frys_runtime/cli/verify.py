@@ -13,8 +13,8 @@ from ..policy import load_policy
 from ..policy_signatures import Identity, Signatures, TrustedKey, read_public_key
 from ..signing import look_beside
 from .exits import Exit, UsageError
+from .market import DEFAULT_FOLDER
 from .options import PolicyPath
-from .registries import DEFAULT_FOLDER
 from .terminal import print_json, printable, stderr, stdout
 
 
