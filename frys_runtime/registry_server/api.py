@@ -1,6 +1,7 @@
 """The JSON API, version 1."""
 
 import sqlite3
+from collections.abc import Callable
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -154,38 +155,29 @@ async def publish(call: Call) -> Published:
 
 async def yank(call: Call) -> Done:
     """Say that a version is not to be chosen any more."""
-    return await _yank(call, call.wish.reason)
+    return await _change(call, changes.yank, call.wish.reason)
 
 
 async def unyank(call: Call) -> Done:
     """Take a yank back."""
-    return await _yank(call, None)
-
-
-async def _yank(call: Call, reason: str | None) -> Done:
-    path, trusted = call.path, call.registry.trust
-    return Done(
-        changed=await call.registry.write(
-            lambda db: changes.yank(db, trusted, call.caller, path["id"], path["version"], reason)
-        )
-    )
+    return await _change(call, changes.yank, None)
 
 
 async def withdraw(call: Call) -> Done:
     """Take a version away from everybody."""
-    return await _withdraw(call, call.wish.reason)
+    return await _change(call, changes.withdraw, call.wish.reason)
 
 
 async def restore(call: Call) -> Done:
     """Give a withdrawn version back; it stays yanked."""
-    return await _withdraw(call, None)
+    return await _change(call, changes.withdraw, None)
 
 
-async def _withdraw(call: Call, reason: str | None) -> Done:
+async def _change(call: Call, change: Callable[..., bool], reason: str | None) -> Done:
     path, trusted = call.path, call.registry.trust
     return Done(
         changed=await call.registry.write(
-            lambda db: changes.withdraw(db, trusted, call.caller, path["id"], path["version"], reason)
+            lambda db: change(db, trusted, call.caller, path["id"], path["version"], reason)
         )
     )
 

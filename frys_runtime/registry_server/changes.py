@@ -42,9 +42,8 @@ def yank(
         "UPDATE versions SET yanked = ? WHERE plugin = ? AND version = ?", (reason, plugin, row["version"])
     )
     kind = "unyank" if reason is None else "yank"
-    log.append(db, kind, plugin, {"version": row["version"], "reason": reason or "", "by": caller.publisher})
-    settle(db, plugin)
-    _tell(db, trust, plugin)
+    facts = {"version": row["version"], "reason": reason or "", "by": caller.publisher}
+    _settle(db, trust, kind, plugin, facts)
     return True
 
 
@@ -80,9 +79,8 @@ def withdraw(
         (reason, plugin, row["version"]),
     )
     kind = "restore" if reason is None else "withdraw"
-    log.append(db, kind, plugin, {"version": row["version"], "reason": reason or "", "by": caller.publisher})
-    settle(db, plugin)
-    _tell(db, trust, plugin)
+    facts = {"version": row["version"], "reason": reason or "", "by": caller.publisher}
+    _settle(db, trust, kind, plugin, facts)
     return True
 
 
@@ -177,6 +175,13 @@ def _publisher(db: sqlite3.Connection, name: str) -> int:
             404, f"there is no publisher {name[:80]!r}; an administrator makes one together with a token"
         )
     return int(row["number"])
+
+
+def _settle(db: sqlite3.Connection, trust: Trust, kind: str, plugin: str, facts: dict[str, str]) -> None:
+    """Write down what was done to a version, and what that changes for those who look for one."""
+    log.append(db, kind, plugin, facts)
+    settle(db, plugin)
+    _tell(db, trust, plugin)
 
 
 def _tell(db: sqlite3.Connection, trust: Trust, plugin: str) -> None:

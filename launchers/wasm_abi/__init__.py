@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..artifact import Artifact, Value
-from ..failures import PluginRaised
+from ..failures import BadArguments, PluginRaised
 from ..wasm_instance import Instance
 from ..wasm_link import Linked
 from ..wasm_module import Module
@@ -84,3 +84,19 @@ class Abi(Protocol):
 
     def bind(self, guest: Guest) -> dict[str, Function]:
         """Make the exports of a fresh instance callable."""
+
+
+def only_bytes(name: str, args: list[Value]) -> bytes:
+    """The argument of a function of bytes, which may be left out.
+
+    Raises:
+        BadArguments: It is none, or there are more.
+    """
+    if len(args) > 1:
+        raise BadArguments(f"{name} takes one argument of bytes, not {len(args)} arguments")
+    data = args[0] if args else b""
+    if isinstance(data, str):
+        return data.encode()
+    if not isinstance(data, bytes):
+        raise BadArguments(f"{name} takes bytes (or str, as UTF-8), not {type(data).__name__}")
+    return data

@@ -11,7 +11,7 @@ Source: https://extism.org/docs/concepts/manifest and the Extism project's host 
 from functools import partial
 
 from ..artifact import Artifact, Value
-from ..failures import BadArguments, BadArtifact, HostRefused, PluginRaised
+from ..failures import BadArtifact, HostRefused, PluginRaised
 from ..wasm_engine import Engine, HostFunction
 from ..wasm_extism import ENV, HIDDEN, Extism, Kernel, Session
 from ..wasm_extism_http import Http
@@ -22,7 +22,7 @@ from ..wasm_link import Linked
 from ..wasm_module import Module
 from ..wasm_program import Exit
 from ..wasm_wasi import MODULE as WASI
-from . import Call, Declined, Function, Guest, extism_options
+from . import Call, Declined, Function, Guest, extism_options, only_bytes
 
 FRESH_INSTANCE = False
 OPTION = "extism"
@@ -118,7 +118,7 @@ def _bind(extism: Extism, session: Session, instance: Instance, name: str, signa
     words, run, has_code, spends = entry.words, entry.run, signature == _CODE, name == _START
 
     def call(args: list[Value]) -> Value:
-        data = _input(name, args)
+        data = only_bytes(name, args)
         extism.session = session
         kernel.begin(data)
         code = 0
@@ -140,17 +140,6 @@ def _bind(extism: Extism, session: Session, instance: Instance, name: str, signa
         return output
 
     return call
-
-
-def _input(name: str, args: list[Value]) -> bytes:
-    if len(args) > 1:
-        raise BadArguments(f"{name} takes one argument of bytes, not {len(args)} arguments")
-    data = args[0] if args else b""
-    if isinstance(data, str):
-        return data.encode()
-    if not isinstance(data, bytes):
-        raise BadArguments(f"{name} takes bytes (or str, as UTF-8), not {type(data).__name__}")
-    return data
 
 
 def _initialise(instance: Instance, exports: dict[str, FunctionType | str]) -> None:

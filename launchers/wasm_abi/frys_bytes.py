@@ -12,10 +12,10 @@ from collections.abc import Callable
 from functools import partial
 
 from ..artifact import Value
-from ..failures import BadArguments, LimitReached
+from ..failures import LimitReached
 from ..wasm_library import FunctionType
 from ..wasm_module import Module
-from . import Call, Function, Guest, numeric
+from . import Call, Function, Guest, numeric, only_bytes
 
 FRESH_INSTANCE = False
 
@@ -50,7 +50,7 @@ def _bind(guest: Guest, name: str) -> Call:
     release = _release(guest)
 
     def call(args: list[Value]) -> Value:
-        data = _only_argument(name, args)
+        data = only_bytes(name, args)
         length = len(data)
         alloc_words[0] = length
         alloc()
@@ -84,14 +84,3 @@ def _release(guest: Guest) -> Callable[[int, int], None] | None:
         run()
 
     return release
-
-
-def _only_argument(name: str, args: list[Value]) -> bytes:
-    if len(args) > 1:
-        raise BadArguments(f"{name} takes one argument of bytes, not {len(args)} arguments")
-    data = args[0] if args else b""
-    if isinstance(data, str):
-        return data.encode()
-    if not isinstance(data, bytes):
-        raise BadArguments(f"{name} takes bytes (or str, as UTF-8), not {type(data).__name__}")
-    return data
