@@ -8,7 +8,7 @@ from typing import Final
 from ..config import IsolationLevel
 from ..errors import PluginError
 from ..policy import PolicyFile, level_policy
-from ..policy_grants import Signatures
+from ..policy_signatures import Signatures
 from .exits import UsageError
 from .machine import Fact
 from .registries import Configured, choose_registries

@@ -26,8 +26,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ..durable import replace_file
 from ..errors import ConfigError
-from ..package import replace_file
 from ..policy_file import BYTES
 
 DEFAULT_LIMIT: Final = 1 << 30

@@ -13,7 +13,7 @@ from oci_tools import SKOPEO, docker_registry
 
 from frys_runtime import LoadFailed, PluginMarketplace, PluginRegistry, RegistryError
 from frys_runtime.package import read_package
-from frys_runtime.policy_grants import TrustedKey
+from frys_runtime.policy_signatures import TrustedKey
 from frys_runtime.signing import sign
 from frys_runtime.signing_keys import public_bytes
 
