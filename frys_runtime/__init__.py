@@ -50,6 +50,7 @@ Imports only go down these layers (``make check`` holds it):
     policy_file                                           YAML, read strictly
     linux, config, messages, events, ranges, states       calls; settings; values; news; versions; a life
     trace, folder, durable                                which trace it belongs to; files read, written
+    closing                                               waits at the end, and for threads
     errors                                                everything that is raised
 
 ``launchers`` is executed in processes of its own and never imported here.

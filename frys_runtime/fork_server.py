@@ -6,16 +6,20 @@ here.
 
 import array
 import asyncio
+import fcntl
 import functools
 import importlib.resources
 import importlib.util
 import itertools
+import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +27,12 @@ import msgspec
 
 from .lane import LaneClosed
 
-_CLOSE_SECONDS: Final = 5.0
+logger = logging.getLogger("frys.launcher")
+
+_ORDERLY_SECONDS: Final = 1.0
+"""One that has not ended by itself this long after it was told to is killed."""
+END_SECONDS: Final = 5.0
+"""How long the kernel may take to end one that was killed, with its children."""
 _MAX_PACKET: Final = 1 << 17
 _UID_BASE: Final = 0x70000000
 
@@ -51,7 +60,7 @@ class ForkServer:
         heard: Callable[[dict[str, Any], list[int]], None],
         ended: Callable[[], None],
     ) -> None:
-        self._heard, self._ended = heard, ended
+        self._format, self._heard, self._ended = kind[0], heard, ended
         self._loop = asyncio.get_running_loop()
         self.dead: asyncio.Future[str] = self._loop.create_future()
         self._sending = asyncio.Lock()
@@ -60,7 +69,9 @@ class ForkServer:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 try:
+                    _protect(theirs)
                     self._process = _execute(kind, network, cgroups, theirs, self._errors)
+                    fcntl.fcntl(theirs, fcntl.F_SETOWN, -self._process.pid)
                 except BaseException:
                     self._control.close()
                     raise
@@ -130,19 +141,41 @@ class ForkServer:
 
     def kill(self) -> None:
         """End it though it is stuck, with its children."""
-        self._process.kill()  # the keeper: its fork server dies with it, also when it is stopped
+        if self._process.returncode is None:  # not reaped, so the number is still its own
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # the keeper, and what it has forked
 
     async def close(self) -> None:
-        """End it and with it every child; returns when nothing is left."""
+        """End it and with it every child; what does not end in time is named in the log."""
         if not self.dead.done():
             try:
-                async with asyncio.timeout(_CLOSE_SECONDS):
+                async with asyncio.timeout(_ORDERLY_SECONDS):
                     await self.send({"op": "close"}, [])
                     await asyncio.shield(self.dead)
             except (OSError, LaneClosed):  # TimeoutError is an OSError
-                self._process.kill()
-                await self.dead
-        await asyncio.to_thread(self._process.wait)
+                self.kill()
+                await asyncio.wait((self.dead,), timeout=END_SECONDS)
+        if not self.dead.done():
+            logger.warning(
+                "the launcher for %s was killed and is not gone after %g s", self._format, END_SECONDS
+            )
+            self._died()
+        try:
+            await asyncio.to_thread(self._process.wait, END_SECONDS)
+        except subprocess.TimeoutExpired:
+            pid = self._process.pid
+            logger.warning("process %d, which keeps the launcher for %s, does not end", pid, self._format)
+
+
+def _protect(theirs: socket.socket) -> None:
+    """Have the kernel let a process group go on, whoever has stopped it, when this process dies.
+
+    While their end of the socket is asynchronous, the kernel sends the group that it is given to (F_SETOWN) a
+    signal for whatever comes there (fcntl(2), F_SETSIG), also for the end of this end. The fork server takes
+    that back when all that is below the host has asked for a parent-death signal; nothing is sent before.
+    """
+    fcntl.fcntl(theirs, fcntl.F_SETSIG, signal.SIGCONT)
+    fcntl.fcntl(theirs, fcntl.F_SETFL, fcntl.fcntl(theirs, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _execute(
@@ -150,7 +183,7 @@ def _execute(
 ) -> "subprocess.Popen[bytes]":
     folder = launchers_folder()
     arguments = [sys.executable, "-I", "-S", "-X", "utf8", str(folder / "zygote.py")]
-    arguments += [*kind, str(theirs.fileno())]
+    arguments += [*kind, str(theirs.fileno()), str(os.getpid())]
     arguments.append("network" if network else "isolated")
     arguments.append(":".join(cgroups))
     arguments += [str(outside_uid()), _temporary_folder()]

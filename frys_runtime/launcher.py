@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from . import lane as lanes, wire
 from .errors import InitializationFailed, SandboxError
-from .fork_server import ForkServer, outside_uid
+from .fork_server import END_SECONDS, ForkServer, outside_uid
 from .jail import Plan
 from .linux import namespaces, process, seccomp
 from .linux.bpf import describe_call, syscall_name
@@ -34,7 +34,6 @@ _FORK_SECONDS: Final = 10.0
 """A fork server that has not answered a request after this time is stuck, and is replaced."""
 _REAP_SECONDS: Final = 5.0
 """One that has not reported the death of a child after this time is, too."""
-_CLOSE_SECONDS: Final = 5.0
 _CLD_KILLED: Final = 2
 _SIGKILL: Final = 9
 
@@ -201,6 +200,7 @@ class Launcher:
         self._tree = tree
         self._children: dict[int, Child] = {}
         self._plans: dict[Plan, asyncio.Task[int]] = {}
+        self._abandoning: set[asyncio.Task[str]] = set()
         self._ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._server = ForkServer(
             (kind.format, kind.variant),
@@ -260,16 +260,23 @@ class Launcher:
         except (lanes.LaneClosed, ProtocolError, TimeoutError, OSError, CgroupError) as error:
             if isinstance(error, TimeoutError):
                 self.kill()  # stuck
-                await asyncio.wait((self.dead,), timeout=_CLOSE_SECONDS)
-            words = await self._abandon(child)
+                await asyncio.wait((self.dead,), timeout=END_SECONDS)
+            words = await self._finish(child)
             raise SandboxError(
                 f"the jail for a {self.format} plugin could not be built: "
                 f"{str(error) or 'it took too long'}{words}; `frys doctor` says what this machine offers"
             ) from error
         except BaseException:
-            await self._abandon(child)
+            await self._finish(child)
             raise
         return child
+
+    async def _finish(self, child: Child) -> str:
+        """Abandon a child, to the end, however often its spawn is cancelled; its last words."""
+        task = asyncio.create_task(self._abandon(child))
+        self._abandoning.add(task)
+        task.add_done_callback(self._abandoning.discard)
+        return await asyncio.shield(task)
 
     async def _fork(self, child: Child, plan: Plan, limits: CgroupLimits) -> None:
         if self.dead.done():
@@ -376,8 +383,10 @@ class Launcher:
         self._children.clear()
 
     async def close(self) -> None:
-        """End the fork server and with it every child; returns when nothing is left."""
+        """End the fork server and with it every child; what does not end in time is named in the log."""
         await self._server.close()
+        if self._abandoning:
+            await asyncio.wait(self._abandoning)  # the ends of all children are known now
 
 
 async def _handshake(child: Child, plan: Plan, require: frozenset[str]) -> None:

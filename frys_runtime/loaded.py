@@ -84,6 +84,7 @@ class LoadedPlugins:
         self._no_loads.set()
         self._cut = asyncio.Event()
         self._closed = False
+        self._leaving: list[tuple[Deployment, int]] = []
         self._past = ManagerStats(0, 0, 0, 0)
 
     def check_open(self) -> None:
@@ -342,8 +343,8 @@ class LoadedPlugins:
         counts = {"calls": pool.calls, "failures": pool.failures, "violations": pool.violations, "cut": cut}
         self._events.publish("unloaded", pool.plugin_id, version=str(release.version), **counts)
 
-    async def end_all(self, drain_ms: int = 0) -> None:
-        """End every plugin; nothing can be loaded any more.
+    async def drain_all(self, drain_ms: int) -> None:
+        """Let calls end, before :meth:`end_all`; nothing can be loaded any more.
 
         Args:
             drain_ms: Milliseconds in which the calls under way may end, and those that plugins make for them.
@@ -354,11 +355,14 @@ class LoadedPlugins:
         cut = [0] * len(deployments)
         if drain_ms:
             cut = await _drain_together(deployments, drain_ms, self._cut)
-        ends = [self._end(one, cut=left) for one, left in zip(deployments, cut, strict=True)]
-        await asyncio.gather(*ends)
+        self._leaving = list(zip(deployments, cut, strict=True))
+
+    async def end_all(self) -> None:
+        """End every plugin."""
+        await asyncio.gather(*(self._end(one, cut=left) for one, left in self._leaving))
 
     def cut(self) -> None:
-        """Do not wait any longer for the calls that :meth:`end_all` lets end."""
+        """Do not wait any longer for the calls that :meth:`drain_all` lets end."""
         self._cut.set()
 
     async def no_loads(self) -> None:
@@ -394,12 +398,13 @@ async def _drain_together(deployments: list[Deployment], drain_ms: int, cut: asy
     """Let all calls end, those among plugins included; how many are left of each plugin."""
     loop = asyncio.get_running_loop()
     pools = [deployment.pools() for deployment in deployments]
-    await asyncio.gather(*(pool.begin_drain(nested=True) for some in pools for pool in some))
+    deadline = loop.time() + drain_ms / 1000
 
     async def settle(deadline: float) -> list[int]:
+        await asyncio.gather(*(pool.begin_drain(deadline, nested=True) for some in pools for pool in some))
         return [sum(await asyncio.gather(*(pool.idle(deadline) for pool in some))) for some in pools]
 
-    settling = asyncio.ensure_future(settle(loop.time() + drain_ms / 1000))
+    settling = asyncio.ensure_future(settle(deadline))
     cutting = asyncio.ensure_future(cut.wait())
     try:
         await asyncio.wait((settling, cutting), return_when=asyncio.FIRST_COMPLETED)

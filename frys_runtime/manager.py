@@ -12,6 +12,7 @@ from .builder import PluginManagerBuilder
 from .bus.config import BusConfig
 from .bus.membership import Membership
 from .calls import Calls
+from .closing import PROCESS_SECONDS, step
 from .communicator import PluginCommunicator
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .deployment import Source, TrialRules
@@ -472,6 +473,8 @@ class PluginManager:
     async def close(self, *, drain_ms: int = 0) -> None:
         """End every plugin and every launcher; returns when nothing of them is left. Safe to call twice.
 
+        It always returns: what does not end in time is named in the log (docs/supervision.md).
+
         Args:
             drain_ms: Milliseconds in which the calls under way may end, those of other supervisors included.
                 No others are taken meanwhile, but for those that plugins make to serve theirs. Another call
@@ -486,14 +489,16 @@ class PluginManager:
                 self._loaded.cut()
             return
         self._closed = True
-        await self._membership.leave(draining=drain_ms > 0)
+        await step("the message bus", self._membership.leave(draining=drain_ms > 0))
         await self._succession.stop()
-        await self._recall.close()
-        await self._loaded.end_all(drain_ms)
-        await self._membership.end()
-        await self._succession.close()
+        await step("the list of what is loaded to be written", self._recall.close())
+        await self._loaded.drain_all(drain_ms)
+        with self._premises.hurry():
+            await step("plugins", self._loaded.end_all(), PROCESS_SECONDS)
+        await step("the message bus", self._membership.end())
+        await step("trials of new versions", self._succession.close())
         await self._premises.end_processes()
-        await self._loaded.no_loads()
+        await step("plugins that were being loaded", self._loaded.no_loads())
         self._communicator.close()
         await self._premises.close()
         self._events.close()

@@ -5,6 +5,7 @@ and jailed ahead of need, and a plugin starts in a process that is ready.
 """
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from .errors import InitializationFailed, SandboxError
 from .jail import Plan
 from .launcher import Child, Launcher, LauncherKind
 from .linux.cgroup import CgroupError, CgroupLimits, CgroupTree
+
+logger = logging.getLogger("frys.launcher")
 
 _MAX_PARKED_PLANS: Final = 16
 """Kinds of plugins for which a child is kept parked; the least recently used gives way."""
@@ -108,7 +111,7 @@ class Nursery:
             try:
                 child.cgroup.set_limits(limits)
             except CgroupError:
-                await child.discard()
+                self._chore(_discard_all([spare]))
                 return None
         return child
 
@@ -123,6 +126,16 @@ class Nursery:
         await launcher.close()  # before them: one that stands still in its jail would be waited for
         for spares in parked:
             await _discard_all(spares)
+
+    def kill(self) -> None:
+        """Kill every launcher, and with it every child; no other one is started."""
+        self._closed = True
+        tasks = [task for task in self._launchers.values() if task.done() and not task.cancelled()]
+        ready = [task.result() for task in tasks if task.exception() is None]
+        for launcher in (*self._coming, *ready):
+            if not launcher.dead.done():
+                logger.warning("the launcher for %s does not tell of its end; it is killed", launcher.format)
+                launcher.kill()
 
     async def close(self) -> None:
         """End every launcher and every parked child; returns when nothing is left."""

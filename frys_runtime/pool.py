@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Final
 
@@ -243,18 +244,22 @@ class Pool:
             How many calls there are still.
         """
         if self._under_way:
-            self._quiet = self._quiet or self._loop.create_future()
+            if self._quiet is None or self._quiet.done():
+                self._quiet = self._loop.create_future()
+            # Others may wait for it, with more time: it stays until it is done.
             await asyncio.wait((self._quiet,), timeout=max(deadline - self._loop.time(), 0))
-            self._quiet = None
         return self._under_way
 
-    async def begin_drain(self, *, nested: bool = False) -> None:
-        """Take no new calls.
+    async def begin_drain(self, deadline: float, *, nested: bool = False) -> None:
+        """Take no new calls; at the deadline also where that would have to wait for something else.
 
         Args:
+            deadline: By the event loop's clock.
             nested: Still take calls that other plugins make to serve theirs.
         """
-        await self._fleet.drain(nested=nested)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._fleet.drain(nested=nested)
 
     async def drain(self, deadline: float) -> int:
         """Take no new calls, let those that were taken end, and close.
@@ -265,7 +270,7 @@ class Pool:
         Returns:
             How many calls were cut off.
         """
-        await self.begin_drain()
+        await self.begin_drain(deadline)
         cut = await self.idle(deadline)
         await self.close()
         return cut

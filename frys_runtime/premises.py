@@ -3,8 +3,11 @@
 import asyncio
 import os
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .audit import AuditLog
+from .closing import PROCESS_SECONDS, REPORT_SECONDS, step
 from .communicator import PluginCommunicator
 from .compiled import CompiledCode
 from .errors import InitializationFailed
@@ -95,18 +98,30 @@ class Premises:
     async def end_processes(self) -> None:
         """End every launcher and all that is parked; loads that are under way fail."""
         if self.nursery is not None:
-            await self.nursery.close()
+            await step("fork servers", self.nursery.close(), PROCESS_SECONDS)
+
+    @contextmanager
+    def hurry(self) -> Iterator[None]:
+        """While plugins end: a fork server that does not tell of their ends in time is killed with them."""
+        timer = None
+        if self.nursery is not None:
+            timer = asyncio.get_running_loop().call_later(REPORT_SECONDS, self.nursery.kill)
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def close(self) -> None:
         """Give the rest back, when no plugin and no load is left."""
         if self.tree is not None:
-            await asyncio.to_thread(self.tree.close)
+            await step("cgroups", asyncio.to_thread(self.tree.close), PROCESS_SECONDS)
         if self._shared is not None:
-            await self._shared.compiled.close()
+            await step("compiled code to be kept", self._shared.compiled.close())
         if self._store is not None:
-            await asyncio.to_thread(self._store.close)
+            await step("stored values", asyncio.to_thread(self._store.close))
         if self.audit is not None:
-            await asyncio.to_thread(self.audit.close)
+            await step("the audit log", asyncio.to_thread(self.audit.close))
 
     def _open_store(self) -> KeyValueStore:
         if self._store is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .admission import Admission
 from .canary import Canaries
+from .closing import step
 from .deployment import Release, Source, Trial, TrialRules
 from .errors import ConfigError, PluginError, PluginNotFound
 from .events import Events
@@ -64,9 +65,9 @@ class Succession:
     async def stop(self) -> None:
         """Look for nothing any more."""
         if self._watching is not None:
-            await self._watching.close()
+            await step("looks at files of plugins", self._watching.close())
         if self._updates is not None:
-            await self._updates.close()
+            await step("an update", self._updates.close())
 
     async def close(self) -> None:
         """Returns when no trial is being ended any more, once every plugin is gone."""

@@ -1,5 +1,6 @@
 """The process between the host and a fork server: it outlives both just long enough to tidy up."""
 
+import fcntl
 import os
 import select
 import signal
@@ -29,7 +30,9 @@ class Ground(NamedTuple):
     one_user: bool = False
 
 
-def split(control: int, *, network: bool, cgroups: list[str], uid: int, temporary: str) -> Ground:
+def split(
+    control: int, host_pid: int, *, network: bool, cgroups: list[str], uid: int, temporary: str
+) -> Ground:
     """Enter the namespaces that the machine gives, fork, and return in the fork server only.
 
     A machine that gives none still gets a fork server: whether a plugin may start there is for its policy to
@@ -37,6 +40,7 @@ def split(control: int, *, network: bool, cgroups: list[str], uid: int, temporar
 
     Args:
         control: The control socket; the keeper sees on it when the host closes its end.
+        host_pid: The host.
         network: Leave the host's network in place instead of an empty one.
         cgroups: Folders of the host's cgroup tree, removed here if the host dies without doing so.
         uid: A user that a plugin process may become; 0 when it stays this one.
@@ -46,24 +50,22 @@ def split(control: int, *, network: bool, cgroups: list[str], uid: int, temporar
         OSError: The kernel refuses now what it gave a moment before.
     """
     libc.set_name("frys-keeper")
-    host = os.pidfd_open(os.getppid())
-    ground = _survey(network=network, uid=uid)
+    host = _host(host_pid, cgroups)
+    keeper = os.pidfd_open(os.getpid())
+    ground = _survey(host, keeper, network=network, uid=uid)
     if "pid_namespace" not in ground.lacks:
         ground = ground._replace(one_user=_unshare(network=network))
     if "private_root" in ground.lacks:
         ground = ground._replace(folder=f"{temporary}/frys-{os.getpid()}-{os.urandom(8).hex()}")
         os.mkdir(ground.folder, 0o711)
-    keeper = os.getpid()
     child = os.fork()
     if not child:
-        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
-        # Had the keeper died before the line above, nobody would send the signal any more.
-        if _is_dead(host) or not os.path.exists(f"/proc/{keeper}"):
-            os._exit(1)
+        _die_with(keeper)
+        # From here on packets come, and who is stopped is to stay it: the kernel lets nobody go on for them.
+        fcntl.fcntl(control, fcntl.F_SETFL, fcntl.fcntl(control, fcntl.F_GETFL) & ~os.O_ASYNC)
         os.close(host)
+        os.close(keeper)
         return ground
-    # A keeper that somebody has stopped would otherwise never see that the host is dead.
-    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGCONT)
     try:
         _keep(host, control, child, cgroups)
     finally:
@@ -72,13 +74,48 @@ def split(control: int, *, network: bool, cgroups: list[str], uid: int, temporar
         os._exit(0)
 
 
-def _survey(*, network: bool, uid: int) -> Ground:
-    """Try in a process that ends again what the jail will do; half a namespace could not be left."""
+def _host(pid: int, cgroups: list[str]) -> int:
+    """See to it that this process outlives its host just long enough; a descriptor of that host.
+
+    The signal comes when the host dies after the call (prctl(2)), so whether it is dead already is looked for
+    then. Somebody may have stopped this process before it comes to this, or its children before they come to
+    theirs: when the host's end of the control socket goes, the kernel lets all of them go on
+    (frys_runtime/fork_server.py, `_protect`).
+    """
+    # A keeper that somebody has stopped would otherwise never see that the host is dead.
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGCONT)
+    if os.getppid() != pid:
+        _remove(cgroups)
+        os._exit(1)
+    return os.pidfd_open(pid)
+
+
+def _die_with(keeper: int) -> None:
+    """Die when the keeper does; in this order, see :func:`_host`. A zombie has its number still."""
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _is_dead(keeper):
+        os._exit(1)
+
+
+def _survey(host: int, keeper: int, *, network: bool, uid: int) -> Ground:
+    """Try in a process that ends again what the jail will do; half a namespace could not be left.
+
+    That process may be stopped by somebody, so its answer is not waited for any longer than the host lives.
+    """
     answer, answers = os.pipe()
     child = os.fork()
     if not child:
-        _try_everything(answers, network=network, uid=uid)
+        _die_with(keeper)
+        _try_everything(answers, os.getppid(), network=network, uid=uid)
     os.close(answers)
+    poller = select.poll()
+    trial = os.pidfd_open(child)
+    poller.register(host, select.POLLIN)
+    poller.register(trial, select.POLLIN)
+    poller.poll()
+    if _is_dead(host):
+        os._exit(1)  # and the child with it
+    os.close(trial)
     with open(answer, encoding="utf-8") as file:
         said = [line.split(" ", 1) for line in file.read().splitlines()]
     os.waitpid(child, 0)
@@ -86,8 +123,11 @@ def _survey(*, network: bool, uid: int) -> Ground:
     return Ground(lacks, said[0][1] if said else "")
 
 
-def _try_everything(answers: int, *, network: bool, uid: int) -> NoReturn:
-    """Write a line for each group of namespaces that cannot be had; walk the jail's own steps for it."""
+def _try_everything(answers: int, keeper: int, *, network: bool, uid: int) -> NoReturn:
+    """Write a line for each group of namespaces that cannot be had; walk the jail's own steps for it.
+
+    With another identity the kernel forgets by whose death this process dies, so that is said again.
+    """
     nothing = jail.Plan(
         mounts=(),
         plugin_size=0,
@@ -117,6 +157,9 @@ def _try_everything(answers: int, *, network: bool, uid: int) -> NoReturn:
         try:
             for step in steps:
                 step(room)
+                libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() != keeper:
+                    os._exit(1)
         except OSError as error:
             os.write(jail.LANE_FD, f"{group} {error.strerror}\n".encode())
     os._exit(0)

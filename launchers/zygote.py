@@ -1,7 +1,7 @@
 """The fork server of one plugin format.
 
-Run by the host as ``python -I -S zygote.py FORMAT VARIANT CONTROL_FD NETWORK CGROUPS UID TMPDIR PATH...``,
-never imported. Two processes:
+Run by the host as ``python -I -S zygote.py FORMAT VARIANT CONTROL_FD HOST_PID NETWORK CGROUPS UID TMPDIR
+PATH...``, never imported. Two processes:
 
 - The **keeper** is what the host started. It waits for the host to end (its pidfd) or the fork server to
   end, kills what is left, and removes the host's cgroups when the host no longer can. It runs no engine
@@ -35,11 +35,12 @@ def _bootstrap(paths: list[str]) -> None:
 
 def main(argv: list[str]) -> None:
     """Split into keeper and fork server; only the fork server comes back from the split."""
-    format_name, variant, control, network, cgroups, uid, temporary, *paths = argv
+    format_name, variant, control, host, network, cgroups, uid, temporary, *paths = argv
     _bootstrap(paths)
     keeper = importlib.import_module(f"{_PACKAGE}.keeper")
     ground = keeper.split(
         int(control),
+        int(host),
         network=network == "network",
         cgroups=cgroups.split(":") if cgroups else [],
         uid=int(uid),

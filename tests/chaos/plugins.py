@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any, Final
 
@@ -222,7 +223,10 @@ def _compiled(kind: str) -> bytes:
 def _code(kind: str, number: int) -> bytes:
     match KINDS[kind]["format"]:
         case "python":
-            return _PYTHON.replace("{number}", f"{number:08d}").encode()
+            # A file that is cut off anywhere must be no program: one whose last function has lost its
+            # `return` would be a plugin that answers with None.
+            whole = textwrap.indent(_PYTHON.replace("{number}", f"{number:08d}"), " ")
+            return f"try:\n{whole}\nfinally:\n pass\n".encode()
         case "javascript":
             return _JAVASCRIPT.replace("{number}", f"{number:08d}").encode()
     return _compiled(kind).replace(_MARK, b"%08d" % number)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,10 +14,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-from supervised import RULES, supervised, until, write_plugin
+from supervised import RULES, Story, supervised, until, write_plugin
 from support import leftovers, live
 
-from frys_runtime import Crashed, PluginError, PluginManager, Timeout, launcher
+from frys_runtime import (
+    CommunicationError,
+    Crashed,
+    PluginError,
+    PluginManager,
+    Timeout,
+    fork_server,
+    launcher,
+)
 from frys_runtime.launcher import Child, Launcher
 
 pytestmark = [pytest.mark.needs_userns, pytest.mark.needs_landlock, pytest.mark.needs_seccomp_notify]
@@ -25,6 +34,14 @@ pytestmark = [pytest.mark.needs_userns, pytest.mark.needs_landlock, pytest.mark.
 def _fork_server() -> psutil.Process:
     (server,) = [server for keeper in psutil.Process().children() for server in keeper.children()]
     return server
+
+
+def _first_child(pid: int) -> psutil.Process:
+    """The first child of a process, from the moment in which it is there."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    while not (there := children.read_text().split()):
+        pass
+    return psutil.Process(int(there[0]))
 
 
 def _kill_and_let_the_loop_find_both(pid: int, also: Callable[[], object]) -> None:
@@ -192,6 +209,105 @@ async def test_the_end_waits_for_nothing_that_stands_still(
             await load
 
 
+@live
+async def test_the_end_waits_for_no_trial_of_the_machine_that_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keeper's first child, stopped, holds the launcher's socket as well; it dies with its keeper."""
+    monkeypatch.setattr(launcher, "_START_SECONDS", 10_000)
+    script = tmp_path / "q.js"
+    script.write_text("function echo(value) { return value }")
+    async with PluginManager() as manager:
+        load = asyncio.create_task(manager.load_plugin(script))
+        await until(lambda: len(psutil.Process().children()) == 1)
+        (keeper,) = psutil.Process().children()
+        _first_child(keeper.pid).suspend()
+        async with asyncio.timeout(60):
+            await manager.close()
+        with pytest.raises(PluginError):
+            await load
+
+
+@live
+async def test_the_end_waits_for_no_suspend_that_waits_for_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Draining has its deadline also where it would have to wait before it can begin."""
+    monkeypatch.setattr(launcher, "_FORK_SECONDS", 10_000)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"extends: maximum\nsupervision: {{{RULES}, idle_timeout: 50ms}}\n")
+    async with PluginManager(policy=policy, spares=0) as manager:
+        story = Story(manager)
+        await manager.load_plugin(write_plugin(tmp_path, "p"))
+        await story.until("state", new="idle")
+        _fork_server().suspend()
+        call = asyncio.create_task(manager.execute_plugin("p", "echo", 1))
+        await story.until("state", new="starting")
+        suspending = asyncio.create_task(manager.plugin("p").suspend())
+        await story.until("state", new="suspended")
+        async with asyncio.timeout(60):
+            await manager.close(drain_ms=100)
+        with pytest.raises(PluginError):
+            await call
+        await asyncio.wait((suspending,))
+
+
+@live
+async def test_two_wait_for_the_same_calls_and_one_gives_up_first(tmp_path: Path) -> None:
+    """A version on its way out has more time than the manager's end, which ends it all the same."""
+    async with supervised(tmp_path) as (manager, _):
+        call = asyncio.create_task(manager.execute_plugin("p", "nap", 20))
+        await asyncio.sleep(0.1)
+        about = tmp_path / "p" / "plugin.json"
+        about.write_text(about.read_text().replace("1.0.0", "1.0.1"))
+        await manager.reload_plugin("p", drain_ms=3_600_000)
+        async with asyncio.timeout(60):
+            await manager.close(drain_ms=100)
+        with pytest.raises(CommunicationError):
+            await call
+
+
+@live
+async def test_the_end_says_what_it_does_not_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A launcher whose end nobody can see is given up, by name."""
+    monkeypatch.setattr(fork_server, "END_SECONDS", 0.2)
+    protect, kept = fork_server._protect, []
+
+    def keep_its_end(theirs: socket.socket) -> None:
+        kept.append(theirs.dup())
+        protect(theirs)
+
+    monkeypatch.setattr(fork_server, "_protect", keep_its_end)
+    async with asyncio.timeout(60):
+        async with PluginManager() as manager:
+            await manager.load_plugin(write_plugin(tmp_path, "p"))
+    assert "the launcher for python was killed and is not gone after 0.2 s" in caplog.text
+    for end in kept:
+        end.close()
+
+
+@live
+async def test_a_start_is_given_up_twice(tmp_path: Path) -> None:
+    """What it had is given back all the same."""
+    async with PluginManager(spares=0) as manager:
+        await manager.load_plugin(write_plugin(tmp_path, "p"))
+        server, serves = _fork_server(), manager.plugin("p").pid
+        load = asyncio.create_task(manager.load_plugin(write_plugin(tmp_path, "q")))
+        await until(lambda: len(server.children()) == 2)
+        (parked,) = [child for child in server.children() if child.pid != serves]
+        parked.suspend()
+        await asyncio.sleep(0.1)  # until its number is known
+        server.suspend()
+        for _ in range(2):
+            load.cancel()
+            await asyncio.sleep(0.05)
+        with pytest.raises(asyncio.CancelledError):
+            await load
+        server.resume()
+
+
 DIES_LATE = """
 import os, time
 
@@ -245,6 +361,47 @@ def test_a_host_is_killed_while_all_below_it_is_frozen(tmp_path: Path) -> None:
         process.kill()
     assert alive == []
     assert leftovers(host.pid) == []
+
+
+BORN = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from frys_runtime.launcher import Launcher, LauncherKind
+
+async def main():
+    keeper = Launcher(LauncherKind("python"), None)._server._process.pid
+    stands = keeper
+    while sys.argv[1] == "child" and stands == keeper:
+        stands = int(next(iter(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()), keeper))
+    os.kill(stands, signal.SIGSTOP)
+    print(keeper, stands, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("which", ["keeper", "child"])
+def test_a_host_is_killed_while_its_first_launcher_is_stopped_at_birth(which: str) -> None:
+    """Also a keeper, or its first child, that has not come to ask for a parent-death signal ends."""
+    command = [sys.executable, "-c", BORN, which]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    below = {int(pid) for pid in done.stdout.split()}
+    until_seconds = time.monotonic() + 20
+    while time.monotonic() < until_seconds and any(map(_runs, below)):
+        time.sleep(0.02)
+    left = [pid for pid in below if _runs(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and not only its number, which who adopted it may keep for a while."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 @pytest.mark.needs_cgroup
