@@ -4,6 +4,8 @@ The surest of all is what the host itself decided before it killed; who has that
 plugin's own words come last, and only name what the host then looks up for itself.
 """
 
+import math
+import re
 import signal
 from typing import Final
 
@@ -62,6 +64,40 @@ def of_end(
 def was_killed(end: Exit) -> bool:
     """Whether a process died of SIGKILL; as process 1 of its jail, it cannot send that to itself."""
     return end.code != _CLD_EXITED and end.status == signal.SIGKILL
+
+
+_REFAULT_SECONDS: Final = 1.0
+_RESET: Final = re.compile(r"rt_sigaction\(0x([0-9a-f]+), 0x[0-9a-f]+, 0x0, 0x8\)")
+_FAULTS: Final = frozenset({signal.SIGILL, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV})
+
+
+def unhandled(call: str) -> signal.Signals | None:
+    """The signal of a fault for which a forbidden call takes the handler away, if it does."""
+    reset = _RESET.fullmatch(call)
+    number = int(reset[1], 16) if reset is not None else 0
+    return signal.Signals(number) if number in _FAULTS else None
+
+
+class EngineFaults:
+    """Tells a WASM engine that crashes from one that somebody else sends a signal.
+
+    The engine handles the signals of faults, because some are traps of its code. For any other it takes its
+    handler away and goes on, so that what faulted does so again, and ends the process. Neither is a forbidden
+    act of the plugin. The handler is not taken away, which the engine does not notice: after a signal that
+    was only sent, it goes on as before; after a fault, it is here again at once.
+    """
+
+    def __init__(self) -> None:
+        self._latest = -math.inf
+
+    def is_again(self, now: float) -> bool:
+        """Whether one follows another at once, so that the engine has crashed.
+
+        Args:
+            now: In seconds of any monotonic clock.
+        """
+        latest, self._latest = self._latest, now
+        return now - latest < _REFAULT_SECONDS
 
 
 def _out_of_memory(cgroup: Cgroup | None, limits: Limits) -> int | None:

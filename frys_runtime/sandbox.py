@@ -16,6 +16,7 @@ from .compiled import Offer
 from .config import ResourceUsage
 from .errors import (
     CommunicationError,
+    Crashed,
     ExecutionFailed,
     LoadFailed,
     PluginError,
@@ -110,6 +111,7 @@ class PluginSandbox:
         self._child: Child | None = None
         self._loaded = False
         self._condemned: Child | None = None
+        self._faults = explanation.EngineFaults()
         self._sequence = 0
         self._loop = asyncio.get_running_loop()
         self._dog = Watchdog(self.plugin_id, confinement)
@@ -342,7 +344,7 @@ class PluginSandbox:
             # It died under our hands; the one that replaces it gets one try.
             launcher = await self._launcher()
             child = await self._nursery.take(launcher, plan, limits, room.policy.require)
-        self._child = child
+        self._child, self._faults = child, explanation.EngineFaults()
         child.on_end = self._lane_ended
         child.on_violation = lambda call: self._violated(child, call)
         child.on_denial = self._violations.denied
@@ -423,6 +425,11 @@ class PluginSandbox:
     # What it is stopped for.
 
     def _violated(self, child: Child, call: str) -> OnViolation:
+        if self.confinement.format == "wasm" and (fault := explanation.unhandled(call)) is not None:
+            if not self._faults.is_again(self._loop.time()):
+                return "deny"
+            self._accuse(child, Crashed(self.plugin_id, "", f"its engine crashed ({fault.name})"))
+            return "kill"
         action, what = self._violations.decide(call)
         if action == "kill":
             self._accuse(child, SecurityViolation(self.plugin_id, what))
@@ -500,6 +507,8 @@ class PluginSandbox:
                 watch.verdict = SecurityViolation(self.plugin_id, "it closed its lane and went on")
         elif isinstance(reason, wire.ProtocolError) and watch.verdict is None:
             watch.verdict = SecurityViolation(self.plugin_id, f"it broke the lane's protocol: {reason}")
+        elif isinstance(watch.verdict, Crashed):
+            watch.verdict = Crashed(self.plugin_id, function, watch.verdict.reason)
         end = await _end_of(child)
         limits, cgroup = self.confinement.limits, child.cgroup
         error = watch.verdict or explanation.of_end(self.plugin_id, function, end, cgroup, limits)

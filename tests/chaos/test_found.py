@@ -14,16 +14,23 @@ from pathlib import Path
 
 import psutil
 import pytest
+import wasmtime
 from supervised import RULES, Story, supervised, until, write_plugin
 from support import leftovers, live
 
 from frys_runtime import (
     CommunicationError,
     Crashed,
+from frys_runtime import (
+    CommunicationError,
+    Crashed,
+    ExecutionFailed,
     PluginError,
     PluginManager,
     Timeout,
     fork_server,
+    launcher,
+)
     launcher,
 )
 from frys_runtime.launcher import Child, Launcher
@@ -306,6 +313,49 @@ async def test_a_start_is_given_up_twice(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await load
         server.resume()
+
+
+TRAPS = """
+(module
+  (memory (export "memory") 1)
+  (func (export "one") (result i32) i32.const 1)
+  (func (export "far") (result i32) (i32.load (i32.const 70000))))
+"""
+
+
+@live
+async def test_somebody_sends_an_engine_the_signal_of_a_fault(tmp_path: Path) -> None:
+    """It is no forbidden act and no crash: the plugin serves on, and its traps are traps."""
+    plugin = tmp_path / "traps.wasm"
+    plugin.write_bytes(wasmtime.wat2wasm(TRAPS))
+    async with PluginManager() as manager:
+        await manager.load_plugin(plugin)
+        pid = manager.plugin("traps").pid
+        assert pid
+        for number in (signal.SIGSEGV, signal.SIGILL):
+            os.kill(pid, number)
+            await asyncio.sleep(1.1)  # one that comes sooner again is a crash
+            with pytest.raises(ExecutionFailed, match="out of bounds"):
+                await manager.execute_plugin("traps", "far")
+        assert await manager.execute_plugin("traps", "one") == 1
+        assert manager.plugin("traps").pid == pid
+        assert manager.stats().violations == 0
+
+
+@live
+async def test_an_engine_faults_again_at_once(tmp_path: Path) -> None:
+    """That is a crash, told as such and not as a forbidden act."""
+    plugin = tmp_path / "traps.wasm"
+    plugin.write_bytes(wasmtime.wat2wasm(TRAPS))
+    async with PluginManager() as manager:
+        story = Story(manager)
+        await manager.load_plugin(plugin)
+        for _ in range(2):
+            os.kill(manager.plugin("traps").pid or 0, signal.SIGSEGV)
+            await asyncio.sleep(0.1)
+        await story.until("crashed", reason="its engine crashed (SIGSEGV)")
+        assert await manager.execute_plugin("traps", "one") == 1
+        assert manager.stats().violations == 0
 
 
 DIES_LATE = """
