@@ -59,7 +59,7 @@ class PluginManager:
         audit: A file for the audit log (docs/audit.md), or a log with settings of its own, which the manager
             closes at its end.
         audit_required: No plugin is loaded unless its record is on the disk before its code runs.
-        hot_reload: A plugin is reloaded when its file was saved; needs ``frys-runtime[watch]``.
+        hot_reload: A plugin is reloaded when its file was saved.
         state_dir: A folder for what plugins keep in their key-value stores, and for the compiled forms of
             their code; without one they last as long as the manager. Made when it is not there.
         bus: Take part in the message bus (docs/bus.md): ``True`` for the user's own folder, or a folder, or

@@ -14,7 +14,7 @@ from .loaded import LoadedPlugins
 from .loader import Bundle
 from .reload import Reloaded, Reloader
 from .supply import Supply
-from .watching import Watching, require_watching
+from .watching import Watching
 
 if TYPE_CHECKING:
     from .updates import Updates
@@ -29,9 +29,6 @@ class Succession:
         supply: Where those of a registry are.
         events: Where it is told.
         hot_reload: A version gives way when its file was saved.
-
-    Raises:
-        ConfigError: ``hot_reload`` needs a package that is not installed.
     """
 
     def __init__(
@@ -43,7 +40,6 @@ class Succession:
         self._updates = self._updates_from(supply)
         self._watching: Watching | None = None
         if hot_reload:
-            require_watching()
             watching = Watching(admission.read_now, self._saved, self._watch_failed)
             loaded.on_change(lambda: watching.follow(_kept_by_hand(loaded.releases())))
             self._watching = watching

@@ -10,16 +10,18 @@ way, or a folder, may be exchanged as well.
 """
 
 import asyncio
+import errno
 import os
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from .admission import digest
 from .deployment import Release, Source
-from .errors import ConfigError, LoadFailed, PluginError
+from .errors import LoadFailed, PluginError
 from .extism_manifest import SUFFIXES as MANIFESTS
+from .linux.inotify import Inotify
 from .linux.lease import is_open_for_writing
 from .loader import Bundle
 
@@ -27,8 +29,8 @@ SETTLE_S: Final = 0.1
 """Seconds between two looks that have to see the same."""
 _LONGEST_S: Final = 1.0
 """Between two looks while somebody still writes."""
-_STEP_MS: Final = 10
-_BURST_MS: Final = 50
+_BURST_S: Final = 0.02
+"""Notes that come so soon after another are one burst."""
 _RETRY_S: Final = 2.0
 _MAX_LINKS: Final = 40
 """Symbolic links on the way to a path, as in path_resolution(7)."""
@@ -36,20 +38,6 @@ _ALL: Final = ""
 
 type Key = tuple[str, str]
 type Lookups = dict[str, set[str]]
-
-
-def require_watching() -> None:
-    """Refuse to promise what the package that watches would have to do.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
-    try:
-        import watchfiles  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "hot_reload", 'needs the package watchfiles: `pip install "frys-runtime[watch]"`'
-        ) from None
 
 
 class _Look(NamedTuple):
@@ -92,7 +80,8 @@ class Watching:
         self._refused: dict[Key, str] = {}
         self._looks: dict[Key, asyncio.Task[None]] = {}
         self._hinted: set[Key] = set()
-        self._changed = asyncio.Event()
+        self._awake = asyncio.Event()
+        self._elsewhere = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -103,7 +92,8 @@ class Watching:
         """Watch the files of these versions, and of no others."""
         followed = {(release.plugin_id, release.source.path): release for release in releases}
         if followed.keys() != self._followed.keys():
-            self._changed.set()
+            self._elsewhere = True
+            self._awake.set()
         for key in self._followed.keys() - followed.keys():
             for known in (self._stamps, self._refused):
                 known.pop(key, None)
@@ -122,7 +112,7 @@ class Watching:
             try:
                 await self._watch()
                 told = ""
-            except (OSError, RuntimeError) as error:
+            except OSError as error:
                 if str(error) != told:  # a folder that went at the wrong moment is not worth a word
                     told = str(error)
                     await asyncio.sleep(SETTLE_S)
@@ -131,37 +121,36 @@ class Watching:
                 await asyncio.sleep(_RETRY_S)
 
     async def _watch(self) -> None:
-        """Watch until other folders have to be watched."""
-        from watchfiles import awatch
+        """Watch until the kernel refuses something.
 
-        self._changed.clear()
-        where = await asyncio.to_thread(self._lookups)
-        if not where:
-            await self._changed.wait()
-            return
-        folders = awatch(
-            *where,
-            watch_filter=None,
-            step=_STEP_MS,
-            debounce=_BURST_MS,
-            recursive=False,
-            ignore_permission_denied=True,
-        )
-        async with aclosing(folders):
-            notes = asyncio.ensure_future(anext(folders))
-            elsewhere = asyncio.ensure_future(self._changed.wait())
-            try:
-                await asyncio.sleep(0)  # its first step: afterwards the kernel takes notes
-                self._hint(self._followed)  # of what happened before
-                while not self._changed.is_set():
-                    await asyncio.wait((notes, elsewhere), return_when=asyncio.FIRST_COMPLETED)
-                    if notes.done():
-                        await self._take(where, {path for _, path in notes.result()})
-                        notes = asyncio.ensure_future(anext(folders))
-            finally:
-                for task in (notes, elsewhere):
-                    task.cancel()
-                await asyncio.gather(notes, elsewhere, return_exceptions=True)
+        Every folder is asked for again after each burst: a path may lead to another one then.
+        """
+        with Inotify() as notes:
+            while True:
+                self._elsewhere = False
+                where = await asyncio.to_thread(self._lookups)
+                notes.follow(where)
+                self._hint(self._followed)  # of what happened before, too
+                changed: list[str] = []
+                while not (self._elsewhere or any(_counts(where, path) for path in changed)):
+                    changed = await self._noted(notes)
+
+    async def _noted(self, notes: Inotify) -> list[str]:
+        """The paths of the next burst of notes; none where other plugins are to be followed."""
+        loop = asyncio.get_running_loop()
+        self._awake.clear()
+
+        def wake() -> None:
+            loop.remove_reader(notes)
+            self._awake.set()
+
+        loop.add_reader(notes, wake)
+        try:
+            await self._awake.wait()
+        finally:
+            loop.remove_reader(notes)
+        await asyncio.sleep(_BURST_S)
+        return notes.read()
 
     def _lookups(self) -> Lookups:
         where: Lookups = {}
@@ -169,15 +158,6 @@ class Watching:
             for folder, name in lookups(path):
                 where.setdefault(folder, set()).add(name)
         return where
-
-    async def _take(self, where: Lookups, changed: Iterable[str]) -> None:
-        """Take the kernel's notes for hints."""
-        if not any(_counts(where, path) for path in changed):
-            return
-        if await asyncio.to_thread(self._lookups) != where:
-            self._changed.set()  # looks at everything, once the right folders are watched
-        else:
-            self._hint(self._followed)
 
     def _hint(self, keys: Iterable[Key]) -> None:
         for key in keys:
@@ -280,11 +260,17 @@ def lookups(path: str) -> Iterator[tuple[str, str]]:
         ahead += [part for part in reversed(target.split("/")) if part not in ("", ".")]
         folder = "/" if target.startswith("/") else folder
     if os.path.isdir(folder):
-        for top, folders, _ in os.walk(folder):
+        for top, folders, _ in os.walk(folder, onerror=_must_have_room):
             folders[:] = [name for name in folders if not _is_left_out(name)]
             yield top, _ALL
     elif folder.endswith(MANIFESTS):
         yield os.path.dirname(folder), _ALL  # the modules that it names
+
+
+def _must_have_room(error: OSError) -> None:
+    """A folder that cannot be read is left out, but not one for which this host has no descriptor now."""
+    if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+        raise error
 
 
 def _counts(where: Lookups, path: str) -> bool:

@@ -21,16 +21,11 @@ from support import leftovers, live
 from frys_runtime import (
     CommunicationError,
     Crashed,
-from frys_runtime import (
-    CommunicationError,
-    Crashed,
     ExecutionFailed,
     PluginError,
     PluginManager,
     Timeout,
     fork_server,
-    launcher,
-)
     launcher,
 )
 from frys_runtime.launcher import Child, Launcher

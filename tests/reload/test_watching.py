@@ -3,8 +3,8 @@
 import asyncio
 import ctypes
 import os
+import resource
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,6 +131,22 @@ async def test_ways_to_save(way: Callable[[Path, str], None], tmp_path: Path) ->
         for answer in ("second", "the third"):
             way(path, _code(answer))
             await until(events, "reloaded")
+            assert await manager.execute_plugin("sample", "answer") == answer
+
+
+@live
+async def test_a_folder_that_took_the_place_of_another_is_watched(tmp_path: Path) -> None:
+    """Its files are, too, when one of them is saved where it stands."""
+    path = tmp_path / PLUGIN_PATH
+    path.parent.mkdir(parents=True)
+    path.write_text(_code("first"))
+    async with PluginManager(hot_reload=True) as manager:
+        events = manager.events()
+        await manager.load_plugin(path)
+        for way, answer in ((swap_folder, "second"), (in_place, "the third")):
+            way(path, _code(answer))
+            async with asyncio.timeout(20):
+                await until(events, "reloaded")
             assert await manager.execute_plugin("sample", "answer") == answer
 
 
@@ -302,14 +318,23 @@ def test_every_folder_on_the_way_is_looked_up(tmp_path: Path) -> None:
     assert (str(tmp_path), "none") in set(lookups(f"{tmp_path}/none/x"))
 
 
-def test_without_the_package_that_watches() -> None:
-    """A sentence says what to install; without hot_reload nothing of it is needed."""
-    code = (
-        "import sys; sys.modules['watchfiles'] = None\n"
-        "from frys_runtime import PluginManager, ConfigError\n"
-        "PluginManager()\n"
-        "try: PluginManager(hot_reload=True)\n"
-        "except ConfigError as error: print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == ('hot_reload: needs the package watchfiles: `pip install "frys-runtime[watch]"`\n')
+@live
+async def test_a_host_without_descriptors_watches_when_it_has_some(tmp_path: Path) -> None:
+    """However often that happens while files are saved and plugins come and go, nothing is left open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    path = tmp_path / "sample.py"
+    path.write_text(_code("first"))
+    async with PluginManager(hot_reload=True) as manager:
+        await manager.load_plugin(path)
+        for number in range(6):
+            highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3 if number % 2 else highest, hard))
+            try:
+                os.utime(path)
+                await asyncio.sleep(0.1)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            path.write_text(_code(f"number {number}"))
+        async with asyncio.timeout(20):
+            while await manager.execute_plugin("sample", "answer") != "number 5":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
