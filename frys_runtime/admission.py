@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from .audit import AuditLog
+from .closing import made
 from .config import SandboxConfig
 from .deployment import Source
 from .errors import InitializationFailed, LoadFailed
@@ -61,14 +62,7 @@ class Admission:
         Raises:
             LoadFailed, ConfigError, InvalidFormat: It is no plugin.
         """
-        reading = asyncio.ensure_future(asyncio.to_thread(self.read_now, source))
-        try:
-            return await asyncio.shield(reading)
-        except asyncio.CancelledError:
-            await asyncio.wait((reading,))  # nothing stops a thread, and what it brings has to be closed
-            if not reading.cancelled() and not reading.exception():
-                reading.result().close()
-            raise
+        return await made(partial(self.read_now, source), Bundle.close)
 
     def read_now(self, source: Source) -> Bundle:
         """The same for a thread that may block."""

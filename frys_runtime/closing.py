@@ -1,13 +1,13 @@
-"""The end of a manager: every wait in it has a deadline, and the log has what was given up on.
+"""What ends while others wait for it: a manager, step by step, and threads whose result nobody wants.
 
-What is waited for are processes that the kernel has been told to kill, threads that write to a disk, and
-tasks that were cancelled. Each of them ends at once on a sound machine. docs/supervision.md has the
-deadlines.
+Every wait in a manager's end has a deadline, and the log has what was given up on. What is waited for are
+processes that the kernel has been told to kill, threads that write to a disk, and tasks that were cancelled.
+Each of them ends at once on a sound machine. docs/supervision.md has the deadlines.
 """
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 logger = logging.getLogger("frys.manager")
@@ -53,3 +53,24 @@ def _late(task: "asyncio.Task[Any]") -> None:
     _left.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.warning("what a closed manager did not wait for has failed: %s", error)
+
+
+async def made[T](work: Callable[[], T], discard: Callable[[T], object]) -> T:
+    """Have a thread make something that has to be given back.
+
+    Args:
+        work: Makes it, in a thread, which nothing stops.
+        discard: Gives back what comes when nobody waits for it any more, however often who did was cancelled.
+    """
+    making = asyncio.ensure_future(asyncio.to_thread(work))
+
+    def give_back(done: "asyncio.Future[T]") -> None:
+        if not done.cancelled() and done.exception() is None:
+            discard(done.result())
+
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        making.add_done_callback(give_back)
+        await asyncio.wait((making,))
+        raise

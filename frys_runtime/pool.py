@@ -66,6 +66,7 @@ class Pool:
         )
         self._loop = asyncio.get_running_loop()
         self.unloaded: asyncio.Future[None] = self._loop.create_future()
+        self._closing: asyncio.Task[None] | None = None
         self._under_way = 0
         self._quiet: asyncio.Future[None] | None = None
 
@@ -311,7 +312,15 @@ class Pool:
         return monitor.stream(sample, interval, self.unloaded)
 
     async def close(self) -> None:
-        """End every process and give back everything; calls under way fail."""
+        """End every process and give back everything; calls under way fail.
+
+        That goes on to its end, however many wait for it, and also when none does any more.
+        """
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         if not self.unloaded.done():
             self.unloaded.set_result(None)
         await self._fleet.close()

@@ -15,9 +15,11 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Final, NamedTuple
 
 from .admission import digest
+from .closing import made
 from .deployment import Release, Source
 from .errors import LoadFailed, PluginError
 from .extism_manifest import SUFFIXES as MANIFESTS
@@ -188,14 +190,7 @@ class Watching:
 
     async def _look(self, key: Key) -> _Look:
         release, stamp = self._followed[key], self._stamps.get(key)
-        look = asyncio.ensure_future(
-            asyncio.to_thread(self._look_now, release, stamp, self._refused.get(key))
-        )
-        try:
-            return await asyncio.shield(look)
-        except asyncio.CancelledError:
-            (await look).close()
-            raise
+        return await made(partial(self._look_now, release, stamp, self._refused.get(key)), _Look.close)
 
     def _look_now(self, release: Release, known: object, refused: str | None) -> _Look:
         path = release.source.path

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -29,6 +30,7 @@ from frys_runtime import (
     launcher,
 )
 from frys_runtime.launcher import Child, Launcher
+from frys_runtime.loader import Bundle, PluginLoader
 
 pytestmark = [pytest.mark.needs_userns, pytest.mark.needs_landlock, pytest.mark.needs_seccomp_notify]
 
@@ -187,6 +189,28 @@ async def test_a_load_is_given_up_while_a_thread_reads_the_files(tmp_path: Path)
 
 
 @live
+async def test_a_load_is_given_up_twice_while_a_thread_reads_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread brings something for which nobody waits at all."""
+    load_now = PluginLoader.load
+
+    def slowly(loader: PluginLoader, *args: Any, **more: Any) -> Bundle:
+        time.sleep(0.2)
+        return load_now(loader, *args, **more)
+
+    monkeypatch.setattr(PluginLoader, "load", slowly)
+    async with PluginManager(spares=0) as manager:
+        load = asyncio.create_task(manager.load_plugin(write_plugin(tmp_path, "p")))
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            load.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await load
+        assert await manager.load_plugin(tmp_path / "p") == "p"
+
+
+@live
 async def test_the_end_waits_for_nothing_that_stands_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,7 +326,7 @@ async def test_a_start_is_given_up_twice(tmp_path: Path) -> None:
         parked.suspend()
         await asyncio.sleep(0.1)  # until its number is known
         server.suspend()
-        for _ in range(2):
+        for _ in range(4):
             load.cancel()
             await asyncio.sleep(0.05)
         with pytest.raises(asyncio.CancelledError):
