@@ -134,7 +134,7 @@ class Nursery:
         ready = [task.result() for task in tasks if task.exception() is None]
         for launcher in (*self._coming, *ready):
             if not launcher.dead.done():
-                logger.warning("the launcher for %s does not tell of its end; it is killed", launcher.format)
+                logger.warning("plugins do not end in time; their launcher for %s is killed", launcher.format)
                 launcher.kill()
 
     async def close(self) -> None:

@@ -20,7 +20,7 @@ def live[**P](test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, Non
         descriptors, before = len(os.listdir("/proc/self/fd")), frozenset(processes(os.getpid()))
         asyncio.run(test(*args, **kwargs))
         assert leftovers(os.getpid(), before) == []
-        for _ in range(500):  # the thread that watches files closes its own a moment later
+        for _ in range(500):  # a thread that ends closes its own a moment later
             if len(os.listdir("/proc/self/fd")) == descriptors:
                 break
             time.sleep(0.02)

@@ -115,7 +115,7 @@ def _memory() -> int:
 
 
 def _settled(like: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What it holds once threads that are ending have ended: that which watches files does so in its time."""
+    """What it holds once threads that are ending have ended."""
     held = _held()
     for _ in range(500):
         if held == like or (like is None and held["tasks of the kernel"] == 1):
