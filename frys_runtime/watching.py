@@ -31,7 +31,7 @@ SETTLE_S: Final = 0.1
 """Seconds between two looks that have to see the same."""
 _LONGEST_S: Final = 1.0
 """Between two looks while somebody still writes."""
-_BURST_S: Final = 0.02
+_BURST_S: Final = 0.01
 """Notes that come so soon after another are one burst."""
 _RETRY_S: Final = 2.0
 _MAX_LINKS: Final = 40
