@@ -40,7 +40,7 @@ MAX_ITEMS: Final = 1_000_000
 MIN_QUESTION: Final = 1 << 16
 """Bytes that a question may have, however little a result may; a sound launcher sends no more."""
 
-_ENVELOPE: Final = 1 << 18
+ENVELOPE: Final = 1 << 18
 """Bytes that a frame may have besides the value: kind, sequence, and a failure's bounded texts."""
 
 _SMALL: Final = 1 << 12
@@ -123,7 +123,7 @@ class Reader:
             return None
         (size,) = _LENGTH.unpack_from(self._buffer)
         end = 4 + size
-        if size > self.limit + _ENVELOPE:
+        if size > self.limit + ENVELOPE:
             raise ProtocolError(f"a frame of {size} bytes was announced, and {self.limit} are allowed")
         if self._filled > end:
             raise ProtocolError("a frame came that nobody asked for")
@@ -135,7 +135,7 @@ class Reader:
         if self.bulk is None:
             frame = decode(self._buffer[4:end])
         else:
-            self.bulk.allow(self.limit + _ENVELOPE)
+            self.bulk.allow(self.limit + ENVELOPE)
             frame = decode(self._buffer[4:end], self.bulk.decoder)
             self.size += self.bulk.taken
         self._buffer, self._filled = self._chunk, 0

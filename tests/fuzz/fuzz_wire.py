@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["frys_runtime"]):
 
 _LIMITS = (0, 64, 1 << 16)
 _STEPS = (512, 3, 64, 1)
-_BUFFER = 1 << 14
+_BUFFER = 1 << 18  # so that two places of it are more than a frame may take
 _PLAIN = (type(None), bool, int, float, str, bytes)
 _SETTLED = 100_000
 """Inputs after which caches are filled and the corpus has grown, so that memory should stay where it is."""
@@ -57,7 +57,8 @@ class Target:
             try:
                 frame = reader.received(len(piece))
             finally:
-                assert self._buffer.bytes_in - taken <= reader.limit  # of each frame
+                most = reader.limit + wire.ENVELOPE  # of each frame
+                assert self._buffer.bytes_in - taken <= most
             if frame is not None:
                 self._use(frame)
 
@@ -103,7 +104,8 @@ async def _buffer() -> bulk.Bulk:
 
 def main() -> None:
     """Fuzz until libFuzzer has had enough."""
-    atheris.Setup(sys.argv, Target(asyncio.run(_buffer())))
+    loop = asyncio.new_event_loop()  # stays open: the buffer sets a timer once it has been used
+    atheris.Setup(sys.argv, Target(loop.run_until_complete(_buffer())))
     atheris.Fuzz()
 
 
