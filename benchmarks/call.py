@@ -16,13 +16,18 @@ _PONGS = {
     "asyncio streams/streams": ("streams", "streams"),
     "uvloop protocol/blocking": ("uvloop", "blocking"),
 }
-_BARE = {"asyncio": "asyncio protocol/blocking", "uvloop": "uvloop protocol/blocking"}
+_ONE_CORE = {
+    "asyncio protocol/blocking, one core": ("protocol", "blocking"),
+    "uvloop protocol/blocking, one core": ("uvloop", "blocking"),
+}
+_BARE = dict(zip(("asyncio", "uvloop"), _ONE_CORE, strict=True))
 _ZMQ = {"pyzmq ROUTER/DEALER": "blocking", "pyzmq asyncio ROUTER/DEALER": "asyncio"}
 _EXTISM = {"Extism echo, in process": "echo", "Extism pass, in process": "pass"}
 _RARE = "python, asyncio, after 20 ms of nothing"
 _NOTES = {
     _RARE: "both processes have fallen asleep, and their cores, too",
-    "asyncio protocol/blocking": "the reference of the goal: the peer waits as a plugin does",
+    "asyncio protocol/blocking, one core": "the reference of the goal: the peer waits as a plugin does, and "
+    "the two wake each other on the same core, which is the quickest that they can be",
     "Extism echo, in process": "no process and no jail between",
     "Extism pass, in process": "the plugin does not touch the bytes",
 }
@@ -57,6 +62,8 @@ def _measure(
                 turns[f"{kind}, {loop}"] = contender, request
     for title, ends in _PONGS.items():
         turns[title] = stage.contender("pingpong", *ends, size), {"count": count}
+    for title, ends in _ONE_CORE.items():
+        turns[title] = stage.contender("onecore", "pingpong", *ends, size), {"count": count}
     for title, host in _ZMQ.items():
         turns[title] = stage.contender("zmq_pingpong", host, size), {"count": count}
     for title, function in _EXTISM.items():
@@ -67,7 +74,7 @@ def _measure(
         turns[_RARE] = frys["asyncio"], request
     series = alternate(turns, scale.rounds)
     rows = [_frys(kind, loop, stage, series, large=size > 64) for loop in frys for kind in FILES]
-    for title in (*([_RARE] if size == 64 else []), *_PONGS, *_ZMQ, *_EXTISM):
+    for title in (*([_RARE] if size == 64 else []), *_ONE_CORE, *_PONGS, *_ZMQ, *_EXTISM):
         unit, factor = ("ms", 1e3) if size > 64 else ("us", 1e6)
         rows.append(row(title, unit, series[title], scale=factor, note=_NOTES.get(title, "")))
     return Benchmark(

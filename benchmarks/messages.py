@@ -7,7 +7,8 @@ from .figures import Benchmark, Series, row
 from .scale import Scale
 from .stage import Contender, Stage, alternate
 
-_BARE = "asyncio protocol/blocking"
+_BARE = "asyncio protocol/blocking, one core"
+_APART = "asyncio protocol/blocking"
 _PACED = "python, at most 1,000 a second"
 _LARGE = "python, 1 MiB"
 _QUESTION = "a question (config)"
@@ -24,7 +25,8 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
     turns[_PACED] = frys, {"method": "call", "kind": "python", "size": 64, "count": count, "pause": 0.001}
     turns[_LARGE] = frys, {"method": "call", "kind": "python", "size": 1 << 20, "count": scale.large_calls}
     turns[_QUESTION] = frys, {"method": "ask", "count": count}
-    turns[_BARE] = stage.contender("pingpong", "protocol", "blocking", 64), {"count": count}
+    turns[_BARE] = stage.contender("onecore", "pingpong", "protocol", "blocking", 64), {"count": count}
+    turns[_APART] = stage.contender("pingpong", "protocol", "blocking", 64), {"count": count}
     series = alternate(turns, scale.rounds)
     bare = _BARE, series[_BARE]
     rows = [
@@ -38,6 +40,13 @@ def run(stage: Stage, scale: Scale) -> Benchmark:
         row(_LARGE, "us", series[_LARGE], scale=1e6),
         row(_QUESTION, "us", series[_QUESTION], scale=1e6, reference=bare),
         row(_BARE, "us", series[_BARE], scale=1e6, note="one exchange between two processes"),
+        row(
+            _APART,
+            "us",
+            series[_APART],
+            scale=1e6,
+            note="the same, on whatever cores the scheduler gives them",
+        ),
     ]
     return Benchmark(
         name="messages",
