@@ -10,7 +10,7 @@ import posix
 import struct
 import time
 
-from .bulk import Bulk
+from .bulk import Bulk, Lender
 from .codec import pack, read, unpack
 from .failures import Failure, LimitReached, PluginRaised
 from .host import Host
@@ -37,9 +37,12 @@ class Plugin:
     Attributes:
         deadline: ``time.monotonic()`` seconds at which the current call ends; 0.0 for none. An engine
             that can interrupt itself does so then; the host kills the process a little later.
+        borrows: The next call copies large bytes among its arguments before anything of the plugin runs, so
+            they may be views of the buffer; nothing where there is no such attribute.
     """
 
     deadline: float
+    borrows: bool
 
     def __call__(self, function: str, args: list[Value]) -> Value:
         """Call one function."""
@@ -206,6 +209,7 @@ def _text(value: object) -> str:
 
 def serve(lane: Lane, plugin: Plugin, host: Host) -> None:
     """Answer calls until the host closes the lane."""
+    lender = Lender(lane.bulk.view) if lane.bulk is not None and hasattr(plugin, "borrows") else None
     while True:
         try:
             frame = lane.receive()
@@ -218,7 +222,7 @@ def serve(lane: Lane, plugin: Plugin, host: Host) -> None:
             continue
         sequence, timeout_ms, max_result = _CALL.unpack_from(frame)
         function, at = read(frame, _CALL.size, lane.bulk)
-        args, _ = read(frame, at, lane.bulk)
+        args, _ = read(frame, at, lender if lender is not None and plugin.borrows else lane.bulk)
         plugin.deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms else 0.0
         host.begin(max_result)
         try:

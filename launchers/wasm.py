@@ -264,6 +264,11 @@ class Plugin:
             close(self._folders)
             raise
 
+    @property
+    def borrows(self) -> bool:
+        """Whether the next call's bytes are copied first; a fresh instance runs code of its own before."""
+        return self._abi.BORROWS and self._instance is not None
+
     def functions(self) -> dict[str, str]:
         """Return each callable function with its signature."""
         return {name: function.signature for name, function in self._functions.items()}

@@ -9,6 +9,7 @@ Source: https://extism.org/docs/concepts/pdk and the host SDK of the Extism proj
 import struct
 from functools import partial
 
+from .bulk import LEAST
 from .failures import BadValue, HostRefused, LimitReached, PluginRaised
 from .host import Host
 from .values import Value
@@ -44,7 +45,7 @@ class Kernel:
         self._length = instance.entry("length", _ALLOC)
         self._release = instance.entry("release", _FREE)
 
-    def begin(self, data: bytes) -> None:
+    def begin(self, data: bytes | memoryview) -> None:
         """Forget all blocks, and make ``data`` the input of the call that follows.
 
         Raises:
@@ -56,15 +57,22 @@ class Kernel:
         if data:
             self._write(words[0], data)
 
-    def result(self) -> tuple[bytes, str]:
-        """Copy out what the plugin left as its output and as its error; empty where there is none.
+    def result(self, *, lend: bool) -> tuple[bytes | memoryview, str]:
+        """What the plugin left as its output and as its error; empty where there is none.
+
+        Args:
+            lend: Large output is lent, until anything else runs, and not copied.
 
         Raises:
             BadValue: The output lies outside the memory.
         """
         _, _, address, length, error = _STATE.unpack(self._state)
         text = self._text(error) if error else ""
-        return self.memory.read(address, length) if length and not text else b"", text
+        if text or not length:
+            return b"", text
+        if lend and length >= LEAST:
+            return self.memory.lend(address, length), ""
+        return self.memory.read(address, length), ""
 
     def error(self) -> str:
         """What the plugin left as its error; empty when there is none."""
@@ -113,7 +121,7 @@ class Kernel:
         self._release.words[0] = address
         self._release.run()
 
-    def _write(self, address: int, data: bytes) -> None:
+    def _write(self, address: int, data: bytes | memoryview) -> None:
         if not address:
             raise LimitReached("memory", f"the plugin has no room for {len(data)} bytes", len(self.memory))
         self.memory.write(address, data)

@@ -33,6 +33,17 @@ class Memory:
         data: bytes = ffi.unpack(self._data(self._context, self._memory) + address, length)
         return data
 
+    def lend(self, address: int, length: int) -> memoryview:
+        """A view of ``length`` bytes, good until anything of the instance runs or ends.
+
+        Raises:
+            BadValue: They do not all lie inside the memory.
+        """
+        if address + length > self._size(self._context, self._memory):
+            raise self._outside(address, length)
+        # SAFETY: as in read(), but that the caller copies.
+        return memoryview(ffi.buffer(self._data(self._context, self._memory) + address, length))
+
     def write(self, address: int, data: bytes | memoryview) -> None:
         """Copy ``data`` in.
 

@@ -75,9 +75,11 @@ class Abi(Protocol):
 
     Attributes:
         FRESH_INSTANCE: Whether every call gets an instance of its own.
+        BORROWS: Whether a call copies its bytes into the instance before the plugin's functions run.
     """
 
     FRESH_INSTANCE: bool
+    BORROWS: bool
 
     def recognises(self, module: Module) -> bool:
         """Decide from imports and exports alone."""
@@ -86,8 +88,8 @@ class Abi(Protocol):
         """Make the exports of a fresh instance callable."""
 
 
-def only_bytes(name: str, args: list[Value]) -> bytes:
-    """The argument of a function of bytes, which may be left out.
+def only_bytes(name: str, args: list[Value]) -> bytes | memoryview:
+    """The argument of a function of bytes, which may be left out; a view is to be copied at once.
 
     Raises:
         BadArguments: It is none, or there are more.
@@ -97,6 +99,6 @@ def only_bytes(name: str, args: list[Value]) -> bytes:
     data = args[0] if args else b""
     if isinstance(data, str):
         return data.encode()
-    if not isinstance(data, bytes):
+    if not isinstance(data, bytes | memoryview):
         raise BadArguments(f"{name} takes bytes (or str, as UTF-8), not {type(data).__name__}")
     return data

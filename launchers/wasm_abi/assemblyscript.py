@@ -26,6 +26,7 @@ from .bindgen_values import HANDLES, lay_out, lift, list_of, lower, type_of
 from .types import FUNCTION, SIZES, Signature, Types, of_artifact
 
 FRESH_INSTANCE = False
+BORROWS = False
 
 codecs.lookup("utf-16-le")  # Python loads a codec's module when it is first used: in the jail it could not
 

@@ -47,6 +47,7 @@ from .bindgen_world import Made
 from .types import FUNCTION, PROMISE, SIZES, Signature, Types, is_array, of_artifact
 
 FRESH_INSTANCE = False
+BORROWS = False
 
 _START = "__wbindgen_start"
 _DESCRIBE = "__wbindgen_describe_"

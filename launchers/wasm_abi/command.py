@@ -14,6 +14,7 @@ from ..wasm_program import Exit, Program
 from . import Function, Guest
 
 FRESH_INSTANCE = True
+BORROWS = False
 
 _START: FunctionType = ((), ())
 _SIGNATURE = '(stdin: bytes = b"", *arguments: str) -> bytes'

@@ -9,6 +9,7 @@ Source: https://extism.org/docs/concepts/manifest and the Extism project's host 
 """
 
 from functools import partial
+from typing import Any
 
 from ..artifact import Artifact, Value
 from ..failures import BadArtifact, HostRefused, PluginRaised
@@ -25,6 +26,7 @@ from ..wasm_wasi import MODULE as WASI
 from . import Call, Declined, Function, Guest, extism_options, only_bytes
 
 FRESH_INSTANCE = False
+BORROWS = True
 OPTION = "extism"
 """The key in the format's section of ``plugin.json`` that makes any module an Extism plugin."""
 
@@ -131,13 +133,14 @@ def _bind(extism: Extism, session: Session, instance: Instance, name: str, signa
             code = end.code
         except PluginRaised as failure:
             raise PluginRaised(kernel.error() or failure.message, failure.detail) from None
-        output, error = kernel.result()
+        output: Any
+        output, error = kernel.result(lend=not instance.spent)
         if error:
             raise Declined(error)
         if code:
             signed = code - (1 << 32) if code >> 31 else code
             raise Declined(f"{name} returned the code {signed}, and no error text")
-        return output
+        return output  # type: ignore[no-any-return]  # bytes, or a view that is packed at once
 
     return call
 

@@ -18,6 +18,7 @@ from ..wasm_module import Module
 from . import Call, Function, Guest, numeric, only_bytes
 
 FRESH_INSTANCE = False
+BORROWS = True
 
 _ALLOC: FunctionType = (("i32",), ("i32",))
 _FREE: FunctionType = (("i32", "i32"), ())

@@ -14,6 +14,7 @@ from ..wasm_module import Module, describe
 from . import Call, Function, Guest
 
 FRESH_INSTANCE = False
+BORROWS = False
 
 _BITS = {"i32": 32, "i64": 64}
 _FLOATS = ("f32", "f64")
@@ -59,13 +60,17 @@ def _bind(guest: Guest, name: str, signature: FunctionType) -> Call:
     return call
 
 
+def _name(value: object) -> str:
+    return "bytes" if isinstance(value, memoryview) else type(value).__name__
+
+
 def _check(kind: str, value: Value) -> int | float:
     if kind in _FLOATS:
         if not isinstance(value, float | int):
-            raise BadArguments(f"an {kind} takes a float or an int, not {type(value).__name__}")
+            raise BadArguments(f"an {kind} takes a float or an int, not {_name(value)}")
         return value
     if not isinstance(value, int):
-        raise BadArguments(f"an {kind} takes an int, not {type(value).__name__}")
+        raise BadArguments(f"an {kind} takes an int, not {_name(value)}")
     bits = _BITS[kind]
     if not -(1 << (bits - 1)) <= value < 1 << bits:
         raise BadArguments(f"{value} does not fit into an {kind}")

@@ -9,11 +9,27 @@ import pytest
 from native_build import compile_fixture
 from support import FIXTURES, live
 from talk import ALL, talkers
+from wasm_build import compile_text
 
-from frys_runtime import PluginManager, ResourceLimitExceeded
+from frys_runtime import ExecutionFailed, PluginManager, ResourceLimitExceeded
 from frys_runtime.bulk import LEAST
 
 SIZES = (LEAST - 1, LEAST, LEAST + 1, 1 << 20, 8 << 20)
+
+
+EXTISM = """(module
+  (import "extism:host/env" "input_offset" (func $offset (result i64)))
+  (import "extism:host/env" "input_length" (func $length (result i64)))
+  (import "extism:host/env" "output_set" (func $output (param i64 i64)))
+  (func (export "echo") (call $output (call $offset) (call $length)))
+  (func (export "trap") unreachable))"""
+BYTES = """(module
+  (memory (export "memory") 200)
+  (func (export "frys_alloc") (param i32) (result i32) (i32.const 4096))
+  (func (export "echo") (param i32 i32) (result i64)
+    (i64.or (i64.shl (i64.extend_i32_u (local.get 0)) (i64.const 32)) (i64.extend_i32_u (local.get 1))))
+  (func (export "trap") (param i32 i32) (result i64) unreachable)
+  (func (export "twice") (param i32) (result i32) (i32.shl (local.get 0) (i32.const 1))))"""
 
 
 def _plugins(folder: Path) -> dict[str, Path]:
@@ -23,7 +39,29 @@ def _plugins(folder: Path) -> dict[str, Path]:
         "python": wide,
         "javascript": FIXTURES / "javascript" / "text.js",
         "native": compile_fixture("text", folder),
+        "extism": _wasm(folder / "extism.wasm", EXTISM),
+        "bytes": _wasm(folder / "bytes.wasm", BYTES),
     }
+
+
+def _wasm(file: Path, text: str) -> Path:
+    file.write_bytes(compile_text(text))
+    return file
+
+
+@live
+async def test_a_fresh_instance_gets_them_unchanged(tmp_path: Path) -> None:
+    """After a trap another instance is made in the midst of the next call; a number is no bytes."""
+    data = os.urandom(1 << 20)
+    async with PluginManager() as manager:
+        for name, text in (("extism", EXTISM), ("bytes", BYTES)):
+            await manager.load_plugin(_wasm(tmp_path / f"{name}.wasm", text), plugin_id=name)
+            for _ in range(2):
+                with pytest.raises(ExecutionFailed, match="unreachable"):
+                    await manager.execute_plugin(name, "trap", data)
+                assert await manager.execute_plugin(name, "echo", data) == data
+        with pytest.raises(TypeError, match="not bytes"):
+            await manager.execute_plugin("bytes", "twice", data)
 
 
 @live
