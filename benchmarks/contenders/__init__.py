@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 type Measure = Callable[..., Any]
 
-WARM_SECONDS: Final = 0.05
+WARM_SECONDS: Final = 0.1
 """With how many seconds of exchanges that do not count a turn begins: by then the scheduler has given two
 processes that talk to each other a core each, as it does on a server that is busy."""
 

@@ -19,7 +19,7 @@ messages: {call: {"*": [echo]}}
 """
 _ECHO: Final = {"echo": Export(params=("bytes",), returns="bytes")}
 _WARM_CALLS: Final = 50
-_TURN_WARM_CALLS: Final = 500
+_TURN_WARM_CALLS: Final = 2000
 
 
 class Messages:
