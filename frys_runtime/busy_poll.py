@@ -14,7 +14,8 @@ SECONDS: Final = 100e-6
 HOST_SECONDS: Final = 50e-6
 """How long the host does, which has others to serve."""
 
-_STREAK: Final = 16
+_RUN_SECONDS: Final = 300e-6
+"""How long the host looks, for one frame after the other, before its event loop has a turn."""
 _MOST_LEFT_OUT: Final = 1023
 
 
@@ -54,24 +55,25 @@ class Attention:
     """What one event loop waits for.
 
     While it looks for one frame it serves nobody else, so it looks only when no other plugin is at work for
-    it, and not often in a row.
+    it, and has a turn for everybody in between.
     """
 
     def __init__(self) -> None:
         self._awaited: set[object] = set()
-        self._streak = 0
+        self._began: float | None = None
 
-    def is_free(self) -> bool:
-        """Whether a look may begin; it is counted as one."""
-        if self._awaited or self._streak == _STREAK:
+    def is_free(self, now: float) -> bool:
+        """Whether a look may begin now, by ``time.perf_counter``."""
+        if self._awaited:
             return False
-        self._streak += 1
-        return True
+        if self._began is None:
+            self._began = now
+        return now - self._began <= _RUN_SECONDS
 
     def sleep(self, lane: object) -> None:
         """The event loop will tell when something comes; meanwhile it serves others."""
         self._awaited.add(lane)
-        self._streak = 0
+        self._began = None
 
     def wake(self, lane: object) -> None:
         """What was waited for has come, or never will."""

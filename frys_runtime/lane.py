@@ -117,10 +117,11 @@ class Lane:
         waiter = self._waiter
         if waiter is None:
             return
-        if not self.busy_poll or not self._attention.is_free() or not self._patience.is_left():
+        now = perf_counter()
+        if not self.busy_poll or not self._attention.is_free(now) or not self._patience.is_left():
             self._attention.sleep(self)
             return
-        self._looks, self._until = True, perf_counter() + self.busy_poll
+        self._looks, self._until = True, now + self.busy_poll
         while True:
             self._readable()
             if waiter.done() or self._asked:
@@ -143,7 +144,8 @@ class Lane:
             if not self._looks:
                 self.look()
             else:  # within a look, which goes on
-                self._until = perf_counter() + self.busy_poll if self._attention.is_free() else 0.0
+                now = perf_counter()
+                self._until = now + self.busy_poll if self._attention.is_free(now) else 0.0
 
     @property
     def has_ended(self) -> bool:
