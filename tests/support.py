@@ -21,10 +21,11 @@ def live[**P](test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, Non
         asyncio.run(test(*args, **kwargs))
         assert leftovers(os.getpid(), before) == []
         for _ in range(500):  # a thread that ends closes its own a moment later
-            if len(os.listdir("/proc/self/fd")) == descriptors:
+            if len(os.listdir("/proc/self/fd")) <= descriptors:
                 break
             time.sleep(0.02)
-        assert len(os.listdir("/proc/self/fd")) == descriptors, "descriptors were left open"
+        # Fewer than before are no fault of this test's: what an earlier one left to the collector is gone.
+        assert len(os.listdir("/proc/self/fd")) <= descriptors, "descriptors were left open"
 
     return wrapper
 

@@ -319,12 +319,19 @@ async def test_a_start_is_given_up_twice(tmp_path: Path) -> None:
     """What it had is given back all the same."""
     async with PluginManager(spares=0) as manager:
         await manager.load_plugin(write_plugin(tmp_path, "p"))
-        server, serves = _fork_server(), manager.plugin("p").pid
-        load = asyncio.create_task(manager.load_plugin(write_plugin(tmp_path, "q")))
-        await until(lambda: len(server.children()) == 2)
-        (parked,) = [child for child in server.children() if child.pid != serves]
-        parked.suspend()
-        await asyncio.sleep(0.1)  # until its number is known
+        server = _fork_server()
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+        for number in range(50):  # until one is caught before it has loaded
+            known = set(children.read_text().split())
+            load = asyncio.create_task(manager.load_plugin(write_plugin(tmp_path, f"q{number}")))
+            while not (born := set(children.read_text().split()) - known):  # noqa: ASYNC110 - /proc tells nobody
+                await asyncio.sleep(0)
+            parked = psutil.Process(int(born.pop()))
+            parked.suspend()
+            await asyncio.sleep(0.1)  # until its number is known
+            if not load.done():
+                break
+            parked.resume()
         server.suspend()
         for _ in range(4):
             load.cancel()

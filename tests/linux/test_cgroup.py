@@ -233,12 +233,10 @@ def test_time_spent_waiting_is_counted(spawn):
     group = Cgroup([Hierarchy(2, base, frozenset())], name)
     try:
         assert group.usage().memory_stalled_ns == group.usage().io_stalled_ns == 0
-        for _ in range(2):
-            spawn(
-                group,
-                "while True: pass\n",
-                before="os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n",
-            )
+        one_core = "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        busy = "print('ready', flush=True)\nwhile True: pass\n"
+        for process in [spawn(group, busy, before=one_core) for _ in range(2)]:
+            ready(process)
         eventually(lambda: group.usage().cpu_stalled_ns > 1_000_000)
     finally:
         group.kill()
