@@ -8,11 +8,11 @@ only along a line that ends: whoever would close a circle is refused.
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Final
+from contextlib import contextmanager, nullcontext
+from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
-from .channels import CommunicatorStats
+from .channels import Channel, CommunicatorStats
 from .endpoints import Elsewhere, Peer, Target, Version, name_of, needed_by
 from .errors import (
     CommunicationError,
@@ -21,19 +21,20 @@ from .errors import (
 )
 from .events import Event, Events, EventStream
 from .host_functions import HostFunction
-from .interfaces import Function, Type, check
+from .interfaces import Function, Type, check, usual_types
 from .messages import MessageValue, PluginMessage, Refused, check_value
 from .policy_grants import matches
-from .ranges import split_address
+from .ranges import Range, split_address
 from .refusals import MAX_DEPTH, MAX_TEXT, as_refusal, offered, refuse_mismatch, too_deep
 from .spans import Spans
 from .subscriptions import MAX_QUEUE, DeliveryCounts, Subscriber, handler_of
-from .traffic import Traffic, TrafficRecord, size
+from .traffic import Reply, Traffic, TrafficRecord, size
 from .waits import Circle, Instance, Told, Waits, enter_line, line
 
 _SERVICES: Final = ("log", "config", "kv")
 """What policies grant by these names is no function of the host program's."""
-_NOTHING: Final = nullcontext()
+_ROUTES: Final = 1024
+"""Kinds of calls of plugins whose way is known."""
 _TOLD: Final = 64
 """Different refusals of one plugin that are told one by one; all are counted."""
 
@@ -42,6 +43,26 @@ def caller() -> str:
     """The plugin whose call or question the running host function serves; empty outside of one."""
     waiting = line()
     return waiting[-1].plugin_id if waiting else ""
+
+
+class _Route(NamedTuple):
+    """Where calls of one plugin to one function go.
+
+    Attributes:
+        target: The plugin, if it is here.
+        wanted: Which of its versions.
+        version: The one that was found.
+        declared: The function's types.
+        usual: The Python types of its arguments, where each can be of one only; nothing where not.
+        channel: Where they are counted.
+    """
+
+    target: Target | None
+    wanted: Range | None
+    version: Version
+    declared: Function
+    usual: tuple[type, ...] | None
+    channel: Channel
 
 
 class PluginCommunicator:
@@ -63,6 +84,7 @@ class PluginCommunicator:
         self._waits = Waits()
         self.elsewhere: Elsewhere | None = None
         self._told: dict[str, set[str]] = {}
+        self._routes: dict[tuple[int, str, str], _Route] = {}
         self._counts = DeliveryCounts()
         self._traffic = Traffic(self._targets.__contains__, spans)
 
@@ -224,6 +246,7 @@ class PluginCommunicator:
             The events that it wants and will not get, each with the reason.
         """
         self._targets[target.plugin_id] = target
+        self._routes.clear()
         version = target.match()
         handlers: dict[str, str] = {}
         unheard: dict[str, str] = {}
@@ -246,6 +269,7 @@ class PluginCommunicator:
     def remove(self, plugin_id: str) -> None:
         """A plugin is gone."""
         self._targets.pop(plugin_id, None)
+        self._routes.clear()
         self._told.pop(plugin_id, None)
         self._traffic.calls.left()
         self._traffic.events.left()
@@ -254,31 +278,48 @@ class PluginCommunicator:
         self._changed()
 
     async def call(
-        self, source: Peer, target: str, function: str, args: list[MessageValue], timeout_ms: int
+        self,
+        source: Peer,
+        target: str,
+        function: str,
+        args: list[MessageValue],
+        timeout_ms: int,
+        reply: Reply | None = None,
     ) -> MessageValue:
         """A plugin calls another one.
+
+        Args:
+            source: The plugin that calls.
+            target: The id of the other one, with a version behind ``@`` if that matters.
+            function: Its function.
+            args: What it is called with.
+            timeout_ms: How long the caller waits.
+            reply: Sends the result to the caller as soon as it is known.
 
         Raises:
             Refused: It may not, the types do not fit, it would wait for itself, or the call failed.
         """
-        plugin_id, version, offers = target.partition("@")[0], None, False
+        plugin_id, route = target.partition("@")[0], None
         try:
             if len(line()) > MAX_DEPTH:
                 raise too_deep(line())
-            if not source.messages.may_call(plugin_id, function):
-                what = f"called {plugin_id[:128]}.{function[:128]}"
-                raise self.refuse(source, f"messages.call: {{{plugin_id[:128]}: [{function[:128]}]}}", what)
-            version = await self._reach(source, target)
-            declared = offered(version, function)
-            offers = True
-            refuse_mismatch(declared.params, args, f"{plugin_id}.{function}")
+            route = self._known(source, target, function) or await self._route(source, target, function)
+            if tuple(map(type, args)) != route.usual:
+                refuse_mismatch(route.declared.params, args, f"{plugin_id}.{function}")
         except Refused as refusal:
             channel = source.plugin_id, plugin_id, function
-            self._traffic.refused("call", channel, offers, args, refusal.reason)
+            self._traffic.refused("call", channel, route is not None, args, refusal.reason)
             raise
+        version = route.version
         try:
-            with self._waits.waiting(version), self._waiting_elsewhere(version):
-                return await self.deliver(source.plugin_id, version, function, args, timeout_ms, declared)
+            with (
+                self._waits.waiting(version) if self.elsewhere is None else self._waiting(version),
+                self._traffic.passage("call", route.channel, args, route.declared, reply=reply) as passage,
+            ):
+                value = await version.call(function, tuple(args), timeout_ms)
+                if not passage.has_arrived:
+                    passage.arrive(value)
+                return value
         except Circle as circle:
             raise Refused("cycle", f"it would wait for itself: {circle}") from None
         except PluginNotFound:
@@ -300,13 +341,39 @@ class PluginCommunicator:
             what = f"it waits for the very function of the host program that calls it: {circle}"
             raise CommunicationError(target.plugin_id, what) from None
 
-    async def _reach(self, source: Peer, address: str) -> Version:
-        """The version that a plugin's call goes to: by what it asks for, or else by what it depends on."""
+    def _known(self, source: Peer, address: str, function: str) -> "_Route | None":
+        """Where a call goes, if one of its kind was authorised before and nothing has changed."""
+        route = self._routes.get((source.key, address, function))
+        if route is None or route.target is None:
+            return None
+        return route if route.target.settled(route.wanted) is route.version else None
+
+    async def _route(self, source: Peer, address: str, function: str) -> "_Route":
+        """Authorise a plugin's call, and find the version that it goes to.
+
+        Raises:
+            Refused: The policy does not grant it, or there is no such plugin or function.
+        """
+        plugin_id = address.partition("@")[0]
+        if not source.messages.may_call(plugin_id, function):
+            what = f"called {plugin_id[:128]}.{function[:128]}"
+            raise self.refuse(source, f"messages.call: {{{plugin_id[:128]}: [{function[:128]}]}}", what)
         try:
-            plugin_id, wanted = split_address(address)
+            wanted = split_address(address)[1] or needed_by(source, plugin_id)
         except ValueError as error:
             raise Refused("invalid", f"{error}"[:MAX_TEXT]) from None
-        wanted = wanted or needed_by(source, plugin_id)
+        version = await self._reach(plugin_id, wanted)
+        declared, channel = offered(version, function), (source.plugin_id, version.plugin_id, function)
+        target, usual = self._targets.get(plugin_id), usual_types(declared.params)
+        route = _Route(target, wanted, version, declared, usual, channel)
+        if len(self._routes) >= _ROUTES:
+            self._routes.clear()
+        if version.functions:  # before it has run, a component's types are not known
+            self._routes[source.key, address, function] = route
+        return route
+
+    async def _reach(self, plugin_id: str, wanted: Range | None) -> Version:
+        """The version that a plugin's call goes to: by what it asks for, or else by what it depends on."""
         try:
             if (target := self._targets.get(plugin_id)) is not None:
                 return await target.reach(wanted)
@@ -320,8 +387,11 @@ class PluginCommunicator:
             raise Refused("missing", f"no plugin {address!r} is loaded")
         return there
 
-    def _waiting_elsewhere(self, version: Version) -> AbstractContextManager[None]:
-        return self.elsewhere.waiting(version) if self.elsewhere is not None else _NOTHING
+    @contextmanager
+    def _waiting(self, version: Version) -> Iterator[None]:
+        elsewhere = self.elsewhere
+        with self._waits.waiting(version), elsewhere.waiting(version) if elsewhere else nullcontext():
+            yield
 
     def _changed(self) -> None:
         if self.elsewhere is not None:
@@ -418,7 +488,6 @@ class PluginCommunicator:
         function: str,
         args: Sequence[MessageValue],
         timeout_ms: int | None = None,
-        declared: Function | None = None,
     ) -> MessageValue:
         """Call a plugin's function, and count that.
 
@@ -428,17 +497,13 @@ class PluginCommunicator:
             function: Its function.
             args: Plain values.
             timeout_ms: A tighter deadline than the policy's.
-            declared: The types of a function that is offered to plugins; the result is checked.
 
         Raises:
             PluginError, TypeError, ValueError: Whatever the call ended with.
         """
         channel = sender, version.plugin_id, function if function in version.functions else ""
-        with self._traffic.passage("call", channel, args, declared) as passage:
-            value = await version.call(function, tuple(args), timeout_ms)
-            if declared is not None:
-                check(declared.returns, value, f"the result of {version.plugin_id}.{function}")
-            passage.value = value
+        with self._traffic.passage("call", channel, args) as passage:
+            value = passage.value = await version.call(function, tuple(args), timeout_ms)
         return value
 
     def publish(self, source: Peer, event_type: str, data: MessageValue) -> int:

@@ -292,6 +292,11 @@ class Deployment:
             return max(among, key=lambda release: (not release.version.pre_release, release.version))
         return max(among, key=lambda release: release.version)
 
+    def settled(self, wanted: Range | None = None) -> Release | None:
+        """The version that every call gets now, and at once; ``None`` where :meth:`reach` must say."""
+        release = self._best.get(wanted)
+        return release if release is None or (release.gate is None and release.trial is None) else None
+
     async def reach(self, wanted: Range | None = None) -> Release:
         """The version for a call, as soon as it takes calls; nothing comes between this and the call.
 

@@ -13,9 +13,16 @@ from .ranges import Range
 
 
 class Peer(Protocol):
-    """A live plugin that asks for something."""
+    """A live plugin that asks for something.
+
+    Attributes:
+        plugin_id: Its id.
+        key: A number that no other loaded version has.
+        metadata: What its plugin.json says.
+    """
 
     plugin_id: str
+    key: int
     metadata: Metadata
 
     @property
@@ -76,6 +83,9 @@ class Target(Protocol):
 
     def match(self, wanted: Range | None = None) -> Version:
         """The version that an address means; without a range, the one that counts for who names none."""
+
+    def settled(self, wanted: Range | None = None) -> Version | None:
+        """The version that every call gets now, and at once; ``None`` where :meth:`reach` must say."""
 
     async def reach(self, wanted: Range | None = None) -> Version:
         """The version for a call or an event, once it takes one."""

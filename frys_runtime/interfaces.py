@@ -257,6 +257,8 @@ def check(declared: Type, value: MessageValue, path: str) -> None:
     Raises:
         TypeError: It is not; the message has the path, what was expected and what came.
     """
+    if type(value) in _SCALARS.get(declared.kind, ()):
+        return
     match declared.kind:
         case "any":
             return
@@ -283,8 +285,6 @@ def check(declared: Type, value: MessageValue, path: str) -> None:
                 what = f"the case {name[:40]!r}, which {_written(declared)} has not or without a value"
                 raise TypeError(f"{path} has {what}")
             check(declared.fields[name], inner, f"{path}.{name}")
-        case scalar if type(value) in _SCALARS.get(scalar, ()):
-            return
         case _:
             raise TypeError(f"{path} must be {_written(declared)}, not {_name(value)}")
 
@@ -333,6 +333,12 @@ def check_arguments(params: Iterable[Type], args: list[MessageValue], function: 
         raise TypeError(f"{function} takes {takes} arguments, not {len(args)}")
     for index, (kind, value) in enumerate(zip(declared, args, strict=False)):
         check(kind, value, f"{function}: args[{index}]")
+
+
+def usual_types(params: Iterable[Type]) -> tuple[type, ...] | None:
+    """The Python types of arguments, where each can be of one only; ``None`` where one can be of several."""
+    types = [_SCALARS.get(declared.kind, ()) for declared in params]
+    return tuple(each[0] for each in types) if all(len(each) == 1 for each in types) else None
 
 
 def _are_scalars(declared: Sequence[Type], args: list[MessageValue]) -> bool:

@@ -96,9 +96,9 @@ class Lane:
             LaneClosed: The other end is gone.
             ProtocolError: It broke a rule of the lane.
         """
-        answer = self.expect(limit)
-        self._send(buffers)
-        return answer
+        if self._ended is None:
+            self._send(buffers)
+        return self.expect(limit)  # made while the plugin works already
 
     def expect(self, limit: int) -> "asyncio.Future[list[Any]]":
         """The next frame, of at most ``limit`` bytes of value."""
@@ -113,6 +113,10 @@ class Lane:
 
     def look(self) -> None:
         """Look for the next frame, where that has paid; otherwise the event loop tells when it comes."""
+        if self._looks:  # within a look, which goes on
+            now = perf_counter()
+            self._until = now + self.busy_poll if self._attention.is_free(now) else 0.0
+            return
         self.was_found = False
         waiter = self._waiter
         if waiter is None:
@@ -137,15 +141,10 @@ class Lane:
         self._looks = False
 
     def answer(self, buffers: Sequence[bytes]) -> None:
-        """Answer the question; the plugin goes on, and may ask the next one."""
+        """Answer the question; the plugin goes on, and may ask the next one, which :meth:`look` may find."""
         if self._ended is None:
             self._asked = False
             self._send(buffers)
-            if not self._looks:
-                self.look()
-            else:  # within a look, which goes on
-                now = perf_counter()
-                self._until = now + self.busy_poll if self._attention.is_free(now) else 0.0
 
     @property
     def has_ended(self) -> bool:

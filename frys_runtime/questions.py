@@ -5,10 +5,11 @@ import logging
 from typing import Any, Final
 
 from . import wire
+from .lane import Lane
 from .messages import MessageValue, Refused
 from .services import Services
 from .waits import Instance, extend_line
-from .watchdog import Watch, Watchdog
+from .watchdog import Watchdog
 
 logger = logging.getLogger("frys.plugin")
 
@@ -17,6 +18,43 @@ CANCELLED: Final = wire.encode([wire.REFUSAL, "cancelled", "the caller gave the 
 _TOO_LARGE: Final = wire.encode(
     [wire.REFUSAL, "limit", "a question has more bytes than are allowed (limits.output)"]
 )
+
+
+class Question:
+    """One question; the first answer is sent, and there is no other.
+
+    Args:
+        lane: Where it came from.
+        deadline: When the call ends in which it was asked, by the event loop's clock.
+
+    Attributes:
+        deadline: As above.
+    """
+
+    __slots__ = ("_is_answered", "_lane", "deadline")
+
+    def __init__(self, lane: Lane, deadline: float) -> None:
+        self._lane, self.deadline, self._is_answered = lane, deadline, False
+
+    def answer(self, value: MessageValue) -> None:
+        """Send a value; the plugin goes on, while the books are closed here."""
+        if not self._is_answered:
+            bulk = self._lane.bulk
+            (placed,) = (value,) if bulk is None else bulk.place((value,))
+            self._send(wire.encode([wire.ANSWER, placed]))
+
+    def refuse(self, reason: str, message: str) -> None:
+        """Send why there is no value; the plugin goes on."""
+        if not self._is_answered:
+            self._send(wire.encode([wire.REFUSAL, reason, message]))
+
+    def _send(self, frame: tuple[bytes, ...]) -> None:
+        self._is_answered = True
+        self._lane.answer(frame)
+
+    def end(self) -> None:
+        """All is done; the plugin's next frame may be there already."""
+        self._lane.look()
 
 
 class Questions:
@@ -41,29 +79,26 @@ class Questions:
         if watch is None:
             raise wire.ProtocolError("it asked its host while no call was under way")
         service, args = wire.question(frame)
-        if watch.given_up:
-            watch.child.lane.answer(CANCELLED)
+        lane = watch.child.lane
+        if watch.given_up or lane.asks_too_much:
+            lane.answer(CANCELLED if watch.given_up else _TOO_LARGE)
+            lane.look()
             return
-        if watch.child.lane.asks_too_much:
-            watch.child.lane.answer(_TOO_LARGE)
-            return
-        context = watch.context.copy()
-        context.run(extend_line, self._instance)
-        loop = asyncio.get_running_loop()
+        if watch.asking is None:
+            watch.asking = watch.context.copy()
+            watch.asking.run(extend_line, self._instance)
+        context, loop = watch.asking.copy(), asyncio.get_running_loop()
         # Eager: what can be answered at once needs no turn of the event loop.
-        answer = self._answer(watch, service, args)
+        answer = self._answer(Question(lane, watch.deadline), service, args)
         watch.question = asyncio.Task(answer, loop=loop, context=context, eager_start=True)
 
-    async def _answer(self, watch: Watch, service: str, args: list[MessageValue]) -> None:
-        plugin_id = self._instance.plugin_id
+    async def _answer(self, question: Question, service: str, args: list[MessageValue]) -> None:
         try:
-            answer = await self._services.answer(service, args, watch.deadline)
-            bulk = watch.child.lane.bulk
-            (value,) = (answer,) if bulk is None else bulk.place((answer,))
-            frame = wire.encode([wire.ANSWER, value])
+            question.answer(await self._services.answer(service, args, question))
         except Refused as refusal:
-            frame = wire.encode([wire.REFUSAL, refusal.reason, refusal.message])
+            question.refuse(refusal.reason, refusal.message)
         except Exception:
+            plugin_id = self._instance.plugin_id
             logger.exception("%s asked for %s, which failed in the host", plugin_id, service[:40])
-            frame = wire.encode([wire.REFUSAL, "failed", "the host could not do it; its log says why"])
-        watch.child.lane.answer(frame)
+            question.refuse("failed", "the host could not do it; its log says why")
+        question.end()

@@ -38,7 +38,7 @@ from .policy_terms import OnViolation
 from .printout import Printout
 from .questions import CANCELLED, Questions
 from .services import Services, Shared
-from .traffic import under_way
+from .traffic import Passage, under_way
 from .violations import Violations
 from .waits import Instance
 from .watchdog import MemoryAlarm, Watch, Watchdog
@@ -179,12 +179,12 @@ class PluginSandbox:
         bulk = child.lane.bulk
         values = args if bulk is None else bulk.place(args)
         frame = wire.encode_call(self._sequence, timeout_ms, limit, function, values)
-        size = sum(map(len, frame)) + (bulk.placed if bulk is not None else 0)
+        size, passage = bulk.placed if bulk is not None else 0, under_way.get()
         try:
-            return await self._exchange(child, frame, timeout_ms, function, args)
+            return await self._exchange(child, frame, timeout_ms, function, args, passage)
         finally:
-            if (passage := under_way.get()) is not None:
-                passage.bytes_out += size
+            if passage is not None:
+                passage.bytes_out += size + sum(map(len, frame))
                 passage.bytes_in += child.lane.answer_bytes
 
     async def ping(self, timeout_ms: int) -> None:
@@ -196,7 +196,7 @@ class PluginSandbox:
         assert self._child is not None
         self._sequence += 1
         frame = wire.encode([wire.PING, self._sequence])
-        await self._exchange(self._child, frame, timeout_ms, "", None)
+        await self._exchange(self._child, frame, timeout_ms, "", None, None)
 
     async def _exchange(
         self,
@@ -205,6 +205,7 @@ class PluginSandbox:
         timeout_ms: int,
         function: str,
         args: tuple[MessageValue, ...] | None,
+        passage: Passage | None,
     ) -> MessageValue:
         limits = self.confinement.limits
         answer = child.lane.exchange(frame, limits.output)
@@ -217,7 +218,10 @@ class PluginSandbox:
                 self._printout.catch_up()
             if watch.verdict is not None:
                 raise LaneClosed("it was stopped with its answer on the way")
-            return self._result(reply, function)
+            value = self._result(reply, function)
+            if passage is not None and passage.reply is not None:
+                passage.arrive(value)
+            return value
         except (LaneClosed, wire.ProtocolError) as reason:
             ends_later = True
             raise await self._finish(self._died(watch, reason, function, args)) from None

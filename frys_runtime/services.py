@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from . import trace
 from .communicator import PluginCommunicator
@@ -31,7 +31,21 @@ _LEVELS: Final = {
 }
 _LINE: Final = 2000
 
-type Answer = Callable[["Services", list[Any], float], Awaitable[MessageValue]]
+
+class Asked(Protocol):
+    """A question, as far as those who answer it know.
+
+    Attributes:
+        deadline: When the call ends in which it was asked, by the event loop's clock.
+    """
+
+    deadline: float
+
+    def answer(self, value: MessageValue) -> None:
+        """Send a value that is certain before the work is done; what that returns later is not sent."""
+
+
+type Answer = Callable[["Services", list[Any], Asked], Awaitable[MessageValue]]
 
 
 class Shared(NamedTuple):
@@ -61,22 +75,31 @@ class Services:
         self._interval = 1 / policy.limits.messages
         self._next = -math.inf
 
-    async def answer(self, service: str, args: list[MessageValue], deadline: float) -> MessageValue:
+    def answer(self, service: str, args: list[MessageValue], asked: Asked) -> Awaitable[MessageValue]:
         """Answer a question.
 
         Args:
             service: The service's name.
             args: What it is to work on.
-            deadline: When the plugin's call ends, by the event loop's clock.
+            asked: The question.
 
         Raises:
-            Refused: It gets no value, and the reason.
+            Refused: It gets no value, and the reason; now, or when the answer is awaited.
         """
         now = self._loop.time()
         # Up to one second's worth may come at once; then each waits until it is due.
         self._next = max(self._next, now - 1.0) + self._interval
         if self._next > now:
-            await asyncio.sleep(self._next - now)
+            return self._answer_later(self._next - now, service, args, asked)
+        return self._work(service, args, asked)
+
+    async def _answer_later(
+        self, seconds: float, service: str, args: list[MessageValue], asked: Asked
+    ) -> MessageValue:
+        await asyncio.sleep(seconds)
+        return await self._work(service, args, asked)
+
+    def _work(self, service: str, args: list[MessageValue], asked: Asked) -> Awaitable[MessageValue]:
         known = _SERVICES.get(service)
         if known is None:
             raise Refused(
@@ -89,7 +112,7 @@ class Services:
             raise self._shared.communicator.refuse(
                 self._peer, f"host_functions: [{grant}]", f"used {service}"
             )
-        return await work(self, args, deadline)
+        return work(self, args, asked)
 
     def http_usage(self) -> dict[str, int]:
         """What its requests took, by the names of :class:`frys_runtime.config.ResourceUsage`."""
@@ -107,7 +130,7 @@ class Services:
         if self._broker is not None:
             await self._broker.close()
 
-    async def _log(self, args: list[Any], _deadline: float) -> None:
+    async def _log(self, args: list[Any], _asked: Asked) -> None:
         level, text = args
         if level not in _LEVELS:
             raise Refused("invalid", f"{level[:40]!r} is no level; there are {', '.join(_LEVELS)}")
@@ -117,56 +140,56 @@ class Services:
         who = {"plugin_id": self._peer.plugin_id, "trace_id": context.trace_id if context is not None else ""}
         logger.log(_LEVELS[level], "%s: %s", self._peer.plugin_id, line, extra=who)
 
-    async def _read_trace(self, _args: list[Any], _deadline: float) -> MessageValue:
+    async def _read_trace(self, _args: list[Any], _asked: Asked) -> MessageValue:
         context = trace.current.get()
         return context.traceparent if context is not None else None
 
-    async def _read_config(self, args: list[Any], _deadline: float) -> MessageValue:
+    async def _read_config(self, args: list[Any], _asked: Asked) -> MessageValue:
         return self._config.get(args[0]) if args else dict(self._config)
 
-    async def _kv_get(self, args: list[Any], _deadline: float) -> MessageValue:
+    async def _kv_get(self, args: list[Any], _asked: Asked) -> MessageValue:
         return await self._shared.store().get(self._peer.plugin_id, args[0])
 
-    async def _kv_set(self, args: list[Any], _deadline: float) -> None:
+    async def _kv_set(self, args: list[Any], _asked: Asked) -> None:
         await self._shared.store().put(self._peer.plugin_id, args[0], args[1], self._policy.limits.kv)
 
-    async def _kv_delete(self, args: list[Any], _deadline: float) -> bool:
+    async def _kv_delete(self, args: list[Any], _asked: Asked) -> bool:
         return await self._shared.store().delete(self._peer.plugin_id, args[0])
 
-    async def _kv_keys(self, args: list[Any], _deadline: float) -> MessageValue:
+    async def _kv_keys(self, args: list[Any], _asked: Asked) -> MessageValue:
         return await self._shared.store().keys(self._peer.plugin_id, *args)
 
-    async def _http(self, args: list[Any], deadline: float) -> MessageValue:
+    async def _http(self, args: list[Any], asked: Asked) -> MessageValue:
         if self._broker is None:
             self._broker = HttpBroker(self._policy.http)
         try:
-            return await self._broker.request(args[0], deadline)
+            return await self._broker.request(args[0], asked.deadline)
         except Refused as refusal:
             if refusal.reason == "permission":
                 self._shared.communicator.refuse(self._peer, "network", f"asked for HTTP: {refusal.message}")
             raise
 
-    async def _call(self, args: list[Any], deadline: float) -> MessageValue:
+    def _call(self, args: list[Any], asked: Asked) -> Awaitable[MessageValue]:
         target, function, values = args
-        left = math.ceil((deadline - self._loop.time()) * 1000)
+        left = math.ceil((asked.deadline - self._loop.time()) * 1000)
         if left <= 0:
             raise Refused("timeout", "no time is left for another plugin's call")
-        return await self._shared.communicator.call(self._peer, target, function, values, left)
+        return self._shared.communicator.call(self._peer, target, function, values, left, asked.answer)
 
-    async def _emit(self, args: list[Any], _deadline: float) -> int:
+    async def _emit(self, args: list[Any], _asked: Asked) -> int:
         return self._shared.communicator.publish(self._peer, args[0], args[1] if len(args) > 1 else None)
 
-    async def _host_names(self, _args: list[Any], _deadline: float) -> MessageValue:
+    async def _host_names(self, _args: list[Any], _asked: Asked) -> MessageValue:
         return [name for name in self._shared.communicator.host_functions if self._policy.may_use(name)]
 
-    async def _host_types(self, _args: list[Any], _deadline: float) -> MessageValue:
+    async def _host_types(self, _args: list[Any], _asked: Asked) -> MessageValue:
         types: dict[str, MessageValue] = {}
         for name, function in self._shared.communicator.host_functions.items():
             if self._policy.may_use(name):
                 types[name] = None if function.types is None else list(function.types)
         return types
 
-    async def _call_host(self, args: list[Any], _deadline: float) -> MessageValue:
+    async def _call_host(self, args: list[Any], _asked: Asked) -> MessageValue:
         name, values = args
         if not self._policy.may_use(name):
             what = f"called the host's {name[:128]}"

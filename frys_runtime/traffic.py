@@ -20,7 +20,7 @@ from . import trace
 from .channels import Channel, Channels, ChannelStats
 from .errors import PluginError
 from .events import EventStream
-from .interfaces import Function, Type
+from .interfaces import Function, Type, check
 from .messages import MessageValue, Refused
 from .shapes import printable, shape
 from .spans import Open, Spans
@@ -30,6 +30,8 @@ _MAX_ARGUMENTS: Final = 16
 _ANY: Final = Type("any", "any")
 
 type Kind = Literal["call", "host", "event"]
+type Reply = Callable[[MessageValue], None]
+"""Sends a value to the plugin that asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,17 @@ class Passage:
 
     Attributes:
         value: What came back, set by who delivers it.
+        has_arrived: Whether something came back, and is of the declared type.
+        reply: Sends that to the plugin that waits for it, which goes on while the books are closed here.
         bytes_out: Bytes that went to the receiver.
         bytes_in: Bytes that came back.
     """
 
-    __slots__ = (
-        *("_args", "_began", "_channel", "_counts", "_declared", "_kind", "_put_back", "_token", "_traffic"),
-        *("bytes_in", "bytes_out", "value"),
-    )
+    value: MessageValue = None
+    bytes_out = bytes_in = 0
+    has_arrived = False
+    _put_back: "Open | Token[trace.TraceContext | None] | None" = None
+    _token: "Token[Passage | None]"
 
     def __init__(
         self,
@@ -98,14 +103,12 @@ class Passage:
         channel: Channel,
         args: Sequence[MessageValue],
         declared: Function | None,
+        reply: Reply | None,
         began: float,
     ) -> None:
         self._traffic, self._kind, self._channel = traffic, kind, channel
         self._args, self._declared, self._began = args, declared, began
-        self._counts = (traffic.events if kind == "event" else traffic.calls).at(channel)
-        self._put_back: Open | Token[trace.TraceContext | None] | None = None
-        self.value: MessageValue = None
-        self.bytes_out = self.bytes_in = 0
+        self.reply = reply
 
     def __enter__(self) -> Self:
         traffic = self._traffic
@@ -113,6 +116,18 @@ class Passage:
             self._put_back = self._begin_trace(traffic.spans)
         self._token = under_way.set(self)
         return self
+
+    def arrive(self, value: MessageValue) -> None:
+        """The receiver has given a value, which whoever waits for a reply is told at once.
+
+        Raises:
+            TypeError: It is not of the declared type.
+        """
+        if self._declared is not None:
+            check(self._declared.returns, value, f"the result of {self._channel[1]}.{self._channel[2]}")
+        self.value, self.has_arrived = value, True
+        if self.reply is not None:
+            self.reply(value)
 
     def _begin_trace(self, spans: Spans | None) -> "Open | Token[trace.TraceContext | None] | None":
         if spans is not None and self._kind == "call":
@@ -125,7 +140,7 @@ class Passage:
         self, _class: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         under_way.reset(self._token)
-        seconds, counts = perf_counter() - self._began, self._counts
+        seconds, counts = perf_counter() - self._began, self._traffic.counts(self._kind, self._channel)
         counts.add(seconds, self.bytes_out, self.bytes_in)
         kind = ""
         if error is not None:
@@ -190,6 +205,8 @@ class Traffic:
         channel: Channel,
         args: Sequence[MessageValue],
         declared: Function | None = None,
+        *,
+        reply: Reply | None = None,
         began: float | None = None,
     ) -> Passage:
         """A message that is about to be delivered.
@@ -199,11 +216,13 @@ class Traffic:
             channel: Who sends what to whom.
             args: What travels.
             declared: Its types.
+            reply: Sends what comes back to the plugin that waits for it.
             began: When it was sent, by ``time.perf_counter``; now by default.
         """
         if len(channel[2]) > _MAX_NAME:
             channel = channel[0], channel[1], channel[2][:_MAX_NAME]
-        return Passage(self, kind, channel, args, declared, perf_counter() if began is None else began)
+        began = perf_counter() if began is None else began
+        return Passage(self, kind, channel, args, declared, reply, began)
 
     def refused(
         self, kind: Kind, channel: Channel, known: bool, args: Sequence[MessageValue], reason: str

@@ -56,16 +56,14 @@ class Wait:
         sent: The supervisor that the call went to, and under which number; ``None`` for a call here.
     """
 
-    __slots__ = ("_number", "_token", "_waits", "_who", "sent", "server", "target")
+    server: Instance | None = None
+    sent: tuple[str, int] | None = None
+    _number = 0
+    _who: Instance | None = None
     _token: "Token[Wait | None]"
 
     def __init__(self, waits: "Waits", target: Server) -> None:
-        self.target = target
-        self.server: Instance | None = None
-        self.sent: tuple[str, int] | None = None
-        self._number = 0
-        self._waits = waits
-        self._who: Instance | None = None
+        self._waits, self.target = waits, target
 
     def __enter__(self) -> None:
         """Have the last instance of this context's line wait, if there is one.
@@ -201,10 +199,12 @@ class Waits:
         Raises:
             Circle: It would never be answered, and does not wait.
         """
-        mine = self._waits.setdefault(who, [])
-        if not mine:
+        mine = self._waits.get(who)
+        if mine is None:
+            self._waits[who] = [wait]
             self._waiting[who.key] = self._waiting.get(who.key, 0) + 1
-        mine.append(wait)
+        else:
+            mine.append(wait)
         if self._all_wait(wait.target) and who in (stuck := self._stuck(who)):
             path = self._path(who, wait, stuck)
             self.end(who, wait)

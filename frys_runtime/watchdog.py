@@ -35,6 +35,7 @@ class Watch:
         deadline: When it must have ended, by the event loop's clock.
         timeout_ms: How long that was.
         context: That of the caller; questions are answered in copies of it.
+        asking: The same, from its first question on, with the instance in the line of those who wait.
         question: The answer to a question of the plugin, being made.
         verdict: Why the host ended it; decided before the kill, so that the explanation never has to guess.
         given_up: Nobody waits for the result any more.
@@ -46,6 +47,7 @@ class Watch:
     cpu_start_ns: int | None
     timeout_ms: int
     context: Context
+    asking: Context | None = None
     question: asyncio.Task[None] | None = None
     verdict: PluginError | None = None
     given_up: bool = False

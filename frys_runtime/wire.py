@@ -306,7 +306,6 @@ def question(frame: list[Any]) -> tuple[str, list[MessageValue]]:
     Raises:
         ProtocolError: It has another shape.
     """
-    match frame:
-        case [_, str(service), list(args)]:
-            return service, args
-    raise ProtocolError("a question has the wrong shape")
+    if len(frame) != 3 or type(frame[1]) is not str or type(frame[2]) is not list:
+        raise ProtocolError("a question has the wrong shape")
+    return frame[1], frame[2]

@@ -18,6 +18,7 @@ MAX_DEPTH = 64
 MAX_ITEMS = 999_000
 """Items of one value, keys included; the host refuses a frame with a million as hostile."""
 
+_SHORT_LIST = 4  # what a question's arguments are
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _pack_into = struct.pack
 _unpack = struct.unpack_from
@@ -53,7 +54,7 @@ def pack(value: object, name: str = "result", bulk: Bulk | None = None) -> bytes
     return b"".join(out)
 
 
-def _short(value: object) -> bytes:
+def _short(value: object, depth: int = 0) -> bytes:
     """What is short and common, encoded in one step and without a path to name it by; else nothing."""
     if type(value) is bytes:
         size = len(value)
@@ -61,7 +62,20 @@ def _short(value: object) -> bytes:
     if type(value) is str:
         size = len(value)
         return bytes((0xA0 | size,)) + value.encode() if size < 32 and value.isascii() else b""
-    return bytes((value,)) if type(value) is int and 0 <= value < 0x80 else b""
+    if type(value) is int:
+        return bytes((value,)) if 0 <= value < 0x80 else b""
+    if type(value) is list or type(value) is tuple:
+        return _short_list(value, depth + 1) if len(value) <= _SHORT_LIST and depth < 2 else b""
+    return b""
+
+
+def _short_list(value: "list[object] | tuple[object, ...]", depth: int) -> bytes:
+    encoded = bytes((0x90 | len(value),))
+    for item in value:
+        if not (short := _short(item, depth)):
+            return b""
+        encoded += short
+    return encoded
 
 
 def _bytes(value: bytes | bytearray | memoryview, bulk: Bulk | None) -> bytes:

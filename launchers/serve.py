@@ -28,6 +28,9 @@ _LARGE = 1 << 15
 _MAX_TEXT = 1 << 16
 _MOST_LEFT_OUT = 1023
 _ANSWER_SHARE = 5  # an answer that takes longer is another plugin's, which may need the core
+_TAKEN_SECONDS = 4e-6
+"""In which a host that looks takes what was sent; the kernel wakes whoever sleeps on the socket then, for
+nothing (unix_write_space() in net/unix/af_unix.c)."""
 _CALL = struct.Struct(">xxxQxQxQ")  # the numbers of [2, sequence, timeout_ms, max_result, function, args]
 _RESULT = struct.Struct(">IBBBQ")  # the length of [3, sequence, value], and all of it but the value
 
@@ -64,6 +67,13 @@ class Patience:
 
     def __init__(self) -> None:
         self.misses = self.left_out = 0
+
+    def in_vain(self) -> None:
+        """Nothing came while one looked, or while one left that out."""
+        if self.left_out:
+            self.left_out -= 1
+        else:
+            self.misses = self.left_out = min(2 * self.misses + 1, _MOST_LEFT_OUT)
 
 
 class Lane:
@@ -136,18 +146,17 @@ class Lane:
 
     def _look(self, patience: Patience, seconds: float) -> None:
         """Look for the host's next frame for a moment, where that has paid: a wake-up costs more."""
-        if patience.left_out:
-            patience.left_out -= 1
-            return
-        end = time.monotonic() + seconds
+        pays = not patience.left_out
+        end = time.monotonic() + (seconds if pays else _TAKEN_SECONDS)
         while True:
             try:
                 self._filled = self.socket.recv_into(self._view, 0, _socket.MSG_DONTWAIT)
             except BlockingIOError:
                 if time.monotonic() > end:
-                    patience.misses = patience.left_out = min(2 * patience.misses + 1, _MOST_LEFT_OUT)
+                    patience.in_vain()
                     return
-                posix.sched_yield()  # to the host, if it has no core of its own
+                if pays:
+                    posix.sched_yield()  # to the host, if it has no core of its own
             else:
                 patience.misses >>= 1
                 return  # nothing at the end of the stream, which the next one tells
