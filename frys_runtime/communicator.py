@@ -7,7 +7,7 @@ only along a line that ends: whoever would close a circle is refused.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
@@ -277,7 +277,7 @@ class PluginCommunicator:
             subscriber.close()
         self._changed()
 
-    async def call(
+    def call(
         self,
         source: Peer,
         target: str,
@@ -285,38 +285,73 @@ class PluginCommunicator:
         args: list[MessageValue],
         timeout_ms: int,
         reply: Reply | None = None,
-    ) -> MessageValue:
-        """A plugin calls another one.
+    ) -> Awaitable[MessageValue]:
+        """A plugin calls another one; it may have begun when this returns, and goes on while that is awaited.
 
         Args:
             source: The plugin that calls.
             target: The id of the other one, with a version behind ``@`` if that matters.
             function: Its function.
-            args: What it is called with.
+            args: What it is called with; decoded, so that they can travel.
             timeout_ms: How long the caller waits.
             reply: Sends the result to the caller as soon as it is known.
 
         Raises:
-            Refused: It may not, the types do not fit, it would wait for itself, or the call failed.
+            Refused: It may not, the types do not fit, it would wait for itself, or the call failed; when it
+                is awaited.
         """
+        route = self._known(source, target, function)
+        if (
+            route is None
+            or tuple(map(type, args)) != route.usual
+            or len(line()) > MAX_DEPTH
+            or self._may_refuse(route.version)
+            or (call := route.version.begin(function, tuple(args), timeout_ms)) is None
+        ):
+            return self._call(source, target, function, args, timeout_ms, reply)
+        return self._deliver(route, args, timeout_ms, reply, call)
+
+    def _may_refuse(self, version: Version) -> bool:
+        """Whether opening the books of a call of a plugin can fail, so that it has to come first."""
+        return self.elsewhere is not None or self._traffic.is_watched or self._waits.has(version)
+
+    async def _call(
+        self,
+        source: Peer,
+        target: str,
+        function: str,
+        args: list[MessageValue],
+        timeout_ms: int,
+        reply: Reply | None,
+    ) -> MessageValue:
         plugin_id, route = target.partition("@")[0], None
         try:
             if len(line()) > MAX_DEPTH:
                 raise too_deep(line())
             route = self._known(source, target, function) or await self._route(source, target, function)
-            if tuple(map(type, args)) != route.usual:
-                refuse_mismatch(route.declared.params, args, f"{plugin_id}.{function}")
+            refuse_mismatch(route.declared.params, args, f"{plugin_id}.{function}")
         except Refused as refusal:
             channel = source.plugin_id, plugin_id, function
             self._traffic.refused("call", channel, route is not None, args, refusal.reason)
             raise
-        version = route.version
+        return await self._deliver(route, args, timeout_ms, reply)
+
+    async def _deliver(
+        self,
+        route: "_Route",
+        args: list[MessageValue],
+        timeout_ms: int,
+        reply: Reply | None,
+        call: Awaitable[MessageValue] | None = None,
+    ) -> MessageValue:
+        """Keep the books of an authorised call, and make it if it has not begun yet."""
+        version, (_, plugin_id, function) = route.version, route.channel
         try:
             with (
                 self._waits.waiting(version) if self.elsewhere is None else self._waiting(version),
                 self._traffic.passage("call", route.channel, args, route.declared, reply=reply) as passage,
             ):
-                value = await version.call(function, tuple(args), timeout_ms)
+                value = await (call or version.call(function, tuple(args), timeout_ms))
                 if not passage.has_arrived:
                     passage.arrive(value)
                 return value

@@ -127,6 +127,12 @@ class Release:
         call = self.pool.call(function, args, timeout_ms)
         return call if self.trial is None else self.trial.observe(self, call)
 
+    def begin(
+        self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None
+    ) -> Coroutine[Any, Any, MessageValue] | None:
+        """Begin a call, if that is possible at once; see :meth:`Pool.begin`."""
+        return None if self.trial is not None else self.pool.begin(function, args, timeout_ms)
+
     async def ping(self) -> None:
         """Have a process of it answer."""
         await self.pool.ping()

@@ -68,6 +68,11 @@ class Version(Protocol):
     ) -> Awaitable[MessageValue]:
         """Call one function of it."""
 
+    def begin(
+        self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None
+    ) -> Awaitable[MessageValue] | None:
+        """Begin a call now, if that is possible at once; what is returned must be awaited next."""
+
     async def ping(self) -> None:
         """Have its process answer."""
 

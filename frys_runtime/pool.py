@@ -3,10 +3,10 @@
 import asyncio
 import itertools
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
-from typing import Final
+from typing import Any, Final
 
 from . import monitor
 from .breaker import Circuit
@@ -19,6 +19,7 @@ from .loader import Bundle
 from .messages import MessageValue, check_value
 from .nursery import Nursery
 from .policy_grants import MessageGrant
+from .sandbox import Begun, PluginSandbox
 from .services import Services, Shared
 from .states import PluginState
 from .violations import Violations
@@ -150,54 +151,94 @@ class Pool:
         """
         if not (len(args) == 1 and type(args[0]) is bytes):
             check_value(list(args), "args")
-        limit = self.confinement.limits.execution_time
-        timeout = limit if timeout_ms is None else min(timeout_ms, limit)
         probes = False
         if self._fleet.state is not _READY or self._fleet.faults.circuit is not _CLOSED:
             probes = self._fleet.admit()
-        deadline = self._loop.time() + timeout / 1000
+        try:
+            return await self._serve(function, args, timeout_ms, None)
+        finally:
+            if probes:
+                self._fleet.faults.end_probe()
+
+    def begin(
+        self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None
+    ) -> Coroutine[Any, Any, MessageValue] | None:
+        """Begin a call now, if that is possible at once; what is returned gives its result.
+
+        It must be awaited next, for until then nothing looks after the call.
+
+        Args:
+            function: As for :meth:`call`.
+            args: Values that are known to be able to travel.
+            timeout_ms: As for :meth:`call`.
+        """
+        fleet = self._fleet
+        if fleet.state is not _READY or fleet.faults.circuit is not _CLOSED:
+            return None
+        slot = fleet.take_free()
+        if slot is None:
+            return None
+        began = slot, slot.begin(function, args, self._limit(timeout_ms))
+        return self._serve(function, args, timeout_ms, began)
+
+    def _limit(self, timeout_ms: int | None) -> int:
+        limit = self.confinement.limits.execution_time
+        return limit if timeout_ms is None or timeout_ms > limit else timeout_ms
+
+    async def _serve(
+        self,
+        function: str,
+        args: tuple[MessageValue, ...],
+        asked: int | None,
+        began: tuple[PluginSandbox, Begun] | None,
+    ) -> MessageValue:
+        """Call the function; once more, where it may be called twice and its process crashed."""
+        limit = self._limit(asked)
+        deadline = self._loop.time() + limit / 1000
         self._under_way += 1
         try:
             try:
-                return await self._serve(function, args, deadline, timeout, timeout_ms)
+                return await self._attempt(function, args, deadline, limit, asked, began)
             except Crashed as error:
                 export = self.metadata.exports.get(function)
                 if export is None or not export.idempotent or self.state not in STARTABLE:
                     raise
                 left = math.ceil((deadline - self._loop.time()) * 1000)
-                if timeout_ms is None:
-                    deadline = self._loop.time() + timeout / 1000
+                if asked is None:
+                    deadline = self._loop.time() + limit / 1000
                 elif left > 0:
-                    timeout = left
+                    limit = left
                 else:
                     raise
                 self._events.publish("retried", self.plugin_id, function=function, reason=error.reason)
-            return await self._serve(function, args, deadline, timeout, timeout_ms)
+            return await self._attempt(function, args, deadline, limit, asked, None)
         finally:
-            if probes:
-                self._fleet.faults.end_probe()
             self._under_way -= 1
             if not self._under_way and self._quiet is not None and not self._quiet.done():
                 self._quiet.set_result(None)
 
-    async def _serve(
+    async def _attempt(
         self,
         function: str,
         args: tuple[MessageValue, ...],
         deadline: float,
         limit: int,
         asked: int | None,
+        began: tuple[PluginSandbox, Begun] | None,
     ) -> MessageValue:
         fleet = self._fleet
-        slot = fleet.take_free()
-        if slot is None:
-            slot = await fleet.take(deadline, limit)
-            if asked is not None:
-                limit = min(max(math.ceil((deadline - self._loop.time()) * 1000), 1), limit)
+        if began is None:
+            slot = fleet.take_free()
+            if slot is None:
+                slot = await fleet.take(deadline, limit)
+                if asked is not None:
+                    limit = min(max(math.ceil((deadline - self._loop.time()) * 1000), 1), limit)
+            began = slot, slot.begin(function, args, limit)
+        slot, begun = began
         served_by(slot.instance)
         self.calls += 1
         try:
-            value = await slot.call(function, args, limit)
+            value = await slot.finish(begun, limit, function, args)
         except Exception:
             self.failures += 1
             if fleet.faults.are_recent and slot.is_live:

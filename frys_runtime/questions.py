@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from . import wire
@@ -68,6 +69,7 @@ class Questions:
 
     def __init__(self, instance: Instance, services: Services, dog: Watchdog) -> None:
         self._instance, self._services, self._dog = instance, services, dog
+        self._loop = asyncio.get_running_loop()
 
     def take(self, frame: list[Any]) -> None:
         """Take an ASK frame; its answer goes out when it is known.
@@ -87,18 +89,28 @@ class Questions:
         if watch.asking is None:
             watch.asking = watch.context.copy()
             watch.asking.run(extend_line, self._instance)
-        context, loop = watch.asking.copy(), asyncio.get_running_loop()
-        # Eager: what can be answered at once needs no turn of the event loop.
-        answer = self._answer(Question(lane, watch.deadline), service, args)
-        watch.question = asyncio.Task(answer, loop=loop, context=context, eager_start=True)
-
-    async def _answer(self, question: Question, service: str, args: list[MessageValue]) -> None:
+        context, question = watch.asking.copy(), Question(lane, watch.deadline)
         try:
-            question.answer(await self._services.answer(service, args, question))
-        except Refused as refusal:
-            question.refuse(refusal.reason, refusal.message)
-        except Exception:
-            plugin_id = self._instance.plugin_id
-            logger.exception("%s asked for %s, which failed in the host", plugin_id, service[:40])
-            question.refuse("failed", "the host could not do it; its log says why")
+            work = context.run(self._services.answer, service, args, question)
+        except Exception as error:  # noqa: BLE001 - a mistake of the host's must not end it; it is logged
+            self._refuse(question, service, error)
+            question.end()
+            return
+        # Eager: what can be answered at once needs no turn of the event loop.
+        answer = self._answer(question, service, work)
+        watch.question = asyncio.Task(answer, loop=self._loop, context=context, eager_start=True)
+
+    async def _answer(self, question: Question, service: str, work: Awaitable[MessageValue]) -> None:
+        try:
+            question.answer(await work)
+        except Exception as error:  # noqa: BLE001 - a mistake of the host's must not end it; it is logged
+            self._refuse(question, service, error)
         question.end()
+
+    def _refuse(self, question: Question, service: str, error: Exception) -> None:
+        if isinstance(error, Refused):
+            question.refuse(error.reason, error.message)
+            return
+        plugin_id = self._instance.plugin_id
+        logger.error("%s asked for %s, which failed in the host", plugin_id, service[:40], exc_info=error)
+        question.refuse("failed", "the host could not do it; its log says why")

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -38,7 +38,7 @@ from .policy_terms import OnViolation
 from .printout import Printout
 from .questions import CANCELLED, Questions
 from .services import Services, Shared
-from .traffic import Passage, under_way
+from .traffic import under_way
 from .violations import Violations
 from .waits import Instance
 from .watchdog import MemoryAlarm, Watch, Watchdog
@@ -78,6 +78,20 @@ class Keeper(Protocol):
             function: What it was called for; empty between calls.
             args: With what; ``None`` between calls.
         """
+
+
+class Begun(NamedTuple):
+    """A call that was sent.
+
+    Attributes:
+        child: To whom.
+        answer: The frame that will come back.
+        size: Bytes that went out.
+    """
+
+    child: Child
+    answer: "asyncio.Future[list[Any]]"
+    size: int
 
 
 class PluginSandbox:
@@ -136,7 +150,10 @@ class PluginSandbox:
     @property
     def is_ready(self) -> bool:
         """Whether it can serve a call now."""
-        return self._dog.watch is None and self.is_live
+        child = self._child
+        if child is None or not self._loaded or self._dog.watch is not None:
+            return False
+        return child is not self._condemned and not child.exited.done()
 
     @property
     def is_vacant(self) -> bool:
@@ -170,22 +187,20 @@ class PluginSandbox:
         self.last_used = self._loop.time()
         self.load_ms = (time.perf_counter() - began) * 1000
 
-    async def call(self, function: str, args: tuple[MessageValue, ...], timeout_ms: int) -> MessageValue:
-        """Call one function; see :meth:`frys_runtime.pool.Pool.call`."""
-        assert self._child is not None
-        self._sequence += 1
-        limit = self.confinement.limits.output
+    def begin(self, function: str, args: tuple[MessageValue, ...], timeout_ms: int) -> Begun:
+        """Call one function, whose result :meth:`finish` waits for; nothing else may come in between."""
         child = self._child
-        bulk = child.lane.bulk
+        assert child is not None
+        self._sequence += 1
+        bulk, limit = child.lane.bulk, self.confinement.limits.output
         values = args if bulk is None else bulk.place(args)
         frame = wire.encode_call(self._sequence, timeout_ms, limit, function, values)
-        size, passage = bulk.placed if bulk is not None else 0, under_way.get()
-        try:
-            return await self._exchange(child, frame, timeout_ms, function, args, passage)
-        finally:
-            if passage is not None:
-                passage.bytes_out += size + sum(map(len, frame))
-                passage.bytes_in += child.lane.answer_bytes
+        answer = child.lane.exchange(frame, limit)
+        return Begun(child, answer, sum(map(len, frame)) + (bulk.placed if bulk is not None else 0))
+
+    async def call(self, function: str, args: tuple[MessageValue, ...], timeout_ms: int) -> MessageValue:
+        """Call one function, and wait for its result."""
+        return await self.finish(self.begin(function, args, timeout_ms), timeout_ms, function, args)
 
     async def ping(self, timeout_ms: int) -> None:
         """Have the process answer.
@@ -196,20 +211,26 @@ class PluginSandbox:
         assert self._child is not None
         self._sequence += 1
         frame = wire.encode([wire.PING, self._sequence])
-        await self._exchange(self._child, frame, timeout_ms, "", None, None)
+        answer = self._child.lane.exchange(frame, self.confinement.limits.output)
+        await self.finish(Begun(self._child, answer, 0), timeout_ms, "", None)
 
-    async def _exchange(
-        self,
-        child: Child,
-        frame: tuple[bytes, ...],
-        timeout_ms: int,
-        function: str,
-        args: tuple[MessageValue, ...] | None,
-        passage: Passage | None,
+    async def finish(
+        self, begun: Begun, timeout_ms: int, function: str, args: tuple[MessageValue, ...] | None
     ) -> MessageValue:
-        limits = self.confinement.limits
-        answer = child.lane.exchange(frame, limits.output)
-        watch = self._begin(child, timeout_ms, limits.cpu_time)  # while the plugin works already
+        """Wait for the result of what was begun; the clocks run from here on.
+
+        Args:
+            begun: From :meth:`begin`.
+            timeout_ms: How long it may take.
+            function: What was called; empty for no function.
+            args: With what.
+
+        Raises:
+            PluginError: It gave no result, and why.
+        """
+        child, answer, size = begun
+        passage = under_way.get() if function else None
+        watch = self._begin(child, timeout_ms, self.confinement.limits.cpu_time)
         child.lane.look()
         ends_later = False
         try:
@@ -238,6 +259,9 @@ class PluginSandbox:
                 self._chore(self._died(watch, why, function, args))
             raise
         finally:
+            if passage is not None:
+                passage.bytes_out += size
+                passage.bytes_in += child.lane.answer_bytes
             if not ends_later:
                 self._end(watch)
 
@@ -265,10 +289,10 @@ class PluginSandbox:
                 self._over.set_result(None)
 
     def _result(self, answer: list[Any], function: str) -> MessageValue:
-        match answer:
-            case [wire.RESULT, self._sequence, value]:
-                return value  # type: ignore[no-any-return]  # the decoder has seen to it
-            case [wire.FAILURE, self._sequence, *_]:
+        if len(answer) >= 2 and answer[1] == self._sequence:
+            if answer[0] == wire.RESULT and len(answer) == 3:
+                return answer[2]  # type: ignore[no-any-return]  # the decoder has seen to it
+            if answer[0] == wire.FAILURE:
                 raise _Refusal(wire.failure(answer))
         raise wire.ProtocolError(f"its answer to {function} is not an answer")
 

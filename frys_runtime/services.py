@@ -90,10 +90,10 @@ class Services:
         # Up to one second's worth may come at once; then each waits until it is due.
         self._next = max(self._next, now - 1.0) + self._interval
         if self._next > now:
-            return self._answer_later(self._next - now, service, args, asked)
+            return self._work_later(self._next - now, service, args, asked)
         return self._work(service, args, asked)
 
-    async def _answer_later(
+    async def _work_later(
         self, seconds: float, service: str, args: list[MessageValue], asked: Asked
     ) -> MessageValue:
         await asyncio.sleep(seconds)
@@ -106,7 +106,7 @@ class Services:
                 "missing", f"there is no service {service[:40]!r}; there are {', '.join(_SERVICES)}"
             )
         shape, grant, work = known
-        if len(args) not in shape.counts or not all(map(isinstance, args, shape.types)):
+        if tuple(map(type, args)) != shape.types and not shape.fits(args):
             raise Refused("invalid", f"{service} takes {shape.text}")
         if grant and not self._policy.may_use(grant):
             raise self._shared.communicator.refuse(
@@ -203,6 +203,10 @@ class _Shape(NamedTuple):
     types: tuple[type, ...]
     counts: tuple[int, ...]
     text: str
+
+    def fits(self, args: list[MessageValue]) -> bool:
+        """Whether these are such arguments."""
+        return len(args) in self.counts and all(map(isinstance, args, self.types))
 
 
 # By name: the arguments, the grant that it needs (empty where the service looks itself), the work.

@@ -189,6 +189,11 @@ class Traffic:
         self.events = Channels(is_loaded)
         self.listeners: set[ref[EventStream[TrafficRecord]]] = set()
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody follows each message."""
+        return bool(self.listeners) or self.spans is not None
+
     def listen(self, size: int) -> EventStream[TrafficRecord]:
         """What passes from now on; forgotten when its reader forgets it."""
         stream: EventStream[TrafficRecord] = EventStream(size)

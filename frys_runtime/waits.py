@@ -71,11 +71,9 @@ class Wait:
         Raises:
             Circle: The call would never be answered.
         """
-        line = _line.get()
-        if not line:
-            return
-        self._waits.begin(line[-1], self)
-        self._who, self._token = line[-1], _wait.set(self)
+        if line := _line.get():
+            self._waits.begin(line[-1], self)
+            self._who, self._token = line[-1], _wait.set(self)
 
     def __exit__(self, *_: object) -> None:
         if self._who is not None:
@@ -183,6 +181,10 @@ class Waits:
         finally:
             _wait.reset(token)
             del self._arrived[name]
+
+    def has(self, target: Server) -> bool:
+        """Whether an instance of a plugin waits; where none does, a call of it closes no circle."""
+        return target.key in self._waiting
 
     def told(self) -> list[Told]:
         """Every wait, as it is at this moment."""

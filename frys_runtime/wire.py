@@ -154,7 +154,7 @@ def decode(body: memoryview, decoder: "msgspec.msgpack.Decoder[Any]" = _decoder)
         ProtocolError: It is not an array of plain values within the bounds.
         MemoryError: The host has no memory for it.
     """
-    if body[1:2] == _RESULT_KIND and (common := _bytes_result(body)) is not None:
+    if len(body) > _RESULT.size and body[1] == RESULT and (common := _bytes_result(body)) is not None:
         return common
     if len(body) > _SMALL:
         measure(body)
@@ -191,16 +191,13 @@ def _look_over(items: Iterable[object], depth: int) -> None:
             raise ProtocolError(f"a {type(item).__name__} is not an allowed value")
 
 
-_RESULT_KIND: Final = bytes((RESULT,))
 _RAW: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 
 
 def _bytes_result(body: memoryview) -> list[Any] | None:
     """``[RESULT, sequence, bytes]`` as launchers write it, which is common and needs no walk; or nothing."""
-    if len(body) <= _RESULT.size:
-        return None
-    array, kind, number, sequence, code = _RESULT.unpack_from(body)
-    if array != 0x93 or kind != RESULT or number != 0xCF or code not in _RAW:
+    array, _, number, sequence, code = _RESULT.unpack_from(body)
+    if array != 0x93 or number != 0xCF or code not in _RAW:
         return None
     begin = _RESULT.size + _RAW[code]
     if begin + int.from_bytes(body[_RESULT.size : begin]) != len(body):

@@ -91,6 +91,9 @@ class Remote:
             return await self._supervisor.request(self._peer, self.plugin_id, make, timeout_ms)
         return await self._patiently(make)
 
+    def begin(self, _function: str, _args: tuple[MessageValue, ...], _timeout_ms: int | None) -> None:
+        """Nothing: a call of it begins at its supervisor."""
+
     async def ping(self) -> None:
         """Have its process answer."""
 
