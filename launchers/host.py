@@ -8,7 +8,7 @@ written its bytes by hand, which it can.
 from _thread import allocate_lock
 
 from . import interrupt
-from .codec import pack, unpack
+from .codec import pack, read, unpack
 from .failures import BadValue, HostRefused
 from .values import Value
 
@@ -23,6 +23,7 @@ MIN_QUESTION = 1 << 16
 
 _ASK = b"\x93\x05"  # the head of [5, service, args]
 _REFUSAL = 4
+_HEADS = {service: _ASK + pack(service) for service in ("call", "config", "emit", "host", "kv.get", "log")}
 
 
 class Host:
@@ -70,7 +71,8 @@ class Host:
                     "unavailable", "the host answers only while the plugin loads or serves a call"
                 )
             try:
-                question = _ASK + pack(service) + pack(args, "args", self._lane.bulk)
+                head = _HEADS.get(service) or _ASK + pack(service)
+                question = head + pack(args, "args", self._lane.bulk)
             except BadValue as error:
                 raise HostRefused("invalid", f"{service}: {error.message}") from None
             size = len(question) + (self._lane.bulk.used if self._lane.bulk is not None else 0)
@@ -79,9 +81,11 @@ class Host:
                 raise HostRefused("limit", f"{service}: a question has {size} bytes; {most}")
             raises = interrupt.hold()
             self._lane.send(question)
-            answer: Any = unpack(self._lane.receive(answer=True), self._lane.bulk)
+            # The host is trusted to send [3, value] or [4, reason, message].
+            answer = self._lane.receive(answer=True)
+            refusal: Any = unpack(answer) if answer[1] == _REFUSAL else None
+            value = None if refusal else read(answer, 2, self._lane.bulk)[0]
             interrupt.go_on(raises)
-        if answer[0] == _REFUSAL:
-            raise HostRefused(answer[1], answer[2])
-        value: Value = answer[1]
+        if refusal:
+            raise HostRefused(refusal[1], refusal[2])
         return value

@@ -27,10 +27,11 @@ _CHUNK = 1 << 13
 _LARGE = 1 << 15
 _MAX_TEXT = 1 << 16
 _MOST_LEFT_OUT = 1023
-_ANSWER_SHARE = 5  # an answer that takes longer is another plugin's, which may need the core
+_ANSWER_SHARE = 2  # an answer that takes longer is another plugin's, which may need the core
 _TAKEN_SECONDS = 4e-6
 """In which a host that looks takes what was sent; the kernel wakes whoever sleeps on the socket then, for
 nothing (unix_write_space() in net/unix/af_unix.c)."""
+_SIZE = struct.Struct(">I")
 _CALL = struct.Struct(">xxxQxQxQ")  # the numbers of [2, sequence, timeout_ms, max_result, function, args]
 _RESULT = struct.Struct(">IBBBQ")  # the length of [3, sequence, value], and all of it but the value
 
@@ -123,7 +124,7 @@ class Lane:
                 self._look(self._calls, self.busy_poll)
         while self._filled < 4:
             self._fill(self._view[self._filled :])
-        (size,) = struct.unpack_from(">I", self._buffer)
+        (size,) = _SIZE.unpack_from(self._buffer)
         end = 4 + size
         if end <= _CHUNK:
             while self._filled < end:
@@ -190,7 +191,7 @@ class Lane:
 
     def send(self, head: bytes, body: bytes = b"") -> None:
         """Send one frame made of two parts; a large body is not copied."""
-        size = struct.pack(">I", len(head) + len(body))
+        size = _SIZE.pack(len(head) + len(body))
         if len(body) < _LARGE:
             self.socket.sendall(size + head + body)
         else:
