@@ -178,7 +178,11 @@ class Pool:
         slot = fleet.take_free()
         if slot is None:
             return None
-        began = slot, slot.begin(function, args, self._limit(timeout_ms))
+        try:
+            began = slot, slot.begin(function, args, self._limit(timeout_ms))
+        except BaseException:
+            fleet.give_back(slot)
+            raise
         return self._serve(function, args, timeout_ms, began)
 
     def _limit(self, timeout_ms: int | None) -> int:
@@ -227,17 +231,15 @@ class Pool:
         began: tuple[PluginSandbox, Begun] | None,
     ) -> MessageValue:
         fleet = self._fleet
-        if began is None:
-            slot = fleet.take_free()
-            if slot is None:
-                slot = await fleet.take(deadline, limit)
-                if asked is not None:
-                    limit = min(max(math.ceil((deadline - self._loop.time()) * 1000), 1), limit)
-            began = slot, slot.begin(function, args, limit)
-        slot, begun = began
+        slot, begun = began or (fleet.take_free(), None)
+        if slot is None:
+            slot = await fleet.take(deadline, limit)
+            if asked is not None:
+                limit = min(max(math.ceil((deadline - self._loop.time()) * 1000), 1), limit)
         served_by(slot.instance)
         self.calls += 1
         try:
+            begun = begun or slot.begin(function, args, limit)
             value = await slot.finish(begun, limit, function, args)
         except Exception:
             self.failures += 1

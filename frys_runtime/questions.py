@@ -10,7 +10,7 @@ from .lane import Lane
 from .messages import MessageValue, Refused
 from .services import Services
 from .waits import Instance, extend_line
-from .watchdog import Watchdog
+from .watchdog import Watch, Watchdog
 
 logger = logging.getLogger("frys.plugin")
 
@@ -53,10 +53,6 @@ class Question:
         self._is_answered = True
         self._lane.answer(frame)
 
-    def end(self) -> None:
-        """All is done; the plugin's next frame may be there already."""
-        self._lane.look()
-
 
 class Questions:
     """Answers one instance.
@@ -94,18 +90,23 @@ class Questions:
             work = context.run(self._services.answer, service, args, question)
         except Exception as error:  # noqa: BLE001 - a mistake of the host's must not end it; it is logged
             self._refuse(question, service, error)
-            question.end()
+            lane.look()
             return
         # Eager: what can be answered at once needs no turn of the event loop.
-        answer = self._answer(question, service, work)
+        answer = self._answer(watch, question, service, work)
         watch.question = asyncio.Task(answer, loop=self._loop, context=context, eager_start=True)
+        if watch.question.done():
+            lane.look()
 
-    async def _answer(self, question: Question, service: str, work: Awaitable[MessageValue]) -> None:
+    async def _answer(
+        self, watch: Watch, question: Question, service: str, work: Awaitable[MessageValue]
+    ) -> None:
         try:
             question.answer(await work)
         except Exception as error:  # noqa: BLE001 - a mistake of the host's must not end it; it is logged
             self._refuse(question, service, error)
-        question.end()
+        if watch.question is asyncio.current_task():  # not before the next question can take its place
+            watch.child.lane.look()
 
     def _refuse(self, question: Question, service: str, error: Exception) -> None:
         if isinstance(error, Refused):

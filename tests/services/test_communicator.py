@@ -149,6 +149,28 @@ async def test_who_ends_ends_what_it_waits_for(tmp_path: Path) -> None:
 
 
 @live
+@pytest.mark.parametrize("questions", [1, 2, 5])
+async def test_who_is_given_up_ends_what_it_waits_for(tmp_path: Path, questions: int) -> None:
+    """Also where one question was found while the host still looked for it after the one before."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        pid = talk.manager.plugin("b").pid
+        assert pid is not None
+        for _ in range(20):  # until looking has paid
+            await talk.manager.execute_plugin("a", "asks_then", 20, "b", "twice", [1])
+        args = [questions, "b", "sleep", [60.0]]
+        call = asyncio.create_task(talk.manager.execute_plugin("a", "asks_then", *args))
+        await asyncio.sleep(0.2)
+        call.cancel()
+        await asyncio.wait((call,))
+        for _ in range(100):
+            if not psutil.pid_exists(pid):
+                break
+            await asyncio.sleep(0.02)
+        assert not psutil.pid_exists(pid)
+        assert await talk.ask("call", "b", "twice", [1]) == 2
+
+
+@live
 async def test_unloading_the_target_of_a_call_ends_the_call(tmp_path: Path) -> None:
     """The caller is told and lives."""
     async with talkers(tmp_path, ALL, "a", "b") as talk:
