@@ -14,7 +14,8 @@ class Scale:
         calls: Calls of 64 bytes in a round.
         large_calls: Calls of 1 MiB in a round.
         pairs: Runs inside and outside the jail, by the same two processes.
-        processes: How many pairs of processes run them: where its memory lies changes a process's speed.
+        processes: How many pairs of processes run them, and sets of them send messages: where its memory
+            lies, and on which core it is, changes a process's speed.
         instances: Idle instances of each format.
         reloads: Reloads under calls.
         crowd: Live plugins at once.
