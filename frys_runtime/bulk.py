@@ -11,8 +11,7 @@ it takes is copied out once, and looked at afterwards. No other plugin ever sees
 import asyncio
 import functools
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
 from struct import Struct
 from typing import Any, Final
 
@@ -26,12 +25,17 @@ LEAST: Final = 1 << 13
 EXTENSION: Final = 1
 """The type of the one MessagePack extension."""
 _PLACE: Final = Struct(">II")
+_MAY_BE_LARGE: Final = frozenset((bytes, list, dict))
 _LARGEST: Final = (1 << 32) - 1
 _KEPT: Final = 1 << 16
 """Bytes of the buffer whose memory is not given back between calls."""
 _REST_SECONDS: Final = 1.0
 _FREED: Final = 1 << 24
 """Twice as much freed memory stays with the process."""
+
+
+type Placed = msgspec.msgpack.Ext | list[Placed] | dict[str, Placed] | MessageValue
+"""A value whose large bytes lie in the buffer."""
 
 
 class BulkError(Exception):
@@ -71,36 +75,36 @@ class Bulk:
         self._used_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def place(self, values: Sequence[MessageValue]) -> Sequence[MessageValue | msgspec.msgpack.Ext]:
-        """The values with large bytes among them laid into the buffer; those that do not fit stay.
+    def place(self, values: Sequence[MessageValue]) -> Sequence[Placed]:
+        """The values with large bytes, at any depth, laid into the buffer; those that do not fit stay.
 
         All stay when the buffer is closed, or memory for it is not to be had: the frame carries them then.
         """
         self.placed = 0
-        for value in values:
-            if type(value) is bytes and len(value) >= LEAST and self.fd >= 0:
-                with suppress(OSError):
-                    return self._place(values)
-                break
-        return values
-
-    def _place(self, values: Sequence[MessageValue]) -> list[MessageValue | msgspec.msgpack.Ext]:
-        placed: list[MessageValue | msgspec.msgpack.Ext] = []
-        at = 0
-        for value in values:
-            if type(value) is bytes and LEAST <= len(value) <= self.size - at:
-                rest, start = memoryview(value), at
-                # A write, not a mapping: where memory ends it fails, and does not kill the host.
-                while rest:
-                    count = os.pwrite(self.fd, rest, at)
-                    rest, at = rest[count:], at + count
-                placed.append(msgspec.msgpack.Ext(EXTENSION, _PLACE.pack(start, len(value))))
-            else:
-                placed.append(value)
-        self.placed = at
-        self.bytes_out += at
-        self._touch(at)
+        if not _have_large(values) or self.fd < 0:
+            return values
+        try:
+            placed = [self._lay(value) for value in values]
+        except OSError:
+            self.placed = 0
+            return values
+        self.bytes_out += self.placed
+        self._touch(self.placed)
         return placed
+
+    def _lay(self, value: MessageValue) -> Placed:
+        if type(value) is bytes and LEAST <= len(value) <= self.size - self.placed:
+            rest, start = memoryview(value), self.placed
+            # A write, not a mapping: where memory ends it fails, and does not kill the host.
+            while rest:
+                count = os.pwrite(self.fd, rest, self.placed)
+                rest, self.placed = rest[count:], self.placed + count
+            return msgspec.msgpack.Ext(EXTENSION, _PLACE.pack(start, len(value)))
+        if type(value) is list:
+            return [self._lay(item) for item in value]
+        if type(value) is dict:
+            return {key: self._lay(item) for key, item in value.items()}
+        return value
 
     def allow(self, limit: int) -> None:
         """Bytes that the next frame may take from the buffer."""
@@ -145,6 +149,19 @@ class Bulk:
             self._timer.cancel()
         os.close(self.fd)
         self.fd = -1  # whoever still has an answer to lay in must not meet another file under its number
+
+
+def _have_large(values: Collection[MessageValue]) -> bool:
+    """Whether there are large bytes among them, at any depth."""
+    for value in values:
+        if type(value) is bytes:
+            if len(value) >= LEAST:
+                return True
+        elif isinstance(value, (list, dict)):
+            inner = value if isinstance(value, list) else value.values()
+            if not _MAY_BE_LARGE.isdisjoint(map(type, inner)) and _have_large(inner):
+                return True
+    return False
 
 
 @functools.cache

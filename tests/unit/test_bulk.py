@@ -55,12 +55,18 @@ def _received(buffer: Bulk, frame: bytes, limit: int) -> list[object] | None:
 
 @with_buffer
 async def test_both_ends_read_what_the_other_laid_in(buffer: Bulk) -> None:
-    """From the smallest size on, several at once, at any depth of a result; the rest goes as before."""
+    """From the smallest size on, several at once, at any depth; the rest goes as before."""
     plugin = _plugins_side(buffer)
     values = [b"a" * LEAST, "between", b"b" * (LEAST - 1), b"c" * (LEAST + 1), b"d" * SIZE]
     frame = b"".join(wire.encode([wire.ANSWER, buffer.place(values)]))
     assert len(frame) < SIZE + 2 * LEAST
     assert codec.unpack(memoryview(frame)[4:], plugin) == [wire.ANSWER, values]
+
+    deep = [{"x": [b"e" * LEAST, [b"f" * 3 * LEAST]], "y": [b"g", None, 1]}, "h"]
+    frame = b"".join(wire.encode([wire.ANSWER, buffer.place(deep)]))
+    assert len(frame) < 100
+    assert buffer.placed == 4 * LEAST
+    assert codec.unpack(memoryview(frame)[4:], plugin) == [wire.ANSWER, deep]
 
     result = {"x": [b"e" * LEAST, [b"f" * 3 * LEAST]], "y": b"g"}
     body = codec.pack([wire.RESULT, 1, result], bulk=plugin)
