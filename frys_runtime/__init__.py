@@ -23,9 +23,10 @@ Imports only go down these layers (``make check`` holds it):
     fleet                                                 its processes
     turns, upkeep, faults                                 its queue; its health; what its failures lead to
     sandbox                                               one live process
-    questions, suspension, premises                       its questions; freezing it; what a manager holds
+    bootstrap, guard, interruption                        how it starts; what is heard of it; ending a call
+    questions, suspension, postmortem, premises           its questions; freezing it; its end; a manager's own
     watchdog, bus                                         the clocks of one call; other supervisors
-    nursery, services, explanation                        parked children; what plugins ask; why one ended
+    nursery, services, explanation                        parked children; what plugins ask; what an end means
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; children
     subscriptions, refusals, fork_server                  events that wait; why no call is made; what forks
     signing                                               who has signed a package
