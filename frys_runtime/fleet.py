@@ -407,6 +407,7 @@ class Fleet:
             self._turns.offer_all()
         elif len(self._turns):
             self._begin_anew(why)
+            self._grow()  # a lazy plugin may have no instance yet
         else:
             self.go(PluginState.IDLE, why)
 
