@@ -76,7 +76,7 @@ class Begun(NamedTuple):
 class PluginSandbox:
     """One instance of a plugin. It serves one call at a time; who keeps it sees to that, and starts it again.
 
-    Made by :class:`frys_runtime.pool.Pool`, which owns the bundle.
+    Made by :class:`frys_runtime.instances.Instances`; the bundle is the pool's.
     """
 
     def __init__(
@@ -298,7 +298,7 @@ class PluginSandbox:
     # Starting.
 
     async def _compile(self, limits: CgroupLimits, room: Offer) -> int:
-        """Have a process compile the plugin, and end."""
+        """Have a process compile the plugin's code, and end it."""
         _, size = await self._load(await self._spawn(limits), room)
         self._retire()
         return size
@@ -356,7 +356,7 @@ class PluginSandbox:
         self._retire()
         self._keeper.on_down(self, cause.error, outside=cause.outside)
 
-    # When it has no result.
+    # When a call has no result.
 
     async def _died(
         self, watch: Watch, reason: BaseException, function: str, args: tuple[MessageValue, ...] | None
