@@ -20,12 +20,13 @@ Imports only go down these layers (``make check`` holds it):
     admission                                             files and policy of a plugin > a pool, on the record
     deployment                                            the versions of one plugin, and which gets a call
     pool                                                  one version of a plugin
-    fleet                                                 its processes
-    turns, upkeep, faults                                 its queue; its health; what its failures lead to
-    sandbox                                               one live process
-    questions, suspension, premises                       its questions; freezing it; what a manager holds
+    fleet                                                 its state, and what follows for its processes
+    instances, turns, upkeep, faults                      these; its queue; its health; what failures lead to
+    sandbox                                               one instance: a process, and its calls
+    bootstrap, guard, interruption                        how it starts; what is heard of it; ending a call
+    questions, suspension, postmortem, premises           its questions; a pause; its end; what managers hold
     watchdog, bus                                         the clocks of one call; other supervisors
-    nursery, services, explanation                        parked children; what plugins ask; why one ended
+    nursery, services, explanation                        parked children; what plugins ask; what an end means
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; children
     subscriptions, refusals, fork_server                  events that wait; why no call is made; what forks
     signing                                               who has signed a package

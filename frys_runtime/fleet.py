@@ -1,4 +1,4 @@
-"""The processes of one version of a plugin: started as calls need them, replaced when they die, looked after.
+"""What state one version of a plugin is in, and what follows for its processes and for calls.
 
 Calls wait in one queue, in order, and go to whichever instance is free: with one call at a time in each,
 that is the least loaded. docs/supervision.md says what follows from what.
@@ -13,6 +13,7 @@ from typing import Any, Final
 from .errors import CommunicationError, LoadFailed, PluginError, SandboxError, SecurityViolation, Unavailable
 from .events import Events
 from .faults import Faults
+from .instances import Instances
 from .isolation import Confinement
 from .loader import Bundle
 from .messages import MessageValue
@@ -23,8 +24,8 @@ from .states import TRANSITIONS, PluginState
 from .supervision import Fault, FaultKind, kind_of
 from .turns import Turns
 from .upkeep import Upkeep, is_well
-from .violations import Tally, Violations
-from .waits import Instance, line
+from .violations import Violations
+from .waits import line
 
 _READY: Final = PluginState.READY
 STARTABLE: Final = frozenset(
@@ -37,7 +38,7 @@ _FAILED_START_SECONDS: Final = 0.1
 
 
 class Fleet:
-    """The instances of one version of a plugin, and the state that it is in because of them.
+    """Keeps the instances of one version of a plugin: replaces what dies, looks after what lives.
 
     Made by :class:`frys_runtime.pool.Pool`.
 
@@ -54,14 +55,12 @@ class Fleet:
 
     Attributes:
         state: Where it is in its life.
-        count: How many calls it can serve at the same time.
         functions: Callable functions with signatures for people, in the plugin's own (untrusted) words;
             empty until a process of it has run.
         load_ms: Milliseconds that the last start of a process took.
         restarts: Fresh processes that replaced dead ones.
-        tally: What all its processes tried that is forbidden.
         faults: What happened to its processes, and what follows for calls.
-        slots: Its instances, with and without a process.
+        instances: Where its processes are; each serves one call at a time.
         admits_nested: While it drains, it takes calls that other plugins make to serve theirs.
     """
 
@@ -77,28 +76,25 @@ class Fleet:
         services: Services | None,
         violations: Violations | None,
     ) -> None:
-        self._plugin_id, self._key, self._bundle, self._room = plugin_id, key, bundle, confinement
-        self._nursery, self._events, self._shared, self._services = nursery, events, shared, services
+        self._plugin_id, self._path, self._policy = plugin_id, bundle.path, confinement.policy
+        self._events = events
         self._metadata = bundle.metadata
         self._rules = confinement.policy.supervision
         self._loop = asyncio.get_running_loop()
-        self._given_violations, self.tally = violations, violations.tally if violations else Tally()
         self._turns = Turns(plugin_id, self._rules.max_queue)
         self._upkeep = Upkeep(self._rules, self._end_unused, lambda: self._chore(self._check_free()))
-        self._starting: dict[PluginSandbox, asyncio.Task[None]] = {}
-        self._due: dict[PluginSandbox, None] = {}
         self._fallen: set[PluginSandbox] = set()
-        self._start_timer: asyncio.TimerHandle | None = None
         self._quarantine_timer: asyncio.TimerHandle | None = None
         self._chores: set[asyncio.Task[Any]] = set()
         self._pausing = asyncio.Lock()
         self.state = PluginState.LOADING
-        self.count = self._rules.instances.of(bundle.metadata.instances)
         self.functions: dict[str, str] = {}
         self.load_ms = 0.0
         self.restarts = 0
         self.faults = Faults(plugin_id, self._rules, confinement.limits.execution_time, events)
-        self.slots: list[PluginSandbox] = []
+        self.instances = Instances(
+            plugin_id, key, bundle, confinement, nursery, self, events, shared, services, violations
+        )
         self.admits_nested = False
 
     def go(self, state: PluginState, why: str) -> None:
@@ -109,9 +105,6 @@ class Fleet:
         assert state in TRANSITIONS[old], f"{old} > {state}: {why}"
         self._turns.open = state is _READY or state is PluginState.DRAINING
         self._events.publish("state", self._plugin_id, old=str(old), new=str(state), why=why)
-
-    def _has_live(self) -> bool:
-        return any(slot.is_live for slot in self.slots)
 
     # Loading.
 
@@ -128,43 +121,13 @@ class Fleet:
         if self._rules.lazy and not self._metadata.events.subscribes:
             self.go(PluginState.IDLE, "it is lazy: its first call starts it")
             return
-        slot = self._new_slot()
+        slot = self.instances.add()
         await slot.start()
         health = self._metadata.health
         if health and health not in slot.functions:
             reason = f"its plugin.json names {health!r} as its health function, and it has none of that name"
-            raise LoadFailed(self._bundle.path, reason)
-        self._started(slot)
-
-    def _new_slot(self) -> PluginSandbox:
-        policy = self._room.policy
-        violations = self._given_violations or Violations(
-            self._plugin_id, policy.on_violation, policy.max_violations, self._events, self.tally
-        )
-        slot = PluginSandbox(
-            Instance(self._key, len(self.slots) + 1, self._plugin_id),
-            self._bundle,
-            self._room,
-            self._nursery,
-            self,
-            events=self._events,
-            violations=violations,
-            shared=self._shared,
-            services=self._services,
-        )
-        self.slots.append(slot)
-        return slot
-
-    def _started(self, slot: PluginSandbox) -> None:
-        self.functions, self.load_ms = slot.functions, slot.load_ms
-        if slot in self._fallen:
-            self._fallen.discard(slot)
-            self.restarts += 1
-            self._events.publish("restarted", self._plugin_id, restarts=self.restarts, ms=slot.load_ms)
-        if self.state in (PluginState.LOADING, PluginState.STARTING):
-            self.go(_READY, "a process has loaded it")
-        self._upkeep.start()
-        self.give_back(slot)
+            raise LoadFailed(self._path, reason)
+        self.on_started(slot)
 
     # Instances for calls.
 
@@ -227,58 +190,44 @@ class Fleet:
 
     def _grow(self) -> None:
         """Start one more instance, if calls wait for more than are being started."""
-        coming = len(self._starting) + len(self._due)
-        if self.state not in STARTABLE or coming >= len(self._turns):
+        if self.state not in STARTABLE or self.instances.coming >= len(self._turns):
             return
-        slot = self._vacant()
-        if slot is None and len(self.slots) < self.count:
-            slot = self._new_slot()
-        if slot is not None:
+        if slot := self.instances.vacant_or_new():
             self._start_soon(slot)
-
-    def _vacant(self) -> PluginSandbox | None:
-        coming = {*self._starting, *self._due}
-        return next((slot for slot in self.slots if slot.is_vacant and slot not in coming), None)
 
     def _start_soon(self, slot: PluginSandbox) -> None:
         """Start an instance at once, or when its back-off is over."""
         if self.state is PluginState.IDLE:
             self.go(PluginState.STARTING, "a call needs it")
-        not_before = self.faults.restarts.not_before
-        if not_before > self._loop.time():
-            self._due[slot] = None
-            if self._start_timer is not None:
-                self._start_timer.cancel()
-            self._start_timer = self._loop.call_at(not_before, self._start_due)
-            return
-        # No caller's context: it does not wait for what others will use as well.
-        self._starting[slot] = self._loop.create_task(self._start(slot), context=Context())
+        self.instances.start(slot, self.faults.restarts.not_before)
 
-    def _start_due(self) -> None:
-        due, self._due = list(self._due), {}
+    def on_due(self, sandbox: PluginSandbox) -> None:
+        """The back-off of an instance is over."""
         if self.state in STARTABLE:
-            for slot in due:
-                self._start_soon(slot)
+            self._start_soon(sandbox)
 
-    async def _start(self, slot: PluginSandbox) -> None:
-        failure: PluginError | None = None
-        try:
-            await slot.start()
-        except PluginError as error:
-            failure = error
-        finally:
-            del self._starting[slot]
-        if failure is None:
-            self._started(slot)
-            return
-        self._fallen.add(slot)
-        reason = f"it could not be started again: {failure}"
-        self.faults.count(Fault(kind_of(failure, outside=False), reason))
+    def on_started(self, sandbox: PluginSandbox) -> None:
+        """An instance has a process."""
+        self.functions, self.load_ms = sandbox.functions, sandbox.load_ms
+        if sandbox in self._fallen:
+            self._fallen.discard(sandbox)
+            self.restarts += 1
+            self._events.publish("restarted", self._plugin_id, restarts=self.restarts, ms=sandbox.load_ms)
+        if self.state in (PluginState.LOADING, PluginState.STARTING):
+            self.go(_READY, "a process has loaded it")
+        self._upkeep.start()
+        self.give_back(sandbox)
+
+    def on_failed(self, sandbox: PluginSandbox, error: PluginError) -> None:
+        """An instance could not be started: try again, unless that happened too often."""
+        self._fallen.add(sandbox)
+        reason = f"it could not be started again: {error}"
+        self.faults.count(Fault(kind_of(error, outside=False), reason))
         if not self._is_out_of_service():
-            if not self._has_live() and not self._starting:
-                self._turns.fail(failure)
+            if not self.instances.have_live and not self.instances.starting:
+                self._turns.fail(error)
             self.faults.restarts.hold(self._loop.time() + _FAILED_START_SECONDS)
-            self._start_soon(slot)
+            self._start_soon(sandbox)
 
     def on_free(self, sandbox: PluginSandbox) -> None:
         """An instance can serve again."""
@@ -299,20 +248,20 @@ class Fleet:
             self.faults.note(error, function, args, outside=outside)
             if self._is_out_of_service():
                 return
-        if self.state is _READY and not self._has_live():
+        if self.state is _READY and not self.instances.have_live:
             self.go(PluginState.STARTING, f"its process ended: {error or 'its caller gave up'}")
         if self.state in (_READY, PluginState.STARTING) or (self.state in STARTABLE and len(self._turns)):
             self._start_soon(sandbox)
 
     def _is_out_of_service(self) -> bool:
         """Take it out of service where the last failure was once too often; whether it is."""
-        most = self._room.policy.max_violations
-        if 0 < most <= self.tally.total:
+        tally, most = self.instances.tally, self._policy.max_violations
+        if 0 < most <= tally.total:
             if PluginState.DISABLED in TRANSITIONS[self.state]:
-                self.go(PluginState.DISABLED, self.tally.latest)
-                self._events.publish("disabled", self._plugin_id, violations=self.tally.total)
+                self.go(PluginState.DISABLED, tally.latest)
+                self._events.publish("disabled", self._plugin_id, violations=tally.total)
                 self._stop_serving(self._disabled())
-                for slot in self.slots:
+                for slot in self.instances.all:
                     slot.condemn(self._disabled())
             return True
         quarantine = self.faults.restarts.quarantine
@@ -330,7 +279,7 @@ class Fleet:
         return True
 
     def _stop_serving(self, error: PluginError) -> None:
-        self._due.clear()  # what is being started is ended when it is there
+        self.instances.forget_due()  # what is being started is ended when it is there
         self._turns.fail(error)
         free, self._turns.free = self._turns.free, []
         for slot in free:
@@ -338,8 +287,8 @@ class Fleet:
                 self._chore(slot.stop())
 
     def _disabled(self) -> SecurityViolation:
-        count = self.tally.total
-        what = f"{count} forbidden act{'s' * (count != 1)}, the last: {self.tally.latest}"
+        tally = self.instances.tally
+        what = f"{tally.total} forbidden act{'s' * (tally.total != 1)}, the last: {tally.latest}"
         return SecurityViolation(self._plugin_id, what, disabled=True)
 
     def _begin_anew(self, why: str) -> None:
@@ -349,7 +298,7 @@ class Fleet:
         self.faults.forgive(why)
         if self.state in (PluginState.QUARANTINED, PluginState.SUSPENDED):
             self.go(PluginState.STARTING, why)
-            if slot := self._vacant():
+            if slot := self.instances.vacant():
                 self._start_soon(slot)
 
     def _chore(self, work: Coroutine[Any, Any, object]) -> None:
@@ -366,12 +315,13 @@ class Fleet:
             for slot in unused:
                 self._turns.free.remove(slot)
                 self._chore(slot.stop())
-            busy = self._starting or self._due or any(s.is_live for s in self.slots if s not in unused)
-            if unused and not busy:
+            used = any(slot.is_live for slot in self.instances.all if slot not in unused)
+            if unused and not used and not self.instances.coming:
                 self.go(PluginState.IDLE, f"no call came for {lasts:g} s")
                 self._upkeep.stop()
                 return None
-        return min((slot.last_used for slot in self.slots if slot.is_live), default=now) + lasts - now
+        latest = (slot.last_used for slot in self.instances.all if slot.is_live)
+        return min(latest, default=now) + lasts - now
 
     async def _check_free(self) -> None:
         """Check what is free; what serves a call has a deadline to keep anyway."""
@@ -426,14 +376,11 @@ class Fleet:
             if self.state not in _FREEZABLE:
                 return
             self.go(PluginState.SUSPENDED, "suspend()")
-            self._due.clear()
-            while self._starting:
-                await asyncio.wait([*self._starting.values()])
+            self.instances.forget_due()
             try:
-                for slot in self.slots:
-                    await slot.freeze()
+                await self.instances.freeze()
             except SandboxError:
-                await self.thaw()
+                await self.instances.thaw()
                 self._go_on("it could not be suspended")
                 raise
 
@@ -449,24 +396,20 @@ class Fleet:
             self._begin_anew("resume()")
             return
         async with self._pausing:
-            await self.thaw()
+            await self.instances.thaw()
             self._go_on("resume()")
 
     def _go_on(self, why: str) -> None:
         if self.state is not PluginState.SUSPENDED:
             return
-        if self._has_live():
+        if self.instances.have_live:
             self.go(_READY, why)
             self._turns.offer_all()
         elif len(self._turns):
             self._begin_anew(why)
+            self._grow()  # a lazy plugin may have no instance yet
         else:
             self.go(PluginState.IDLE, why)
-
-    async def thaw(self) -> None:
-        """Let frozen processes go on."""
-        for slot in self.slots:
-            await slot.thaw()
 
     async def drain(self, *, nested: bool) -> None:
         """Take no new calls, and let those that were taken end.
@@ -476,7 +419,7 @@ class Fleet:
         """
         if PluginState.DRAINING in TRANSITIONS[self.state]:
             async with self._pausing:
-                await self.thaw()
+                await self.instances.thaw()
             if PluginState.DRAINING not in TRANSITIONS[self.state]:
                 return
             self.admits_nested = nested
@@ -488,15 +431,9 @@ class Fleet:
         """End every process; returns when nothing of them is left. Calls under way fail."""
         self.go(PluginState.UNLOADED, "it was unloaded")
         self._upkeep.stop()
-        for timer in (self._start_timer, self._quarantine_timer):
-            if timer is not None:
-                timer.cancel()
-        self._due.clear()
-        starting = list(self._starting.values())
-        for task in starting:
-            task.cancel()
+        if self._quarantine_timer is not None:
+            self._quarantine_timer.cancel()
         self._turns.fail(CommunicationError(self._plugin_id, "it was unloaded while the call waited"))
-        await asyncio.gather(*starting, return_exceptions=True)  # what they leave, stop() clears away
-        await asyncio.gather(*(slot.stop() for slot in self.slots), return_exceptions=True)
+        await self.instances.close()
         while self._chores:
             await asyncio.wait(self._chores)

@@ -94,17 +94,19 @@ class Pool:
     @property
     def instances(self) -> int:
         """How many calls it can serve at the same time."""
-        return self._fleet.count
+        return self._fleet.instances.most
 
     @property
     def layers(self) -> frozenset[str]:
         """The layers of the jail that are in force; empty while no process runs."""
-        return next((slot.child.layers for slot in self._fleet.slots if slot.child is not None), frozenset())
+        return next(
+            (slot.child.layers for slot in self._fleet.instances.all if slot.child is not None), frozenset()
+        )
 
     @property
     def pids(self) -> tuple[int, ...]:
         """Its processes, as the host's kernel numbers them."""
-        return tuple(slot.child.pid for slot in self._fleet.slots if slot.child is not None)
+        return tuple(slot.child.pid for slot in self._fleet.instances.all if slot.child is not None)
 
     @property
     def pid(self) -> int | None:
@@ -124,7 +126,7 @@ class Pool:
     @property
     def violations(self) -> int:
         """How often it tried what is forbidden."""
-        return self._fleet.tally.total
+        return self._fleet.instances.tally.total
 
     async def start(self) -> None:
         """Load the plugin; see :meth:`Fleet.start`."""
@@ -325,7 +327,7 @@ class Pool:
         Args:
             private: Also ``memory_private``, for which the kernel holds the plugin's memory map for a moment.
         """
-        usages = [slot.usage(private=private) for slot in self._fleet.slots] or [ResourceUsage()]
+        usages = [slot.usage(private=private) for slot in self._fleet.instances.all] or [ResourceUsage()]
         total = usages[0]
         for other in usages[1:]:
             total = replace(total, **{name: getattr(total, name) + getattr(other, name) for name in _SUMS})

@@ -1,57 +1,36 @@
-"""One instance of a plugin: a process in its jail, from spawn to reaped, and why each one ended."""
+"""One instance of a plugin: a process in its jail, from spawn to reaped, and the calls that it serves."""
 
 import asyncio
 import logging
-import signal
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import msgspec
-
-from . import busy_poll, explanation, monitor, suspension, wire
-from .bulk import Bulk
+from . import monitor, suspension, wire
+from .bootstrap import Bootstrap
 from .compiled import Offer
 from .config import ResourceUsage
-from .errors import (
-    CommunicationError,
-    Crashed,
-    ExecutionFailed,
-    LoadFailed,
-    PluginError,
-    ResourceLimitExceeded,
-    SandboxError,
-    SecurityViolation,
-    Timeout,
-)
+from .errors import CommunicationError, ExecutionFailed, PluginError, SandboxError
 from .events import Events
+from .guard import Guard
+from .interruption import interrupt
 from .isolation import Confinement
-from .lane import HostOutOfMemory, LaneClosed
-from .launcher import Child, Exit, Launcher, LauncherKind
-from .linux import process
+from .lane import LaneClosed
+from .launcher import Child
 from .linux.cgroup import CgroupError, CgroupLimits
 from .loader import Bundle
 from .messages import MessageValue
 from .nursery import Nursery
-from .policy_terms import OnViolation
-from .printout import Printout
-from .questions import CANCELLED, Questions
+from .postmortem import Cause, Postmortem
+from .questions import Questions
 from .services import Services, Shared
 from .traffic import under_way
 from .violations import Violations
 from .waits import Instance
-from .watchdog import MemoryAlarm, Watch, Watchdog
+from .watchdog import Watch, Watchdog
 
 logger = logging.getLogger("frys.plugin")
-
-_EXIT_SECONDS: Final = 0.2
-_REPORT_SECONDS: Final = 0.5
-"""How long a caller waits to be told how a process ended; a frozen launcher says it later, or never."""
-_INTERRUPTIBLE: Final = frozenset({("javascript", ""), ("python", "main")})
-"""Formats, with their variant, whose engine ends a call when its process gets SIGUSR1."""
-_INTERRUPT_SECONDS: Final = 0.05
-"""How long a call whose caller has given up may take to end before its process is killed."""
 
 
 class Keeper(Protocol):
@@ -97,7 +76,7 @@ class Begun(NamedTuple):
 class PluginSandbox:
     """One instance of a plugin. It serves one call at a time; who keeps it sees to that, and starts it again.
 
-    Made by :class:`frys_runtime.pool.Pool`, which owns the bundle.
+    Made by :class:`frys_runtime.instances.Instances`; the bundle is the pool's.
     """
 
     def __init__(
@@ -119,19 +98,18 @@ class PluginSandbox:
         self.functions: dict[str, str] = {}
         self.load_ms = 0.0
         self.last_used = 0.0
-        self._bundle, self._nursery, self._keeper = bundle, nursery, keeper
-        self._events, self._violations = events, violations
-        self._shared = shared
+        self._keeper, self._events, self._violations = keeper, events, violations
+        self._postmortem = Postmortem(self.plugin_id, confinement, events, violations)
+        compiled = shared.compiled if shared is not None else None
+        self._bootstrap = Bootstrap(self.plugin_id, bundle, confinement, nursery, self._postmortem, compiled)
         self._child: Child | None = None
         self._loaded = False
         self._condemned: Child | None = None
-        self._faults = explanation.EngineFaults()
         self._sequence = 0
         self._loop = asyncio.get_running_loop()
         self._dog = Watchdog(self.plugin_id, confinement)
         self._questions = Questions(instance, services, self._dog) if services is not None else None
-        self._printout: Printout | None = None
-        self._alarm: MemoryAlarm | None = None
+        self._guard: Guard | None = None
         self._bytes_in = self._bytes_out = 0
         self._chores: set[asyncio.Task[Any]] = set()
         self._over: asyncio.Future[None] | None = None
@@ -171,7 +149,7 @@ class PluginSandbox:
         """
         began = time.perf_counter()
         try:
-            offer = await self._compiled()
+            offer = await self._bootstrap.offer(self._compile)
             try:
                 child = await self._spawn(self.confinement.cgroup)
                 self.functions, _ = await self._load(child, offer)
@@ -235,8 +213,8 @@ class PluginSandbox:
         ends_later = False
         try:
             reply = await answer
-            if child.lane.was_found and self._printout is not None:
-                self._printout.catch_up()
+            if child.lane.was_found and (guard := self._guard) is not None:
+                guard.printout.catch_up()
             if watch.verdict is not None:
                 raise LaneClosed("it was stopped with its answer on the way")
             value = self._result(reply, function)
@@ -276,8 +254,8 @@ class PluginSandbox:
         return task
 
     def _begin(self, child: Child, timeout_ms: int, cpu_ms: int) -> Watch:
-        if self._printout is not None:
-            self._printout.begin_call()
+        if (guard := self._guard) is not None:
+            guard.printout.begin_call()
         return self._dog.begin(child, timeout_ms, cpu_ms)
 
     def _end(self, watch: Watch) -> None:
@@ -300,25 +278,14 @@ class PluginSandbox:
 
     async def _end_given_up(self, watch: Watch, function: str) -> None:
         """Have the call end, so that its process can serve the next one; kill the process if it does not."""
-        child, room = watch.child, self.confinement
-        if watch.question is not None:
-            watch.question.cancel()
-        hears = child.lane.is_asked
-        if hears:
-            child.lane.answer(CANCELLED)
-        if (room.format, room.variant) in _INTERRUPTIBLE:
-            process.send_signal(child.pidfd, signal.SIGUSR1)
-            hears = True
-        over = False
-        if hears:
-            try:
-                async with asyncio.timeout(_INTERRUPT_SECONDS):
-                    self._result(await child.lane.expect(room.limits.output), function)
-                over = True
-            except _Refusal as refusal:
-                over = refusal.failure.detail == "time" or refusal.failure.kind != "limit"
-            except (TimeoutError, LaneClosed, wire.ProtocolError):
-                over = False
+        child, over = watch.child, False
+        try:
+            self._result(await interrupt(watch, self.confinement), function)
+            over = True
+        except _Refusal as refusal:
+            over = refusal.failure.detail == "time" or refusal.failure.kind != "limit"
+        except (TimeoutError, LaneClosed, wire.ProtocolError):
+            pass
         self._end(watch)
         if over and watch.verdict is None and self.is_ready:
             self._events.publish("interrupted", self.plugin_id, function=function)
@@ -330,138 +297,31 @@ class PluginSandbox:
 
     # Starting.
 
-    async def _compiled(self) -> Offer:
-        """The compiled form of the plugin's code, made now if there is none; nothing where none is needed."""
-        bundle, limits = self._bundle, self.confinement.limits
-        code = next((file.size for file in bundle.files if file.path == bundle.metadata.entry), 0)
-        if self._shared is None or not code:
-            return Offer()
-        cache, engine = self._shared.compiled, (await self._launcher()).engine
-        offer = await cache.offer(bundle.digests[bundle.metadata.entry], code, engine)
-        if not offer.room:
-            return offer
-        memory = max(limits.memory, limits.compile_memory)
-        room = self.confinement.cgroup
-        try:
-            child = await self._spawn(room._replace(memory=memory) if room.memory is not None else room)
-            _, size = await self._load(child, offer)
-            self._retire()
-        except ResourceLimitExceeded as error:
-            offer.close()
-            if error.resource != "memory":
-                raise
-            raise ResourceLimitExceeded(self.plugin_id, "compile_memory", memory, error.actual) from None
-        except BaseException:
-            offer.close()
-            raise
-        return await cache.keep(offer, size)
-
-    async def _launcher(self) -> Launcher:
-        room = self.confinement
-        return await self._nursery.launcher(LauncherKind(room.format, room.variant, room.policy.network))
+    async def _compile(self, limits: CgroupLimits, room: Offer) -> int:
+        """Have a process compile the plugin's code, and end it."""
+        _, size = await self._load(await self._spawn(limits), room)
+        self._retire()
+        return size
 
     async def _spawn(self, limits: CgroupLimits) -> Child:
-        room = self.confinement
-        launcher = await self._launcher()
-        plan = room.plan(launcher.paths, needs_files=launcher.needs_files, lacks=launcher.lacks)
-        try:
-            child = await self._nursery.take(launcher, plan, limits, room.policy.require)
-        except SandboxError:
-            if not launcher.dead.done():
-                raise
-            # It died under our hands; the one that replaces it gets one try.
-            launcher = await self._launcher()
-            child = await self._nursery.take(launcher, plan, limits, room.policy.require)
-        self._child, self._faults = child, explanation.EngineFaults()
+        child = self._child = await self._bootstrap.spawn(limits)
         child.on_end = self._lane_ended
-        child.on_violation = lambda call: self._violated(child, call)
-        child.on_denial = self._violations.denied
         if self._questions is not None:
             child.lane.on_question = self._questions.take
-        limit = room.limits.log
-        self._printout = Printout(
-            self.plugin_id,
-            child.log,
-            limit,
-            lambda: self._dog.watch is not None,
-            lambda size: self._accuse(child, ResourceLimitExceeded(self.plugin_id, "log", limit, size)),
+        self._guard = Guard(
+            child, self.plugin_id, self.confinement, self._violations, self._dog, self._accuse
         )
-        if room.may_fork and child.cgroup is not None:
-            memory = room.limits.memory
-            self._alarm = MemoryAlarm(
-                child.cgroup,
-                memory,
-                lambda peak: self._accuse(
-                    child, ResourceLimitExceeded(self.plugin_id, "memory", memory, peak)
-                ),
-            )
         return child
 
     async def _load(self, child: Child, offer: Offer) -> tuple[dict[str, str], int]:
-        """Have a process load the plugin, or only compile it where the offer has room for that.
-
-        Returns:
-            The functions, and how many bytes of compiled code it has left.
-        """
-        limits, bundle = self.confinement.limits, self._bundle
-        request = {
-            "id": self.plugin_id,
-            "entry": bundle.metadata.entry,
-            "files": [list(file) for file in bundle.files],
-            "size": bundle.size,
-            "options": bundle.metadata.options,
-            "exports": msgspec.to_builtins(bundle.metadata.exports),
-            "paths": self.confinement.policy.shown_while_serving,
-            "memory": limits.memory,
-            "stack": limits.stack,
-            "compiled": offer.size,
-            "room": offer.room,
-            "bulk": 0,
-            "poll": self.confinement.busy_poll,
-        }
-        fds = [bundle.fd, *offer.files]
-        if not offer.room:
-            bulk = Bulk(limits.memory // 2)
-            child.lane.add_bulk(bulk)
-            request["bulk"] = bulk.size
-            fds.append(bulk.fd)
-        watch = self._begin(child, limits.load_time, limits.load_time)
+        load_time = self.confinement.limits.load_time
+        watch = self._begin(child, load_time, load_time)
         try:
-            answer = child.lane.expect(0)
-            child.lane.send_descriptors(wire.encode([wire.LOAD, request]), fds)
-            frame = await answer
-            if watch.verdict is not None:
-                raise LaneClosed("it was stopped with its answer on the way")
-            match frame:
-                case [wire.LOADED, dict(functions), int(kept)]:
-                    child.lane.busy_poll = min(self.confinement.busy_poll, busy_poll.HOST_SECONDS)
-                    child.lane.is_plain = not self.confinement.may_send_descriptors
-                    return {str(name): str(text) for name, text in functions.items()}, max(kept, 0)
-                case [wire.FAILURE, 0, *_]:
-                    raise explanation.of_failed_load(bundle, wire.failure(frame))
-            raise wire.ProtocolError("its answer to the load is not an answer")
-        except (LaneClosed, wire.ProtocolError) as reason:
-            error, outside = await self._explained(watch, reason, "load")
-            if isinstance(error, ExecutionFailed):
-                error = SandboxError(error.reason) if outside else LoadFailed(bundle.path, error.reason)
-            if isinstance(error, Timeout):
-                error = Timeout(self.plugin_id, limits.load_time, loading=True)
-            raise error from None
+            return await self._bootstrap.load(watch, offer)
         finally:
             self._end(watch)
 
     # What it is stopped for.
-
-    def _violated(self, child: Child, call: str) -> OnViolation:
-        if self.confinement.format == "wasm" and (fault := explanation.unhandled(call)) is not None:
-            if not self._faults.is_again(self._loop.time()):
-                return "deny"
-            self._accuse(child, Crashed(self.plugin_id, "", f"its engine crashed ({fault.name})"))
-            return "kill"
-        action, what = self._violations.decide(call)
-        if action == "kill":
-            self._accuse(child, SecurityViolation(self.plugin_id, what))
-        return action
 
     def _accuse(self, child: Child, error: PluginError) -> None:
         """Kill for something that may also happen between calls, when nobody waits for the error."""
@@ -483,107 +343,47 @@ class PluginSandbox:
         if self._dog.watch is not None or child is None or child is self._condemned:
             return
         if isinstance(reason, wire.ProtocolError):
-            what = f"it broke the lane's protocol: {reason}"
-            self._accuse(child, SecurityViolation(self.plugin_id, what))
+            self._accuse(child, self._postmortem.broken_protocol(reason))
         else:
             self._condemned = child
             self._chore(self._ended_between_calls(child, None))
 
     async def _ended_between_calls(self, child: Child, error: PluginError | None) -> None:
-        if error is None:
-            await asyncio.wait((child.exited,), timeout=_EXIT_SECONDS)
-            if not child.exited.done() and not process.is_dead(child.pidfd):
-                error = SecurityViolation(self.plugin_id, "it closed its lane and went on")
-        end = await _end_of(child)
-        outside = error is None and (end is None or explanation.was_killed(end))
-        if error is None:
-            limits = self.confinement.limits
-            error = explanation.of_end(self.plugin_id, "", end, child.cgroup, limits)
+        cause = await self._postmortem.examine_idle(child, error)
         if self._child is not child:
             return  # it was replaced meanwhile
-        self._tell(error)
+        self._postmortem.publish(cause.error)
         self._retire()
-        self._keeper.on_down(self, error, outside=outside)
+        self._keeper.on_down(self, cause.error, outside=cause.outside)
 
-    def _tell(self, error: Exception) -> None:
-        """Publish why its process was stopped."""
-        match error:
-            case SecurityViolation():
-                self._violations.count(error.violation, "kill")
-            case ResourceLimitExceeded():
-                self._events.publish(
-                    "limit", self.plugin_id, resource=error.resource, limit=error.limit, actual=error.actual
-                )
-            case Timeout():
-                self._events.publish("timeout", self.plugin_id, timeout_ms=error.timeout_ms)
-            case ExecutionFailed():
-                self._events.publish("crashed", self.plugin_id, reason=error.reason, function=error.function)
-
-    # What an end means.
-
-    async def _explained(
-        self, watch: Watch, reason: BaseException, function: str
-    ) -> tuple[PluginError, bool]:
-        """Wait for the end of a process and say why it ended, and whether neither it nor we did it."""
-        child = watch.child
-        alive = not child.exited.done()
-        if isinstance(reason, HostOutOfMemory) and watch.verdict is None:
-            watch.verdict = CommunicationError(self.plugin_id, f"{reason}; its process was replaced")
-        elif isinstance(reason, LaneClosed) and watch.verdict is None and alive:
-            await asyncio.wait((child.exited,), timeout=_EXIT_SECONDS)
-            if not child.exited.done() and not process.is_dead(child.pidfd):
-                watch.verdict = SecurityViolation(self.plugin_id, "it closed its lane and went on")
-        elif isinstance(reason, wire.ProtocolError) and watch.verdict is None:
-            watch.verdict = SecurityViolation(self.plugin_id, f"it broke the lane's protocol: {reason}")
-        elif isinstance(watch.verdict, Crashed):
-            watch.verdict = Crashed(self.plugin_id, function, watch.verdict.reason)
-        end = await _end_of(child)
-        limits, cgroup = self.confinement.limits, child.cgroup
-        error = watch.verdict or explanation.of_end(self.plugin_id, function, end, cgroup, limits)
-        self._tell(error)
-        return error, watch.verdict is None and (end is None or explanation.was_killed(end))
+    # When a call has no result.
 
     async def _died(
         self, watch: Watch, reason: BaseException, function: str, args: tuple[MessageValue, ...] | None
     ) -> PluginError:
-        error, outside = await self._explained(watch, reason, function)
-        self._replace(watch, error, function, args, outside=outside)
-        return error
-
-    def _replace(
-        self,
-        watch: Watch,
-        error: PluginError,
-        function: str,
-        args: tuple[MessageValue, ...] | None,
-        *,
-        outside: bool = False,
-    ) -> None:
-        self._end(watch)
-        if self._child is watch.child:
-            self._retire()
-            self._keeper.on_down(self, error, outside=outside, function=function, args=args)
+        cause = await self._postmortem.examine(watch, reason, function)
+        self._replace(watch, cause, function, args)
+        return cause.error
 
     async def _failed(
         self, watch: Watch, failure: wire.Failure, function: str, args: tuple[MessageValue, ...] | None
     ) -> Exception:
         """Map a plugin's own failure; a limit leaves the process unfit, so it is replaced."""
-        cgroup, limits = watch.child.cgroup, self.confinement.limits
-        error: PluginError
-        match failure.kind:
-            case "arguments":
-                return TypeError(f"{self.plugin_id}.{function}: {failure.message}")
-            case "limit":
-                error = explanation.of_limit(self.plugin_id, failure, watch.child, limits, watch.timeout_ms)
-                self._tell(error)
-                self._replace(watch, error, function, args)
-                return error
-        if cgroup is not None and self.confinement.may_fork and cgroup.pids_refused():
-            error = ResourceLimitExceeded(self.plugin_id, "processes", limits.tasks, limits.tasks)
-            self._tell(error)
-            self._replace(watch, error, function, args)
-            return error
+        if (cause := self._postmortem.exhausted(watch, failure)) is not None:
+            self._replace(watch, cause, function, args)
+            return cause.error
+        if failure.kind == "arguments":
+            return TypeError(f"{self.plugin_id}.{function}: {failure.message}")
         return ExecutionFailed(self.plugin_id, function, failure.message, failure.detail)
+
+    def _replace(
+        self, watch: Watch, cause: Cause, function: str, args: tuple[MessageValue, ...] | None
+    ) -> None:
+        self._postmortem.publish(cause.error)
+        self._end(watch)
+        if self._child is watch.child:
+            self._retire()
+            self._keeper.on_down(self, cause.error, outside=cause.outside, function=function, args=args)
 
     def _retire(self) -> None:
         """Let go of the process; it is killed and reaped meanwhile."""
@@ -591,13 +391,10 @@ class PluginSandbox:
         self._loaded, self._condemned = False, None
         if child is None:
             return
-        child.on_end = child.on_violation = child.on_denial = None
-        if self._printout is not None:
-            self._printout.close()
-            self._printout = None
-        if self._alarm is not None:
-            self._alarm.close()
-            self._alarm = None
+        child.on_end = None
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
         self._bytes_in += child.lane.bytes_in
         self._bytes_out += child.lane.bytes_out
         self._chore(child.discard())
@@ -638,16 +435,6 @@ class PluginSandbox:
         while self._chores:
             await asyncio.wait(self._chores)
         self._dog.close()
-
-
-async def _end_of(child: Child) -> Exit | None:
-    """Kill a process; how it ended, unless its launcher keeps that to itself."""
-    child.kill()
-    try:
-        async with asyncio.timeout(_REPORT_SECONDS):
-            return await child.end()
-    except TimeoutError:
-        return None
 
 
 class _Refusal(Exception):

@@ -51,11 +51,6 @@ class Violations:
         self._calls, self._looks = _Digest(), _Digest()
         self._this_call = 0
 
-    @property
-    def too_many(self) -> bool:
-        """Whether the plugin has to be disabled."""
-        return 0 < self._limit <= self.tally.total
-
     def decide(self, call: str) -> tuple[OnViolation, str]:
         """What is to be done about a forbidden system call, and what it is called in an error.
 

@@ -103,6 +103,20 @@ async def test_a_lazy_plugin_starts_with_its_first_call(tmp_path: Path) -> None:
 
 
 @live
+async def test_a_lazy_plugin_that_was_suspended_before_its_first_call_starts_when_it_is_resumed(
+    tmp_path: Path,
+) -> None:
+    """The call that waited meanwhile is what it starts for."""
+    async with supervised(tmp_path, f"{RULES}, lazy: true") as (manager, _):
+        plugin = manager.plugin("p")
+        await plugin.suspend()
+        call = asyncio.create_task(plugin.call("echo", 1))
+        await asyncio.sleep(0)
+        await plugin.resume()
+        assert await call == 1
+
+
+@live
 async def test_a_lazy_plugin_that_hears_events_is_started(tmp_path: Path) -> None:
     """Only its running code knows which function handles what."""
     policy = "messages: {subscribe: ['*']}"
