@@ -27,7 +27,9 @@ Imports only go down these layers (``make check`` holds it):
     watchdog, bus                                         the clocks of one call; other supervisors
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; children
-    subscriptions, refusals, fork_server                  events that wait; why no call is made; what forks
+    event_broker                                          which event goes to whom
+    routing, subscriptions, fork_server                   which version a call; events that wait; what forks
+    refusals                                              why a plugin does not get what it asks for
     signing                                               who has signed a package
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages
