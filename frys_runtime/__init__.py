@@ -10,6 +10,7 @@ Imports only go down these layers (``make check`` holds it):
 
     cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
     manager, registry_server                              the one front door; where plugins come from
+    lifecycle                                             how that begins and ends
     plugin, builder                                       a loaded plugin as an object; settings one by one
     calls, succession                                     where a call goes; all ways to a new version
     updates, rollout, supply                              new versions from registries; plugins from there
