@@ -88,7 +88,7 @@ class PluginCommunicator:
             case PluginMessage.Event():
                 check_value(message.data, "data")
                 if plugin_id not in self._router.targets:
-                    self.find(target)  # it is nowhere, or takes no events of this host program
+                    self.find(target)  # raises, unless it is elsewhere, where it takes no such events
                 self._broker.send(target, message)
                 return None
             case PluginMessage.Heartbeat():
@@ -296,10 +296,9 @@ class PluginCommunicator:
         try:
             if len(line()) > MAX_DEPTH:
                 raise too_deep(line())
-            router = self._router
-            route = router.known(source, target, function)
+            route = self._router.known(source, target, function)
             if route is None:
-                route = await router.authorise(source, target, function)
+                route = await self._router.authorise(source, target, function)
             refuse_mismatch(route.declared.params, args, f"{plugin_id}.{function}")
         except Refused as refusal:
             channel = source.plugin_id, plugin_id, function
