@@ -10,7 +10,7 @@ Imports only go down these layers (``make check`` holds it):
 
     cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
     manager, registry_server                              the one front door; where plugins come from
-    lifecycle                                             how that begins and ends
+    lifecycle                                             how a manager begins and ends
     plugin, builder                                       a loaded plugin as an object; settings one by one
     calls, succession                                     where a call goes; all ways to a new version
     updates, rollout, supply                              new versions from registries; plugins from there
@@ -29,7 +29,7 @@ Imports only go down these layers (``make check`` holds it):
     nursery, services, explanation                        parked children; what plugins ask; why one ended
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; children
     event_broker                                          which event goes to whom
-    routing, subscriptions, fork_server                   which version a call; events that wait; what forks
+    routing, subscriptions, fork_server                   routes of calls; events that wait; what forks
     refusals                                              why a plugin does not get what it asks for
     signing                                               who has signed a package
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts

@@ -24,7 +24,7 @@ class Lifecycle:
         communicator: Its messages.
         premises: What it holds of the machine.
         membership: Its part in the message bus.
-        admission: Who is let in, once it is open.
+        admission: Lets plugins in, once it is open.
         loaded: The plugins.
         succession: Their new versions.
         recall: What was loaded when another manager ended.
