@@ -10,6 +10,7 @@ Imports only go down these layers (``make check`` holds it):
 
     cli, daemon, cluster, testing, metrics, client        what a person or a machine starts
     manager, registry_server                              the one front door; where plugins come from
+    lifecycle                                             how a manager begins and ends
     plugin, builder                                       a loaded plugin as an object; settings one by one
     calls, succession                                     where a call goes; all ways to a new version
     updates, rollout, supply                              new versions from registries; plugins from there
@@ -28,7 +29,9 @@ Imports only go down these layers (``make check`` holds it):
     watchdog, bus                                         the clocks of one call; other supervisors
     nursery, services, explanation                        parked children; what plugins ask; what an end means
     loader, isolation, communicator, launcher, registry   file > plugin; plan; messages; children
-    subscriptions, refusals, fork_server                  events that wait; why no call is made; what forks
+    event_broker                                          which event goes to whom
+    routing, subscriptions, fork_server                   routes of calls; events that wait; what forks
+    refusals                                              why a plugin does not get what it asks for
     signing                                               who has signed a package
     lane, monitor, printout, violations, denials          the host's end of a lane; uses, prints, attempts
     keyvalue, compiled, http_broker, traffic              stored values, compiled code; HTTP; messages

@@ -12,7 +12,6 @@ from .builder import PluginManagerBuilder
 from .bus.config import BusConfig
 from .bus.membership import Membership
 from .calls import Calls
-from .closing import PROCESS_SECONDS, step
 from .communicator import PluginCommunicator
 from .config import IsolationLevel, ResourceUsage, SandboxConfig
 from .deployment import Source, TrialRules
@@ -20,7 +19,8 @@ from .errors import ConfigError, PluginError
 from .events import Events, EventStream
 from .host_functions import HostFunction
 from .isolation import IsolationManager
-from .loaded import LoadedPlugins, ManagerStats, check_drain
+from .lifecycle import Lifecycle
+from .loaded import LoadedPlugins, ManagerStats
 from .loader import PluginLoader
 from .messages import MessageValue
 from .metadata import Metadata
@@ -96,7 +96,6 @@ class PluginManager:
         registry: "str | PluginRegistry | PluginMarketplace | None" = None,
         registry_dir: str | os.PathLike[str] = "plugins",
     ) -> None:
-        self._opened = self._closed = False
         if not sandbox:
             raise ConfigError(
                 "sandbox", "a plugin never runs without its jail; choose IsolationLevel.STANDARD for your own"
@@ -121,18 +120,26 @@ class PluginManager:
         )
         loader = PluginLoader(plugin_paths)
         self._supply = Supply(registry, registry_dir, policy, loader)
-        self._admission = Admission(
+        admission = Admission(
             loader, self._isolation, resource_limits, self._events, audit_required=audit_required
         )
-        self._loaded = LoadedPlugins(self._admission, loader, self._communicator, self._events, max_plugins)
+        self._loaded = LoadedPlugins(admission, loader, self._communicator, self._events, max_plugins)
         self._calls = Calls(self._loaded, self._communicator)
         self._succession = Succession(
-            self._admission, self._loaded, self._supply, self._events, hot_reload=hot_reload
+            admission, self._loaded, self._supply, self._events, hot_reload=hot_reload
         )
         self._membership = Membership(bus)
-        self._restores = restore
-        self._recall = Recall(self._premises.place, self._loaded, self._events)
-        self._loaded.on_change(self._recall.changed)
+        self._recall = Recall(self._premises.place, self._loaded, self._events, restores=restore)
+        self._lifecycle = Lifecycle(
+            events=self._events,
+            communicator=self._communicator,
+            premises=self._premises,
+            membership=self._membership,
+            admission=admission,
+            loaded=self._loaded,
+            succession=self._succession,
+            recall=self._recall,
+        )
 
     @staticmethod
     def builder() -> "PluginManagerBuilder[PluginManager]":
@@ -140,34 +147,13 @@ class PluginManager:
         return PluginManagerBuilder(PluginManager)
 
     async def __aenter__(self) -> Self:
-        self._open()
-        try:
-            await self._membership.joined()
-        except BaseException:
-            await self.close()
-            raise
-        if self._restores:
-            await self._recall.restore(self.load_plugin)
+        await self._lifecycle.begin(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    def _open(self) -> None:
-        self._loaded.check_open()
-        if self._opened:
-            return
-        self._membership.open(self, self._events)
-        try:
-            nursery, shared = self._premises.open()
-        except BaseException:
-            self._membership.abort()
-            raise
-        self._opened = True
-        self._admission.open(nursery, shared, self._premises.audit)
-        self._succession.start()
 
     @property
     def unrestored(self) -> dict[str, PluginError]:
@@ -249,7 +235,7 @@ class PluginManager:
             PluginError: Any of its kinds; nothing of the plugin is left then.
             ValueError: What stands behind the ``@`` is no range of versions.
         """
-        self._open()
+        self._lifecycle.open(self)
         wanted = None
         if plugin_id is not None:
             plugin_id, wanted = split_address(plugin_id)
@@ -349,7 +335,7 @@ class PluginManager:
             ConfigError: There is no registry.
         """
         updates = self._succession.updates
-        self._open()
+        self._lifecycle.open(self)
         return await updates.check()
 
     async def canary(
@@ -465,7 +451,8 @@ class PluginManager:
         return self._loaded.stats()
 
     def __del__(self) -> None:
-        if self._opened and not self._closed:
+        life = getattr(self, "_lifecycle", None)  # none where a setting was wrong
+        if life is not None and life.is_open:
             warnings.warn(
                 f"{self!r} was never closed; use it with `async with`", ResourceWarning, stacklevel=1
             )
@@ -483,22 +470,4 @@ class PluginManager:
         Raises:
             ValueError: The time makes no sense.
         """
-        check_drain(drain_ms)
-        if self._closed:
-            if not drain_ms:
-                self._loaded.cut()
-            return
-        self._closed = True
-        await step("the message bus", self._membership.leave(draining=drain_ms > 0))
-        await self._succession.stop()
-        await step("the list of what is loaded to be written", self._recall.close())
-        await self._loaded.drain_all(drain_ms)
-        with self._premises.hurry():
-            await step("plugins", self._loaded.end_all(), PROCESS_SECONDS)
-        await step("the message bus", self._membership.end())
-        await step("trials of new versions", self._succession.close())
-        await self._premises.end_processes()
-        await step("plugins that were being loaded", self._loaded.no_loads())
-        self._communicator.close()
-        await self._premises.close()
-        self._events.close()
+        await self._lifecycle.close(drain_ms)

@@ -24,20 +24,25 @@ class Recall:
         place: Gives the path of a file by its name.
         loaded: The plugins.
         events: Where it is told that nothing can be written.
+        restores: Whether anything is remembered.
 
     Attributes:
         unrestored: Why plugins that are remembered could not be loaded again, by id; under an empty one, why
             what is remembered could not be read.
     """
 
-    def __init__(self, place: Callable[[str], str | None], loaded: LoadedPlugins, events: Events) -> None:
+    def __init__(
+        self, place: Callable[[str], str | None], loaded: LoadedPlugins, events: Events, *, restores: bool
+    ) -> None:
         self._place, self._loaded, self._events = place, loaded, events
+        self._restores = restores
         self.unrestored: dict[str, PluginError] = {}
         self._kept: dict[str, roster.Entry] = {}
         self._written: list[roster.Entry] = []
         self._writing = asyncio.Lock()
         self._chores: set[asyncio.Task[None]] = set()
         self._active = False
+        loaded.on_change(self._changed)
 
     async def restore(self, load: Callable[..., Awaitable[Any]]) -> None:
         """Load what is remembered, as far as it can be loaded; the rest stays remembered.
@@ -45,6 +50,8 @@ class Recall:
         Args:
             load: :meth:`PluginManager.load_plugin`.
         """
+        if not self._restores:
+            return
         path = self._place(_ROSTER) or ""
         try:
             self._written = await asyncio.to_thread(roster.read, path)
@@ -63,8 +70,7 @@ class Recall:
                 self._kept[entry.plugin_id] = entry
         self._active = True
 
-    def changed(self) -> None:
-        """Other plugins or versions are loaded than before: that is written, soon."""
+    def _changed(self) -> None:
         if self._active:
             chore = asyncio.create_task(self.write())
             self._chores.add(chore)

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from .endpoints import Target, Version
@@ -21,13 +21,12 @@ MAX_QUEUE: Final = 1000
 
 @dataclass(slots=True)
 class DeliveryCounts:
-    """What became of events, and what was refused, over a manager's life."""
+    """What became of events, over a manager's life."""
 
     published: int = 0
     delivered: int = 0
     dropped: int = 0
     failed: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
 
 
 class _Queued(NamedTuple):

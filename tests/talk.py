@@ -1,5 +1,6 @@
 """Plugins that talk to their host and to each other, for the tests of services."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,15 @@ class Talk:
     async def ask(self, service: str, *args: MessageValue, who: str = "a") -> MessageValue:
         """Have a talker ask its host; a refusal comes back as [reason, message]."""
         return await self.manager.execute_plugin(who, "ask", service, list(args))
+
+    async def seen(self, plugin: str, count: int) -> MessageValue:
+        """The events that a talker has handled, once there are so many."""
+        for _ in range(200):
+            seen = await self.manager.execute_plugin(plugin, "seen")
+            if len(seen) >= count:  # type: ignore[arg-type]
+                break
+            await asyncio.sleep(0.01)
+        return seen
 
 
 @asynccontextmanager

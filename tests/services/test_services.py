@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import live
-from talk import ALL, NOTHING, talkers
+from talk import ALL, NOTHING, TALKER, talkers
 
 from frys_runtime import (
     CommunicationError,
@@ -118,6 +118,24 @@ async def test_refusals_are_in_the_audit_log(tmp_path: Path) -> None:
         ("a", {"what": "published 'done'", "reason": "messages.publish: [done]"}),
         ("a", {"what": "used kv.get", "reason": "host_functions: [kv]"}),
     ]
+
+
+@live
+async def test_of_many_refusals_some_are_told_and_all_are_counted(tmp_path: Path) -> None:
+    """Each once, and no more than 64 of one plugin; of the next one under its id they are told again."""
+    async with talkers(tmp_path, NOTHING) as talk:
+        events = talk.manager.events()
+        for number in range(70):
+            for _ in range(2):
+                refusal = await talk.ask("call", "b", f"f{number}", [])
+                assert refusal[0] == "permission"  # type: ignore[index]
+        await talk.manager.unload_plugin("a")
+        await talk.manager.load_plugin(TALKER, plugin_id="a")
+        await talk.ask("call", "b", "f0", [])
+        refused = talk.manager.communicator.stats().refused
+    told = [event.data["what"] async for event in events if event.kind == "message_refused"]
+    assert told == [*(f"called b.f{number}" for number in range(63)), "used config", "called b.f0"]
+    assert refused == {"a": 143}
 
 
 async def _first(stream, count, kind):  # type: ignore[no-untyped-def]
