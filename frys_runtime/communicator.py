@@ -8,6 +8,7 @@ wait for each other only along a line that ends: whoever would close a circle is
 import time
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from time import perf_counter
 from typing import Final
 from weakref import WeakSet
 
@@ -17,7 +18,7 @@ from .errors import CommunicationError, PluginError, PluginNotFound
 from .event_broker import EventBroker
 from .events import Event, Events, EventStream
 from .host_functions import HostFunction
-from .messages import MessageValue, PluginMessage, Refused, check_value
+from .messages import MessageValue, PluginMessage, Refused, can_travel, check_value
 from .ranges import split_address
 from .refusals import MAX_DEPTH, Refusals, as_refusal, offered, refuse_mismatch, too_deep
 from .routing import Route, Router
@@ -142,9 +143,13 @@ class PluginCommunicator:
         Raises:
             PluginError, TypeError, ValueError: Whatever the call ended with.
         """
+        began, values = perf_counter(), tuple(args)
+        call = None
+        if not self._traffic.is_watched and can_travel(values):
+            call = version.begin(function, values, timeout_ms)  # the books are opened while the plugin works
         channel = sender, version.plugin_id, function if function in version.functions else ""
-        with self._traffic.passage("call", channel, args) as passage:
-            value = passage.value = await version.call(function, tuple(args), timeout_ms)
+        with self._traffic.passage("call", channel, args, began=began) as passage:
+            value = passage.value = await (call or version.call(function, values, timeout_ms))
         return value
 
     async def broadcast(self, event: PluginMessage.Event) -> int:
@@ -268,6 +273,7 @@ class PluginCommunicator:
             Refused: It may not, the types do not fit, it would wait for itself, or the call failed; when it
                 is awaited.
         """
+        began = perf_counter()
         route = self._router.known(source, target, function)
         if (
             route is None
@@ -277,7 +283,7 @@ class PluginCommunicator:
             or (call := route.version.begin(function, tuple(args), timeout_ms)) is None
         ):
             return self._call(source, target, function, args, timeout_ms, reply)
-        return self._deliver(route, args, timeout_ms, reply, call)
+        return self._deliver(route, args, timeout_ms, reply, began, call)
 
     def _may_refuse(self, version: Version) -> bool:
         """Whether opening the books of a call of a plugin can fail, so that it has to come first."""
@@ -292,7 +298,7 @@ class PluginCommunicator:
         timeout_ms: int,
         reply: Reply | None,
     ) -> MessageValue:
-        plugin_id, route = target.partition("@")[0], None
+        began, plugin_id, route = perf_counter(), target.partition("@")[0], None
         try:
             if len(line()) > MAX_DEPTH:
                 raise too_deep(line())
@@ -304,7 +310,7 @@ class PluginCommunicator:
             channel = source.plugin_id, plugin_id, function
             self._traffic.refused("call", channel, route is not None, args, refusal.reason)
             raise
-        return await self._deliver(route, args, timeout_ms, reply)
+        return await self._deliver(route, args, timeout_ms, reply, began)
 
     async def _deliver(
         self,
@@ -312,15 +318,16 @@ class PluginCommunicator:
         args: list[MessageValue],
         timeout_ms: int,
         reply: Reply | None,
+        began: float,
         call: Awaitable[MessageValue] | None = None,
     ) -> MessageValue:
         """Keep the books of an authorised call, and make it if it has not begun yet."""
         version, (_, plugin_id, function) = route.version, route.channel
+        waits = self._waits.waiting(version) if self._router.elsewhere is None else self._waiting(version)
+        channel, declared = route.channel, route.declared
+        passage = self._traffic.passage("call", channel, args, declared, reply=reply, began=began)
         try:
-            with (
-                self._waits.waiting(version) if self._router.elsewhere is None else self._waiting(version),
-                self._traffic.passage("call", route.channel, args, route.declared, reply=reply) as passage,
-            ):
+            with waits, passage:
                 value = await (call or version.call(function, tuple(args), timeout_ms))
                 if not passage.has_arrived:
                     passage.arrive(value)

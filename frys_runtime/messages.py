@@ -48,6 +48,17 @@ def check_value(value: object, path: str, depth: int = 0) -> None:
         )
 
 
+def can_travel(values: tuple[object, ...]) -> bool:
+    """Whether :func:`check_value` lets all of them pass."""
+    if len(values) == 1 and type(values[0]) is bytes:
+        return True
+    try:
+        check_value(list(values), "args")
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _check_str(value: str, path: str) -> None:
     if not value.isascii():
         try:
