@@ -186,11 +186,19 @@ class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """An event that the receiver wants; ``source`` is a plugin, or empty for a host program."""
+    """An event that the receiver wants.
+
+    Attributes:
+        event_type: Its type.
+        data: A plain value.
+        source: The plugin that published it; empty for a host program.
+        context: As of a call.
+    """
 
     event_type: str
     data: Any
     source: str = ""
+    context: dict[str, str] = {}
 
 
 class Publish(msgspec.Struct, frozen=True, array_like=True, tag=8):

@@ -85,7 +85,7 @@ class Remote:
             left = timeout_ms or 0
             if waiting:
                 self._supervisor.sent(self, self._peer, number)
-            return frames.Call(number, self._target, function, values, left, source, line, _context())
+            return frames.Call(number, self._target, function, values, left, source, line, trace.carried())
 
         if timeout_ms is not None:
             return await self._supervisor.request(self._peer, self.plugin_id, make, timeout_ms)
@@ -106,11 +106,3 @@ class Remote:
         """As long as the plugin's own policy allows: its supervisor sees to that, unless it is stuck."""
         longest = self.longest_ms or None
         return await self._supervisor.request(self._peer, self.plugin_id, make, longest, grace=STUCK_SECONDS)
-
-
-def _context() -> dict[str, str]:
-    """Where the call belongs, in the words of W3C Trace Context."""
-    place = trace.current.get()
-    if place is None:
-        return {}
-    return {"traceparent": place.traceparent, "tracestate": place.tracestate}
