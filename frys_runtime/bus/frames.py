@@ -5,6 +5,7 @@ comes is bounded in size by the socket, in items and depth by the walk of :mod:`
 typed.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -308,4 +309,12 @@ def _values(message: Message) -> tuple[MessageValue, ...]:
             return (message.facts,)
         case Control():
             return (message.options,)
+        case Hello() | Welcome():
+            return _types(message.about.plugins)
+        case News():
+            return _types(message.plugins)
     return ()
+
+
+def _types(plugins: Mapping[str, Plugin | None]) -> tuple[MessageValue, ...]:
+    return tuple(plugin.types for plugin in plugins.values() if plugin is not None)

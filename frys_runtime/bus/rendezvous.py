@@ -14,6 +14,8 @@ import stat
 from contextlib import suppress
 from typing import Final, NamedTuple, Self
 
+import msgspec
+
 from ..errors import ConfigError, InitializationFailed
 
 _LONGEST: Final = 107
@@ -37,6 +39,12 @@ class Entry(NamedTuple):
     name: str
     address: str
     pid: int
+
+
+class _Card(msgspec.Struct):
+    """What a supervisor has written of itself, as far as anybody reads it."""
+
+    pid: int = 0
 
 
 class Rendezvous:
@@ -95,8 +103,8 @@ class Rendezvous:
     def _pid(self, name: str) -> int:
         try:
             with open(self._path(name, _CARD), "rb") as file:
-                return int(json.loads(file.read(_LONGEST_CARD))["pid"])
-        except (OSError, ValueError, TypeError, KeyError):
+                return msgspec.json.decode(file.read(_LONGEST_CARD), type=_Card).pid
+        except (OSError, ValueError):
             return 0
 
     def _lives(self, name: str, kind: str) -> bool:
