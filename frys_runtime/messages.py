@@ -129,10 +129,9 @@ class PluginMessage:
 
     @dataclass(frozen=True, slots=True)
     class FunctionResponse:
-        """The answer to a call: a value, or the text of an error."""
+        """The answer to a call: its value. A call that has none raises what it ended with."""
 
         value: MessageValue = None
-        error: str | None = None
 
     @dataclass(frozen=True, slots=True)
     class Event:
