@@ -55,6 +55,8 @@ def _line(event: PluginMessage.Event, *, plugins: bool, as_json: bool) -> str:
     facts: Any = event.data
     if not plugins:
         facts = {"source": event.source, "type": event.event_type, "data": event.data}
+    if as_json and plugins:
+        facts = {"supervisor": event.source} | facts
     if as_json:
         return json.dumps(facts, default=encode_bytes)
     if plugins:

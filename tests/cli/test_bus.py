@@ -91,9 +91,10 @@ def test_call_is_like_run(place: Path) -> None:
 
 def test_events_and_trace_show_what_passes(place: Path) -> None:
     """From both supervisors, one line each, until there were as many as asked for."""
+    bus = ("--bus", str(place / "bus"))
 
     def listen(*words: str) -> subprocess.Popen[bytes]:
-        command = [*FRYS, *words, "--json", "--bus", str(place / "bus")]
+        command = [*FRYS, *words, "--json", *bus]
         return subprocess.Popen(command, stdout=subprocess.PIPE)
 
     with (
@@ -112,6 +113,8 @@ def test_events_and_trace_show_what_passes(place: Path) -> None:
     assert heard == [{"source": "a", "type": "done", "data": "yes"}] * 2
     assert len(seen) == 3
     assert all({"sender", "receiver", "arguments", "trace_id"} <= record.keys() for record in seen)
+    names = {supervisor["name"] for supervisor in json.loads(frys("ps", "--json", *bus).stdout)}
+    assert {record["supervisor"] for record in (*seen, *told)} <= names
     assert told[0]["kind"] in ("killed", "timeout", "restarted")
 
 
