@@ -368,6 +368,8 @@ class Supervisor:
         source = self._here(call.source)
         if call.source and (not line or _without_version(line[-1]) != source):
             raise Refused("invalid", "the line of calls does not end with who calls")
+        if call.left_ms < 0:
+            raise Refused("invalid", f"left_ms must be 0 or more, not {call.left_ms}")
         called = self._communicator.version(call.target)
         name = self._known_as(called) if called is not None else ""
         if call.source and name:

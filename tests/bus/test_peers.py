@@ -103,6 +103,8 @@ async def test_nonsense_is_dropped_counted_and_harms_nobody(caplog: pytest.LogCa
                 number, kind, said = msgspec.msgpack.decode(await rogue.recv())[1:4]
                 assert (number, kind) == (7, "refused")
                 assert "is no question" in said
+                await rogue.send(packed([3, 9, "b", "twice", [1], -1]))
+                assert "left_ms must be 0 or more" in msgspec.msgpack.decode(await rogue.recv())[3]
                 # A plugin that claims another one's address as its own does not get around the exports.
                 call = [3, 8, "b", "ask", ["log", []], 0, "a/rogue", ["a/rogue"]]
                 await rogue.send(packed(call))
