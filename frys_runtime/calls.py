@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from .communicator import PluginCommunicator
 from .errors import PluginNotFound
 from .loaded import LoadedPlugins
-from .messages import MessageValue
+from .messages import MessageValue, check_timeout
 from .ranges import split_address
 from .waits import line
 
@@ -29,10 +29,7 @@ class Calls:
         deployment = self._loaded.deployments.get(address)
         if deployment is None and split_address(address)[0] in self._loaded.deployments:
             deployment, wanted = self._loaded.find(address)
-        if timeout_ms is not None and (type(timeout_ms) is not int or timeout_ms <= 0):
-            raise ValueError(
-                f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}"
-            )
+        check_timeout(timeout_ms)
         deliver = self._communicator.deliver
         if deployment is None:  # another supervisor's, or nobody's
             self._loaded.check_open()

@@ -282,7 +282,8 @@ def check(declared: Type, value: MessageValue, path: str) -> None:
         case "variant" if type(value) is dict and len(value) == 1:
             ((name, inner),) = value.items()
             if name not in declared.fields:
-                what = f"the case {name[:40]!r}, which {_written(declared)} has not or without a value"
+                cases = ", ".join([*declared.fields][:_SHOWN])
+                what = f"the case {name[:40]!r}; those of {_written(declared)} with a value are {cases}"
                 raise TypeError(f"{path} has {what}")
             check(declared.fields[name], inner, f"{path}.{name}")
         case _:

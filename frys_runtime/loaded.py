@@ -16,6 +16,7 @@ from .communicator import PluginCommunicator
 from .deployment import Deployment, Release, Source
 from .errors import (
     AlreadyLoaded,
+    ConfigError,
     Incompatible,
     InitializationFailed,
     LoadFailed,
@@ -25,7 +26,7 @@ from .errors import (
 )
 from .events import Events
 from .loader import Bundle, PluginLoader
-from .metadata import Metadata
+from .metadata import ID_RULE, Metadata, is_id
 from .pool import Pool
 from .ranges import Range, Version, split_address
 
@@ -138,6 +139,8 @@ class LoadedPlugins:
         Returns:
             Its address.
         """
+        if source.plugin_id is not None and not is_id(source.plugin_id):
+            raise ConfigError("plugin_id", f"{source.plugin_id[:100]!r} is no id; it {ID_RULE}")
         bundle = await self._admission.read(source)
         name = source.plugin_id if source.plugin_id is not None else bundle.metadata.id
         version = Version.parse(bundle.metadata.version)

@@ -79,6 +79,16 @@ def _check_items(value: list[object] | dict[object, object], path: str, depth: i
         check_value(item, f"{path}[{key[:40]!r}]", depth + 1)
 
 
+def check_timeout(timeout_ms: int | None) -> None:
+    """Refuse a deadline of a call that is none.
+
+    Raises:
+        ValueError: It is no whole number of milliseconds, or not above 0, or has more than 64 bits.
+    """
+    if timeout_ms is not None and (type(timeout_ms) is not int or not 0 < timeout_ms <= INT_MAX):
+        raise ValueError(f"timeout_ms must be a positive whole number of milliseconds, not {timeout_ms!r}")
+
+
 type Reason = Literal[
     "permission",  # the policy does not grant it
     "invalid",  # the question makes no sense, or a value has the wrong type
@@ -128,22 +138,35 @@ def pack_config(config: Mapping[str, object]) -> bytes:
     return packed
 
 
+def _check_name(name: object, what: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"{what} must be a str, not {type(name).__name__}")
+
+
 class PluginMessage:
     """The messages between plugins; each kind is a class of its own inside this one."""
 
     @dataclass(frozen=True, slots=True)
     class FunctionCall:
-        """Call ``function`` of the target with ``args``."""
+        """Call ``function`` of the target with ``args``.
+
+        Raises:
+            TypeError: That is no name, or those are no list.
+        """
 
         function: str
         args: list[MessageValue]
 
+        def __post_init__(self) -> None:
+            _check_name(self.function, "function")
+            if not isinstance(self.args, list | tuple):
+                raise TypeError(f"args must be a list, not {type(self.args).__name__}")
+
     @dataclass(frozen=True, slots=True)
     class FunctionResponse:
-        """The answer to a call: a value, or the text of an error."""
+        """The answer to a call: its value. A call that has none raises what it ended with."""
 
         value: MessageValue = None
-        error: str | None = None
 
     @dataclass(frozen=True, slots=True)
     class Event:
@@ -153,11 +176,17 @@ class PluginMessage:
             event_type: Its name.
             data: What is known about it.
             source: The plugin that published it; empty for the host program. The runtime sets it.
+
+        Raises:
+            TypeError: Its type is no name.
         """
 
         event_type: str
         data: MessageValue = None
         source: str = ""
+
+        def __post_init__(self) -> None:
+            _check_name(self.event_type, "event_type")
 
     @dataclass(frozen=True, slots=True)
     class Heartbeat:

@@ -8,7 +8,7 @@ Hosts hand it on, from call to call; a plugin cannot set it. https://www.w3.org/
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -72,6 +72,17 @@ def parse(traceparent: str, tracestate: str = "") -> TraceContext | None:
     if not int(trace_id, 16) or not int(span_id, 16):
         return None
     return TraceContext(trace_id, span_id, int(match["flags"], 16) & _KNOWN_FLAGS, _state(tracestate))
+
+
+def carried() -> dict[str, str]:
+    """Where what runs now belongs, to go along with a message; empty outside of every trace."""
+    place = current.get()
+    return {} if place is None else {"traceparent": place.traceparent, "tracestate": place.tracestate}
+
+
+def arrived(context: Mapping[str, str]) -> TraceContext | None:
+    """Where a message belongs, by what came along with it."""
+    return parse(context.get("traceparent", ""), context.get("tracestate", ""))
 
 
 def root() -> TraceContext:

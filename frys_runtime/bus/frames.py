@@ -5,6 +5,7 @@ comes is bounded in size by the socket, in items and depth by the walk of :mod:`
 typed.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -186,11 +187,19 @@ class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=6):
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """An event that the receiver wants; ``source`` is a plugin, or empty for a host program."""
+    """An event that the receiver wants.
+
+    Attributes:
+        event_type: Its type.
+        data: A plain value.
+        source: The plugin that published it; empty for a host program.
+        context: As of a call.
+    """
 
     event_type: str
     data: Any
     source: str = ""
+    context: dict[str, str] = {}
 
 
 class Publish(msgspec.Struct, frozen=True, array_like=True, tag=8):
@@ -300,4 +309,12 @@ def _values(message: Message) -> tuple[MessageValue, ...]:
             return (message.facts,)
         case Control():
             return (message.options,)
+        case Hello() | Welcome():
+            return _types(message.about.plugins)
+        case News():
+            return _types(message.plugins)
     return ()
+
+
+def _types(plugins: Mapping[str, Plugin | None]) -> tuple[MessageValue, ...]:
+    return tuple(plugin.types for plugin in plugins.values() if plugin is not None)

@@ -246,6 +246,9 @@ class Node:
         if name == self.name or not 0 < len(name) <= _MAX_NAME or not (name.isascii() and name.isalnum()):
             self.malformed(link, "a name that is none, or ours")
             return None
+        if (met := self._peer_of.get(link)) is not None and met.name != name:
+            self.malformed(link, "another name than before")
+            return None
         peer = self.peers.get(name)
         if peer is None:
             peer = self.peers[name] = Peer(name, about.program, about.pid)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from .. import trace, waits
-from ..messages import MessageValue, check_value
+from ..messages import MessageValue, check_timeout, check_value
 from ..policy_grants import MessageGrant
 from ..ranges import Range
 from . import frames
@@ -76,8 +76,11 @@ class Remote:
         self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
     ) -> MessageValue:
         """Have its supervisor call one function of it."""
+        if not isinstance(function, str):
+            raise TypeError(f"the name of a function must be a str, not {type(function).__name__}")
         values = list(args)
         check_value(values, "args")
+        check_timeout(timeout_ms)
         waiting, line = waits.line(), self._supervisor.line()
         source = "" if self._as_host or not waiting else self._supervisor.everywhere(waiting[-1].plugin_id)
 
@@ -85,7 +88,7 @@ class Remote:
             left = timeout_ms or 0
             if waiting:
                 self._supervisor.sent(self, self._peer, number)
-            return frames.Call(number, self._target, function, values, left, source, line, _context())
+            return frames.Call(number, self._target, function, values, left, source, line, trace.carried())
 
         if timeout_ms is not None:
             return await self._supervisor.request(self._peer, self.plugin_id, make, timeout_ms)
@@ -106,11 +109,3 @@ class Remote:
         """As long as the plugin's own policy allows: its supervisor sees to that, unless it is stuck."""
         longest = self.longest_ms or None
         return await self._supervisor.request(self._peer, self.plugin_id, make, longest, grace=STUCK_SECONDS)
-
-
-def _context() -> dict[str, str]:
-    """Where the call belongs, in the words of W3C Trace Context."""
-    place = trace.current.get()
-    if place is None:
-        return {}
-    return {"traceparent": place.traceparent, "tracestate": place.tracestate}

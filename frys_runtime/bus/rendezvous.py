@@ -14,6 +14,8 @@ import stat
 from contextlib import suppress
 from typing import Final, NamedTuple, Self
 
+import msgspec
+
 from ..errors import ConfigError, InitializationFailed
 
 _LONGEST: Final = 107
@@ -39,6 +41,12 @@ class Entry(NamedTuple):
     pid: int
 
 
+class _Card(msgspec.Struct):
+    """What a supervisor has written of itself, as far as anybody reads it."""
+
+    pid: int = 0
+
+
 class Rendezvous:
     """One folder.
 
@@ -55,7 +63,10 @@ class Rendezvous:
         self.folder = os.path.abspath(folder)
         longest = len(os.fsencode(self._path("0" * 2 * _NAME_BYTES, _SOCKET)))
         if longest > _LONGEST:
-            reason = f"{self.folder} is too long by {longest - _LONGEST} bytes for the path of a socket"
+            reason = (
+                f"{self.folder} is too long by {longest - _LONGEST} bytes for the path of a socket; "
+                "name a shorter one"
+            )
             raise ConfigError("bus: folder", reason)
         try:
             if make:
@@ -69,13 +80,19 @@ class Rendezvous:
             reason = f"{self.folder}: {error.strerror}; name another folder"
             raise InitializationFailed("the message bus", reason) from None
         if not stat.S_ISDIR(facts.st_mode):
-            raise ConfigError("bus: folder", f"{self.folder} is no folder")
+            raise ConfigError("bus: folder", f"{self.folder} is no folder; name another")
         if facts.st_uid != os.geteuid():
-            raise ConfigError(
-                "bus: folder", f"{self.folder} belongs to user {facts.st_uid}, who could take it over"
+            reason = (
+                f"{self.folder} belongs to user {facts.st_uid}, who could take it over; "
+                "name one of this user, or run this as that one"
             )
+            raise ConfigError("bus: folder", reason)
         if stat.S_IMODE(facts.st_mode) & 0o077:
-            raise ConfigError("bus: folder", f"others may enter {self.folder}; chmod it to 700")
+            reason = (
+                f"others may enter {self.folder}; name a folder that is for nothing else, "
+                "or chmod this one to 700 if it is"
+            )
+            raise ConfigError("bus: folder", reason)
 
     def others(self) -> list[Entry]:
         """The supervisors that live; what dead ones left is removed."""
@@ -95,8 +112,8 @@ class Rendezvous:
     def _pid(self, name: str) -> int:
         try:
             with open(self._path(name, _CARD), "rb") as file:
-                return int(json.loads(file.read(_LONGEST_CARD))["pid"])
-        except (OSError, ValueError, TypeError, KeyError):
+                return msgspec.json.decode(file.read(_LONGEST_CARD), type=_Card).pid
+        except (OSError, ValueError):
             return 0
 
     def _lives(self, name: str, kind: str) -> bool:

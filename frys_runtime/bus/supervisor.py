@@ -200,7 +200,9 @@ class Supervisor:
             )
             if not wanting:
                 continue
-            data = data or frames.encode(frames.Event(event.event_type, event.data, event.source))
+            if not data:
+                message = frames.Event(event.event_type, event.data, event.source, trace.carried())
+                data = frames.encode(message)
             if peer.send(data):
                 receivers += wanting
             else:
@@ -366,6 +368,8 @@ class Supervisor:
         source = self._here(call.source)
         if call.source and (not line or _without_version(line[-1]) != source):
             raise Refused("invalid", "the line of calls does not end with who calls")
+        if call.left_ms < 0:
+            raise Refused("invalid", f"left_ms must be 0 or more, not {call.left_ms}")
         called = self._communicator.version(call.target)
         name = self._known_as(called) if called is not None else ""
         if call.source and name:
@@ -373,9 +377,7 @@ class Supervisor:
         elif name and line.count(name) >= self._instances(name):
             what = "it waits for the very function of the host program that calls it"
             raise CommunicationError(call.target, what)
-        trace.current.set(
-            trace.parse(call.context.get("traceparent", ""), call.context.get("tracestate", ""))
-        )
+        trace.current.set(trace.arrived(call.context))
         callers = tuple(map(self._instance, line))
         return await self._communicator.call_from_elsewhere(
             _call_name(peer.name, call.number),
@@ -389,9 +391,13 @@ class Supervisor:
 
     def event(self, _peer: Peer, event: frames.Event) -> None:
         """An event that somebody here wants."""
-        self._communicator.event_from_elsewhere(
-            PluginMessage.Event(event.event_type, event.data, event.source)
-        )
+        before = trace.current.set(trace.arrived(event.context))
+        try:
+            self._communicator.event_from_elsewhere(
+                PluginMessage.Event(event.event_type, event.data, event.source)
+            )
+        finally:
+            trace.current.reset(before)
 
     def left(self, peer: Peer) -> None:
         """A participant is gone; a supervisor that still holds its lock may come back, else it is swept."""

@@ -204,9 +204,10 @@ class Visitor:
         """There is nothing here to be called."""
         raise Refused("missing", "a visitor runs no plugins")
 
-    def event(self, _peer: Peer, event: frames.Event) -> None:
-        """An event that is wanted."""
-        self._stream.put(PluginMessage.Event(event.event_type, event.data, event.source))
+    def event(self, peer: Peer, event: frames.Event) -> None:
+        """An event that is wanted; the source of what a supervisor tells of itself is its name."""
+        source = peer.name if event.event_type.startswith("frys:") else event.source
+        self._stream.put(PluginMessage.Event(event.event_type, event.data, source))
 
     def chase(self, _chase: frames.Chase) -> None:
         """Nobody waits here."""

@@ -9,7 +9,8 @@ import typer
 from ..bus.visitor import Visitor
 from ..messages import MessageValue
 from .arguments import argument
-from .exits import NotRunning, UsageError
+from .asking import nowhere
+from .exits import UsageError
 from .options import BusFolder
 from .terminal import print_value
 
@@ -39,9 +40,9 @@ async def _call(
     plugin_id: str, function: str, values: list[MessageValue], timeout_ms: int | None, bus: Path | None
 ) -> MessageValue:
     async with Visitor(bus) as visitor:
-        if not visitor.running(plugin_id):
-            raise NotRunning(f"no supervisor in {visitor.folder} runs a plugin {plugin_id!r}")
         try:
+            if not visitor.running(plugin_id):
+                raise nowhere(visitor, f"runs a plugin {plugin_id!r}", plugin_id)
             return await visitor.call(plugin_id, function, *values, timeout_ms=timeout_ms)
         except (TypeError, ValueError) as error:
             raise UsageError(str(error)) from error

@@ -9,6 +9,7 @@ import typer
 
 from ..bus.visitor import Visitor
 from ..messages import PluginMessage
+from .asking import tell_absent
 from .options import AsJson, BusFolder, Count
 from .terminal import as_text, encode_bytes
 
@@ -26,8 +27,8 @@ def command(
 ) -> None:
     """Print the events that plugins and host programs publish, from all supervisors, as they come.
 
-    One line for each: its source (empty for a host program), its type, its data. Supervisors that start
-    later are heard, too. With --json, each line is an object.
+    One line for each: its source (- for a host program), its type, its data. Supervisors that start later
+    are heard, too. With --json, each line is an object, and the source of a host program is empty.
 
     Exit codes: 0 done; 2 wrong usage; 130 ended by Ctrl-C.
     """
@@ -42,6 +43,7 @@ async def _listen(pattern: str, count: int | None, bus: Path | None, *, plugins:
     wanted, watched = ((), ("events",)) if plugins else ((pattern,), ())
     seen = 0
     async with Visitor(bus, wanted) as visitor:
+        tell_absent(visitor)
         async for event in visitor.events(*watched):
             print(_line(event, plugins=plugins, as_json=as_json), flush=True)
             seen += 1
@@ -53,6 +55,8 @@ def _line(event: PluginMessage.Event, *, plugins: bool, as_json: bool) -> str:
     facts: Any = event.data
     if not plugins:
         facts = {"source": event.source, "type": event.event_type, "data": event.data}
+    if as_json and plugins:
+        facts = {"supervisor": event.source} | facts
     if as_json:
         return json.dumps(facts, default=encode_bytes)
     if plugins:

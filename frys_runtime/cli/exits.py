@@ -10,10 +10,12 @@ from ..errors import (
     ConfigError,
     DependencyError,
     ExecutionFailed,
+    Incompatible,
     InitializationFailed,
     InvalidFormat,
     LoadFailed,
     PluginError,
+    PluginNotFound,
     RegistryError,
     ReloadFailed,
     ResourceLimitExceeded,
@@ -97,13 +99,13 @@ def _hint(error: Exception, code: Exit) -> str:
         return "`frys ps` lists what runs, and `frys serve PLUGIN` runs a plugin"
     if isinstance(error, PluginError) and error.retryable:
         return "the same may work a moment later"
-    if isinstance(error, CommunicationError):
+    if isinstance(error, CommunicationError | PluginNotFound):
         return "`frys ps` shows what runs, and in which state it is"
     if isinstance(error, ReloadFailed):
         return "`frys inspect PATH` tells more about the new version"
     if isinstance(error, LoadFailed) and error.by_policy:
         return "`frys policy explain PLUGIN` shows what it asks for and what it gets (--policy, --isolation)"
-    if isinstance(error, DependencyError):
+    if isinstance(error, DependencyError | Incompatible):
         return ""  # it says itself who needs what
     absent = isinstance(error, LoadFailed) and not os.path.exists(error.path)
     if absent or (isinstance(error, InvalidFormat) and error.expected.startswith("a plugin (")):

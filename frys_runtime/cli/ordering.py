@@ -12,7 +12,8 @@ from ..bus.node import Peer
 from ..bus.visitor import Visitor
 from ..errors import PluginError
 from ..messages import MessageValue
-from .exits import NotRunning, UsageError, code_of, tell
+from .asking import nowhere
+from .exits import UsageError, code_of, tell
 from .options import AsJson, BusFolder, OneSupervisor, RunningPlugin
 from .terminal import print_json, printable
 
@@ -114,8 +115,7 @@ async def each(
         peers = [peer for peer in running if supervisor in (None, peer.name, str(peer.pid))]
         if not peers:
             what = "runs" if everywhere else f"runs a plugin {plugin!r}"
-            who = f"supervisor {supervisor!r}" if supervisor else "supervisor"
-            raise NotRunning(f"no {who} in {visitor.folder} {what}")
+            raise nowhere(visitor, what, plugin, supervisor)
         answers = await asyncio.gather(*(work(visitor, peer) for peer in peers), return_exceptions=True)
     found: list[tuple[Peer, Answer]] = []
     for peer, answer in zip(peers, answers, strict=True):
@@ -142,11 +142,10 @@ def report(
     code = 0
     for peer, answer in answers:
         if isinstance(answer, PluginError):
-            if as_json:
-                code = code or code_of(answer)
-            else:
+            code = code or code_of(answer)
+            if not as_json:
                 print(printable(f"process {peer.pid}:"), file=sys.stderr)
-                code = code or tell(answer)
+                tell(answer)
         elif told is not None and not as_json:
             print(printable(f"process {peer.pid}: {told(answer)}"), flush=True)
     if code:

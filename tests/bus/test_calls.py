@@ -73,6 +73,12 @@ async def test_plugins_reach_each_other_across_processes_both_ways() -> None:
             assert answer == PluginMessage.FunctionResponse(8)
             beat = await talk.manager.communicator.send_message("b", PluginMessage.Heartbeat(0))
             assert isinstance(beat, PluginMessage.Heartbeat)
+            # What the other supervisor could not read is not sent: it would never be answered.
+            with pytest.raises(TypeError, match="the name of a function must be a str, not int"):
+                await talk.manager.execute_plugin("b", 5)  # type: ignore[arg-type]
+            for wrong in (-1, 0, 1.5, True, 1 << 64):
+                with pytest.raises(ValueError, match="timeout_ms must be"):
+                    await talk.manager.communicator.send_message("b", message, timeout_ms=wrong)  # type: ignore[arg-type]
             big = os.urandom(3 << 20)
             assert await talk.manager.execute_plugin("b", "ask", "kv.get", [big.hex()[:1024]]) is None
     await no_threads()

@@ -9,7 +9,7 @@ from supervisors import knows, managers, meeting_place, server, until
 from support import live
 from talk import ALL, Talk
 
-from frys_runtime import CommunicationError, PluginMessage
+from frys_runtime import CommunicationError, PluginMessage, trace
 
 
 async def _seen(talk: Talk, plugin: str, count: int) -> object:
@@ -47,6 +47,22 @@ async def test_each_subscriber_of_three_supervisors_gets_an_event_once() -> None
             await a.ask("emit", "done", "again")
             assert await _seen(b, "b", 3) == [["done", "yes"], ["tick", 1], ["done", "again"]]
             assert (await anext(every)).data == "again"
+
+
+@live
+async def test_an_event_takes_its_trace_along() -> None:
+    """A plugin of another supervisor handles it in the trace in which it was published."""
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with meeting_place() as folder:
+        async with managers(folder, "a", "b") as (talk, other):
+            await until(lambda: _wanting(talk, "done", "tick") == 2)
+            there = other.manager.communicator.traffic()
+            with trace.accepted(f"00-{trace_id}-00f067aa0ba902b7-01"):
+                await talk.ask("emit", "done", "yes")
+            await talk.manager.communicator.broadcast(PluginMessage.Event("tick", 1))
+            handled, after = await anext(there), await anext(there)
+            assert (handled.name, handled.receiver, handled.trace_id) == ("done", "b", trace_id)
+            assert (after.name, after.trace_id != trace_id) == ("tick", True)
 
 
 def _wanting(talk: Talk, *names: str) -> int:

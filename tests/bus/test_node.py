@@ -2,13 +2,20 @@
 
 import asyncio
 import json
+import os
 import shutil
+import signal
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import node_modules
 import pytest
-from supervisors import managers, meeting_place, until
+from supervisors import managers, meeting_place, server, until
 from support import live
+
+from frys_runtime.bus.rendezvous import Rendezvous
+from frys_runtime.bus.visitor import Visitor
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bus_client"
 
@@ -62,6 +69,43 @@ def test_it_lists_calls_publishes_and_listens(client: Path) -> None:
                 assert all(talk.manager.bus.counts["malformed"] == 0 for talk in (one, two))
 
     talk_with_node()
+
+
+def test_a_supervisor_that_dies_is_noticed(client: Path) -> None:
+    """Who waits for its answer gets an error that may be tried again; what it left is named and left out."""
+
+    @live
+    async def kill_while_node_waits() -> None:
+        with meeting_place() as folder:
+            async with server(folder, "b") as other:
+
+                def node(*words: str) -> Awaitable[asyncio.subprocess.Process]:
+                    pipe = asyncio.subprocess.PIPE
+                    command = ("node", client, folder / "bus", *words)
+                    return asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+
+                calling = await node("call", "b", "sleep", "[60]")
+                async with Visitor(folder / "bus") as visitor:
+                    await _until_called(visitor)
+                os.kill(other.pid, signal.SIGKILL)
+                told, _ = await calling.communicate()
+                failure = json.loads(told)
+                assert (failure["why"], failure["facts"]) == ("undelivered", {"retryable": True})
+                _, words = await (await node("list")).communicate()
+                assert b"the supervisor ended" in words
+                assert b"no supervisor answers in" in words
+                assert Rendezvous(str(folder / "bus")).others() == []
+
+    kill_while_node_waits()
+
+
+async def _until_called(visitor: Visitor) -> None:
+    for _ in range(1000):
+        status: Any = await visitor.ask(visitor.supervisors[0], "status")
+        if status["plugins"][0]["calls"]:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("no call came")
 
 
 def _wanted(talk) -> bool:  # type: ignore[no-untyped-def]

@@ -18,11 +18,19 @@ from supervisors import knows, managers, meeting_place, no_threads, until
 from support import live
 from talk import TALKER
 
-from frys_runtime import BusConfig, ConfigError, InitializationFailed, PluginManager, PluginMessage
+from frys_runtime import (
+    BusConfig,
+    ConfigError,
+    InitializationFailed,
+    PluginManager,
+    PluginMessage,
+    PluginNotFound,
+)
 from frys_runtime.bus.frames import MAX_BYTES
 from frys_runtime.bus.sockets import key_pair
 
 HELLO = [0, 1, "rogue", {"program": "visitor"}]
+PLUGIN = {"version": "1.0.0", "format": "python"}
 
 
 @asynccontextmanager
@@ -64,6 +72,9 @@ NONSENSE = {
     "a plugin that makes no sense": packed(
         [0, 1, "rogue1", {"program": "supervisor", "plugins": {"x": {"version": "1.0.0", "format": "cobol"}}}]
     ),
+    "types whose keys are numbers": packed(
+        [0, 1, "rogue2", {"program": "supervisor", "plugins": {"x": PLUGIN | {"types": {"A": {1: "int"}}}}}]
+    ),
 }
 
 
@@ -92,6 +103,8 @@ async def test_nonsense_is_dropped_counted_and_harms_nobody(caplog: pytest.LogCa
                 number, kind, said = msgspec.msgpack.decode(await rogue.recv())[1:4]
                 assert (number, kind) == (7, "refused")
                 assert "is no question" in said
+                await rogue.send(packed([3, 9, "b", "twice", [1], -1]))
+                assert "left_ms must be 0 or more" in msgspec.msgpack.decode(await rogue.recv())[3]
                 # A plugin that claims another one's address as its own does not get around the exports.
                 call = [3, 8, "b", "ask", ["log", []], 0, "a/rogue", ["a/rogue"]]
                 await rogue.send(packed(call))
@@ -100,6 +113,24 @@ async def test_nonsense_is_dropped_counted_and_harms_nobody(caplog: pytest.LogCa
             assert 0 < len(lines) < 60
             await until(lambda: all(info.program == "supervisor" for info in bus.everybody))
             assert await talk.ask("call", "b", "twice", [1]) == 2
+
+
+@live
+async def test_a_connection_keeps_its_name() -> None:
+    """A second HELLO under another one is nonsense; no plugin is called at a peer that is not there."""
+    with meeting_place() as folder:
+        async with managers(folder, "a") as (talk,):
+            bus = talk.manager.bus
+            assert bus is not None
+            async with client(f"ipc://{bus.folder}/{bus.name}.sock") as rogue:
+                about = {"program": "supervisor", "plugins": {"ghost": PLUGIN}}
+                await rogue.send(packed([0, 1, "one", about]))
+                await rogue.send(packed([0, 1, "two", about]))
+                await until(lambda: bus.counts["malformed"] == 1)
+                assert [info.name for info in bus.others] == ["one"]
+            await until(lambda: not bus.others)
+            with pytest.raises(PluginNotFound):
+                await talk.manager.execute_plugin("ghost", "f")
 
 
 @live

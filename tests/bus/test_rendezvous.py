@@ -37,6 +37,18 @@ def test_who_registers_is_found_once_it_is_shown_and_until_it_leaves(folder: Pat
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "facts", [b"", b"{", b"[]", b"[" * 2000 + b"]" * 2000, b'{"pid": Infinity}', b'{"pid": "1"}', b"\xff"]
+)
+def test_what_stands_in_a_file_is_only_for_people(folder: Path, facts: bytes) -> None:
+    """One that makes no sense costs no more than the number of its process."""
+    place = Rendezvous(str(folder))
+    one = place.register().show({})
+    (folder / f"{one.name}.json").write_bytes(facts)
+    assert [(entry.name, entry.pid) for entry in place.others()] == [(one.name, 0)]
+    one.close()
+
+
 def test_what_dead_supervisors_left_is_swept(folder: Path) -> None:
     """One that ended without a word, one that did so while it started; nobody else."""
     place = Rendezvous(str(folder))

@@ -53,11 +53,13 @@ def test_ps_names_who_does_not_answer() -> None:
         os.kill(servers[0].pid, signal.SIGSTOP)
         try:
             shown = frys("ps", "--json", "--bus", folder / "bus")
+            called = frys("call", "--bus", folder / "bus", "c", "twice", "int:1")
         finally:
             os.kill(servers[0].pid, signal.SIGCONT)
         facts = {supervisor["pid"]: supervisor for supervisor in json.loads(shown.stdout)}
         assert (shown.returncode, facts[servers[0].pid]["error"]) == (1, "it does not answer")
         assert [plugin["id"] for plugin in facts[servers[1].pid]["plugins"]] == ["d"]
+        assert f"process {servers[0].pid} does not answer".encode() in called.stderr
         for server in servers:
             assert server.stop() == 0
 
@@ -82,13 +84,17 @@ def test_call_is_like_run(place: Path) -> None:
     missing = frys("call", *bus, "z", "twice", "int:1")
     assert (missing.returncode, b"`frys ps`" in missing.stderr) == (5, True)
     assert b"Traceback" not in missing.stderr
+    other = frys("call", *bus, "b@^9", "twice", "int:1")
+    assert (other.returncode, b"; there is b " in other.stderr) == (5, True)
+    assert frys("call", *bus, "b@one", "twice", "int:1").returncode == 2
 
 
 def test_events_and_trace_show_what_passes(place: Path) -> None:
     """From both supervisors, one line each, until there were as many as asked for."""
+    bus = ("--bus", str(place / "bus"))
 
     def listen(*words: str) -> subprocess.Popen[bytes]:
-        command = [*FRYS, *words, "--json", "--bus", str(place / "bus")]
+        command = [*FRYS, *words, "--json", *bus]
         return subprocess.Popen(command, stdout=subprocess.PIPE)
 
     with (
@@ -107,7 +113,20 @@ def test_events_and_trace_show_what_passes(place: Path) -> None:
     assert heard == [{"source": "a", "type": "done", "data": "yes"}] * 2
     assert len(seen) == 3
     assert all({"sender", "receiver", "arguments", "trace_id"} <= record.keys() for record in seen)
+    names = {supervisor["name"] for supervisor in json.loads(frys("ps", "--json", *bus).stdout)}
+    assert {record["supervisor"] for record in (*seen, *told)} <= names
     assert told[0]["kind"] in ("killed", "timeout", "restarted")
+
+
+@pytest.mark.parametrize("command", ["events", "trace"])
+def test_who_listens_where_nobody_is_is_told(place: Path, command: str) -> None:
+    """And waits for those who come."""
+    words = [*FRYS, command, "--bus", str(place / "nobody")]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as listener:
+        assert listener.stderr is not None
+        assert b"answers yet" in listener.stderr.readline()
+        listener.send_signal(signal.SIGINT)
+    assert listener.returncode == 130
 
 
 def test_serve_ends_cleanly_and_says_what_is_wrong(place: Path) -> None:

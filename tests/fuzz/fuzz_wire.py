@@ -7,10 +7,9 @@ New inputs that reach new code are kept in the first CORPUS folder.
 
 import asyncio
 import os
-import resource
-import sys
 
 import atheris
+from fuzzing import fuzz, must_be_plain
 
 with atheris.instrument_imports(include=["frys_runtime"]):
     from frys_runtime import bulk, wire
@@ -18,9 +17,6 @@ with atheris.instrument_imports(include=["frys_runtime"]):
 _LIMITS = (0, 64, 1 << 16)
 _STEPS = (512, 3, 64, 1)
 _BUFFER = 1 << 18  # so that two places of it are more than a frame may take
-_PLAIN = (type(None), bool, int, float, str, bytes)
-_SETTLED = 100_000
-"""Inputs after which caches are filled and the corpus has grown, so that memory should stay where it is."""
 
 
 class Target:
@@ -28,22 +24,13 @@ class Target:
 
     def __init__(self, buffer: bulk.Bulk) -> None:
         self._buffer = buffer
-        self.runs = self.refused = self.settled = 0
 
     def __call__(self, data: bytes) -> None:
-        self.runs += 1
-        if self.runs == _SETTLED:
-            self.settled = _resident()
         choice, step = (data[0], _STEPS[data[1] % len(_STEPS)]) if len(data) > 1 else (0, 1)
         reader = wire.Reader()
         reader.limit = _LIMITS[choice % len(_LIMITS)]
         reader.bulk = self._buffer if choice & 0x80 else None
-        try:
-            self._feed(reader, data[2:], step)
-        except wire.ProtocolError:
-            self.refused += 1
-        if not self.runs % _SETTLED:
-            self._report()  # libFuzzer ends the process by itself, and nothing runs after that
+        self._feed(reader, data[2:], step)
 
     def _feed(self, reader: wire.Reader, data: bytes, step: int) -> None:
         at = 0
@@ -70,30 +57,7 @@ class Target:
                 wire.question(frame)
             case wire.RESULT:
                 for value in frame[2:]:
-                    _must_be_plain(value)
-
-    def _report(self) -> None:
-        print(
-            f"runs={self.runs} refused={self.refused} settled={self.settled} resident={_resident()}",
-            flush=True,
-        )
-
-
-def _must_be_plain(value: object) -> None:
-    if type(value) is list:
-        for item in value:
-            _must_be_plain(item)
-    elif type(value) is dict:
-        for key, item in value.items():
-            assert type(key) is str
-            _must_be_plain(item)
-    else:
-        assert type(value) in _PLAIN, type(value)
-
-
-def _resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+                    must_be_plain(value)
 
 
 async def _buffer() -> bulk.Bulk:
@@ -105,8 +69,7 @@ async def _buffer() -> bulk.Bulk:
 def main() -> None:
     """Fuzz until libFuzzer has had enough."""
     loop = asyncio.new_event_loop()  # stays open: the buffer sets a timer once it has been used
-    atheris.Setup(sys.argv, Target(loop.run_until_complete(_buffer())))
-    atheris.Fuzz()
+    fuzz(Target(loop.run_until_complete(_buffer())), wire.ProtocolError)
 
 
 if __name__ == "__main__":

@@ -182,6 +182,16 @@ async def test_messages_of_the_host_program(tmp_path: Path) -> None:
             await communicator.broadcast(PluginMessage.Event("tick", object()))  # type: ignore[arg-type]
 
 
+def test_a_message_that_is_none_is_not_made() -> None:
+    """Nobody could read it, here or at another supervisor."""
+    with pytest.raises(TypeError, match="function must be a str, not int"):
+        PluginMessage.FunctionCall(5, [])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="args must be a list, not str"):
+        PluginMessage.FunctionCall("twice", "ab")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="event_type must be a str, not NoneType"):
+        PluginMessage.Event(None)  # type: ignore[arg-type]
+
+
 @live
 async def test_changes_of_state_are_messages(tmp_path: Path) -> None:
     """Each once, to each who listens, however often somebody began to; other news is none."""

@@ -74,7 +74,7 @@ def test_a_value_of_its_type_passes(text: str, value: MessageValue) -> None:
         ("Point", {"x": 1.0, "y": 1.0, "z": 1.0}, "value has the field 'z', which Point does not have"),
         ("Shape", "circle", r"value is 'circle'; it must be one of nothing, \{circle: ...\}"),
         ("Shape", {"circle": "big"}, r"value\.circle must be float, not string"),
-        ("Shape", {"square": 1}, "value has the case 'square', which Shape has not or without a value"),
+        ("Shape", {"square": 1}, "value has the case 'square'; those of Shape with a value are circle"),
         ("Shape", {"circle": 1, "line": 2}, "value must be Shape, not map"),
         ("Shape", 1, "value must be Shape, not int"),
         ("list<number>", [1, 2.0, True], r"value\[2\] must be number, not bool"),
