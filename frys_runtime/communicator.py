@@ -18,7 +18,7 @@ from .errors import CommunicationError, PluginError, PluginNotFound
 from .event_broker import EventBroker
 from .events import Event, Events, EventStream
 from .host_functions import HostFunction
-from .messages import MessageValue, PluginMessage, Refused, can_travel, check_value
+from .messages import MessageValue, PluginMessage, Refused, can_travel, check_timeout, check_value
 from .ranges import split_address
 from .refusals import MAX_DEPTH, Refusals, as_refusal, offered, refuse_mismatch, too_deep
 from .routing import Route, Router
@@ -74,7 +74,7 @@ class PluginCommunicator:
 
         Raises:
             PluginNotFound: No plugin of that id is loaded.
-            ValueError: The target is no address.
+            ValueError: The target is no address, or the deadline is none.
             CommunicationError: The event is none that the plugin takes, or its queue is full.
             PluginError: Whatever the call ended with.
             TypeError: The message is of another kind.
@@ -82,6 +82,7 @@ class PluginCommunicator:
         plugin_id, _ = split_address(target)
         match message:
             case PluginMessage.FunctionCall(function, args):
+                check_timeout(timeout_ms)
                 version, left = await self._router.reach(target, timeout_ms)
                 with self.waits(version):
                     value = await self.deliver("", version, function, args, left)
@@ -89,7 +90,9 @@ class PluginCommunicator:
             case PluginMessage.Event():
                 check_value(message.data, "data")
                 if plugin_id not in self._router.targets:
-                    self.find(target)  # raises, unless it is elsewhere, where it takes no such events
+                    self.find(target)
+                    why = "it runs at another supervisor, where only a broadcast or a call reaches it"
+                    raise CommunicationError(target, why)
                 self._broker.send(target, message)
                 return None
             case PluginMessage.Heartbeat():

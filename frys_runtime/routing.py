@@ -103,8 +103,9 @@ class Router:
 
     async def _reach(self, plugin_id: str, wanted: Range | None) -> Version:
         """The version that a plugin's call goes to: by what it asks for, or else by what it depends on."""
+        target = self.targets.get(plugin_id)
         try:
-            if (target := self.targets.get(plugin_id)) is not None:
+            if target is not None:
                 return await target.reach(wanted)
         except PluginNotFound:
             pass  # another supervisor may have a version that fits
@@ -113,7 +114,10 @@ class Router:
         there = self.elsewhere.find(plugin_id, wanted, as_host=False) if self.elsewhere else None
         if there is None:
             address = plugin_id if wanted is None else f"{plugin_id}@{wanted}"
-            raise Refused("missing", f"no plugin {address!r} is loaded")
+            here = ", ".join(str(one.metadata.version) for one in target.releases) if target else ""
+            raise Refused(
+                "missing", f"no plugin {address!r} is loaded" + (f"; {here} is here" if here else "")
+            )
         return there
 
     # For the host program, and for other supervisors.

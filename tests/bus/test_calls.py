@@ -103,7 +103,7 @@ async def test_errors_of_a_plugin_elsewhere_are_those_of_one_here() -> None:
                 await manager.execute_plugin("b", "twice", object())  # type: ignore[arg-type]
             with pytest.raises(PluginNotFound):
                 await manager.execute_plugin("z", "twice", 1)
-            with pytest.raises(CommunicationError, match="does not take events"):
+            with pytest.raises(CommunicationError, match="it runs at another supervisor"):
                 await manager.communicator.send_message("b", PluginMessage.Event("tick", 1))
 
 

@@ -176,6 +176,13 @@ async def test_messages_of_the_host_program(tmp_path: Path) -> None:
             await communicator.send_message("a", PluginMessage.Event("other", 7))
         with pytest.raises(PluginNotFound):
             await communicator.send_message("z", PluginMessage.FunctionCall("twice", [4]))
+        for timeout in (0, -1, 1.5, True, "x"):
+            with pytest.raises(ValueError, match="timeout_ms must be a positive whole number"):
+                await communicator.send_message(
+                    "a",
+                    PluginMessage.FunctionCall("twice", [4]),
+                    timeout_ms=timeout,  # type: ignore[arg-type]
+                )
         with pytest.raises(TypeError, match="must be a FunctionCall"):
             await communicator.send_message("a", "hello")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="data is of type object"):

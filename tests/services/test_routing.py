@@ -21,6 +21,8 @@ plugins:
     async with talkers(tmp_path, policy, "a", "b") as talk:
         assert await talk.ask("call", "b", "twice", [1]) == 2
         assert await talk.ask("call", "b", "move", [{"x": 0, "y": 0}]) == {"x": 1, "y": 0}
+        refusal = await talk.ask("call", "b@^7", "twice", [1])
+        assert refusal == ["missing", "no plugin 'b@^7' is loaded; 1.2.0 is here"]
         assert (await talk.ask("call", "b", "seen", []))[0] == "permission"  # type: ignore[index]
         assert (await talk.ask("call", "a", "twice", [1], who="b"))[0] == "permission"  # type: ignore[index]
         assert talk.manager.plugin("b").resource_usage().calls == 3
