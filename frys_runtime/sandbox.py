@@ -36,7 +36,7 @@ from .messages import MessageValue
 from .nursery import Nursery
 from .policy_terms import OnViolation
 from .printout import Printout
-from .questions import CANCELLED, Questions
+from .questions import Questions
 from .services import Services, Shared
 from .traffic import under_way
 from .violations import Violations
@@ -231,9 +231,9 @@ class PluginSandbox:
         child, answer, size = begun
         passage = under_way.get() if function else None
         watch = self._begin(child, timeout_ms, self.confinement.limits.cpu_time)
-        child.lane.look()
         ends_later = False
         try:
+            child.lane.look()  # what it finds is answered, by functions of the host program among others
             reply = await answer
             if child.lane.was_found and self._printout is not None:
                 self._printout.catch_up()
@@ -301,11 +301,7 @@ class PluginSandbox:
     async def _end_given_up(self, watch: Watch, function: str) -> None:
         """Have the call end, so that its process can serve the next one; kill the process if it does not."""
         child, room = watch.child, self.confinement
-        if watch.question is not None:
-            watch.question.cancel()
-        hears = child.lane.is_asked
-        if hears:
-            child.lane.answer(CANCELLED)
+        hears = self._questions is not None and self._questions.withdraw(watch)
         if (room.format, room.variant) in _INTERRUPTIBLE:
             process.send_signal(child.pidfd, signal.SIGUSR1)
             hears = True

@@ -1,6 +1,7 @@
 """A caller gives up: the work inside the plugin ends, and where it can the process stays."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,9 @@ def wait_twice():
 
 def look():
     return kept
+
+def echo(value):
+    return frys.host("echo", value)
 """
 
 
@@ -126,6 +130,39 @@ async def test_who_waits_for_its_host_is_told(interpreter: str, tmp_path: Path) 
             assert await manager.execute_plugin("p", "look") == ["cancelled"]
         assert manager.plugin("p").pid == pid
         assert ended == ["ended", "ended"]
+
+
+@pytest.mark.parametrize("again", [0.0, 0.3])
+@pytest.mark.parametrize("function", ["wait", "wait_twice"])
+@live
+async def test_an_answer_that_nobody_waits_for_is_no_answer_to_another_question(
+    function: str, again: float, tmp_path: Path
+) -> None:
+    """A function of the host program may not heed that it is cancelled, and return all the same, or later."""
+    async with supervised(
+        tmp_path, policy="host_functions: [wait, echo]", source=ASKS, interpreter="own"
+    ) as (manager, story):
+
+        @manager.host_function("wait")
+        async def wait() -> str:
+            ends_at = 0.0
+            while not ends_at or time.monotonic() < ends_at:
+                try:
+                    await asyncio.sleep(60 if not ends_at else again)
+                except asyncio.CancelledError:
+                    ends_at = ends_at or time.monotonic() + again
+            return "too late"
+
+        @manager.host_function("echo")
+        async def echo(value: int) -> int:
+            await asyncio.sleep(2 * again)
+            return value
+
+        pid = manager.plugin("p").pid
+        await _give_up(manager, "p", function)
+        await story.until("interrupted", function=function)
+        assert await manager.execute_plugin("p", "echo", 7) == 7
+        assert manager.plugin("p").pid == pid
 
 
 @live
