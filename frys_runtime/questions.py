@@ -45,7 +45,8 @@ class Question:
     def refuse(self, reason: str, message: str) -> None:
         """Send why there is no value; the plugin goes on."""
         if not self._is_answered:
-            self._send(wire.encode([wire.REFUSAL, reason, message]))
+            # A function of the host program may speak of a file whose name is no UTF-8.
+            self._send(wire.encode([wire.REFUSAL, reason, message.encode(errors="replace").decode()]))
 
     def withdraw(self) -> None:
         """Nobody waits for it any more: the plugin is told that, and nothing after it."""
@@ -110,6 +111,11 @@ class Questions:
     ) -> None:
         try:
             question.answer(await work)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._refuse(question, service, error)  # not this was cancelled, but what it waited for
         except Exception as error:  # noqa: BLE001 - a mistake of the host's must not end it; it is logged
             self._refuse(question, service, error)
         if watch.question is asyncio.current_task():  # not before the next question can take its place
@@ -128,7 +134,7 @@ class Questions:
             self._latest.withdraw()
         return waits
 
-    def _refuse(self, question: Question, service: str, error: Exception) -> None:
+    def _refuse(self, question: Question, service: str, error: BaseException) -> None:
         if isinstance(error, Refused):
             question.refuse(error.reason, error.message)
             return

@@ -18,6 +18,7 @@ from frys_runtime import (
     ExecutionFailed,
     MessageValue,
     PluginMessage,
+    Refused,
     ResourceLimitExceeded,
     SecurityViolation,
     Timeout,
@@ -270,6 +271,34 @@ async def test_what_one_question_leaves_in_its_context_is_not_there_in_the_next(
         assert inside.get() == ""
         assert await talk.ask("host", "slow_nested", []) == ["outsidenested"] * 2
         assert await talk.ask("host", "slow_leave", [0]) == "outside"
+
+
+@live
+async def test_a_function_of_the_host_program_that_waits_for_what_is_cancelled_has_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody has given the call up: the plugin is told, at once or later, and goes on."""
+    async with talkers(tmp_path, ALL) as talk:
+
+        @talk.manager.host_function("slow_wait")
+        async def wait(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task = asyncio.create_task(asyncio.sleep(60))
+            task.cancel()
+            await task
+
+        @talk.manager.host_function("slow_refuse")
+        def refuse() -> None:
+            raise Refused("missing", "no file \udcff")
+
+        for turns in (0, 3):
+            refusal = await talk.ask("host", "slow_wait", [turns])
+            assert refusal == ["failed", "the host could not do it; its log says why"]
+        assert await talk.ask("host", "slow_refuse", []) == ["missing", "no file ?"]
+        assert talk.manager.plugin("a").resource_usage().restarts == 0
+        assert await talk.ask("kv.get", "key") is None
+    assert "asked for host, which failed in the host" in caplog.text
 
 
 ENDS = """
