@@ -129,6 +129,7 @@ class Questions:
         """
         if watch.question is not None:
             watch.question.cancel()  # which a function of the host program may not heed
+            watch.question = None  # the end of the call must not cancel it again, while it tidies up
         waits = watch.child.lane.is_asked
         if waits and self._latest is not None:
             self._latest.withdraw()

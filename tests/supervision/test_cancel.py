@@ -132,6 +132,29 @@ async def test_who_waits_for_its_host_is_told(interpreter: str, tmp_path: Path) 
         assert ended == ["ended", "ended"]
 
 
+@live
+async def test_a_function_of_the_host_program_has_time_to_tidy_up(tmp_path: Path) -> None:
+    """It is cancelled once, and not again when the call of the plugin has ended."""
+    async with supervised(tmp_path, policy="host_functions: [wait]", source=ASKS, interpreter="own") as (
+        manager,
+        story,
+    ):
+        tidied: list[bool] = []
+
+        @manager.host_function("wait")
+        async def wait() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.3)
+                tidied.append(True)
+
+        await _give_up(manager, "p", "wait")
+        await story.until("interrupted", function="wait")
+        assert await manager.execute_plugin("p", "look") == []
+        await until(lambda: tidied == [True])
+
+
 @pytest.mark.parametrize("again", [0.0, 0.3])
 @pytest.mark.parametrize("function", ["wait", "wait_twice"])
 @live
