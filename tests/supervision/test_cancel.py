@@ -17,6 +17,7 @@ let kept = 0
 function keep() { return ++kept }
 function spin() { for (;;) {} }
 function stubborn() { for (;;) { try { for (;;) {} } catch {} finally { kept = -1 } } }
+async function many() { await Promise.all([1, 2, 3].map(async () => { await null; for (;;) {} })) }
 async function nap(ms) { await new Promise((done) => setTimeout(done, ms)) }
 """
 
@@ -56,10 +57,10 @@ async def test_who_catches_the_interrupt_and_goes_on_is_killed(tmp_path: Path) -
         await story.until("restarted")
 
 
-@pytest.mark.parametrize("function", ["spin", "nap", "stubborn"])
+@pytest.mark.parametrize("function", ["spin", "nap", "stubborn", "many"])
 @live
 async def test_javascript_is_interrupted_and_keeps_its_state(function: str, tmp_path: Path) -> None:
-    """No catch and no finally of the plugin stops the engine; the process serves the next call."""
+    """No catch and no finally of the plugin stops the engine; the process serves the next call only."""
     script = tmp_path / "s.js"
     script.write_text(SCRIPT)
     async with PluginManager() as manager:
