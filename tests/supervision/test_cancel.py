@@ -46,6 +46,36 @@ async def test_python_is_interrupted_and_keeps_its_state(function: str, tmp_path
         assert manager.plugin("p").pid == pid
 
 
+ASYNC = """
+import asyncio
+
+kept = []
+
+async def work():
+    try:
+        await asyncio.sleep(0.3)
+        kept.append("went on")
+    finally:
+        kept.append("ended")
+
+async def look():
+    await asyncio.sleep(0.5)
+    return kept
+"""
+
+
+@live
+async def test_a_coroutine_of_python_ends_with_its_call(tmp_path: Path) -> None:
+    """Like by Ctrl-C in asyncio.run: it is cancelled, and does not go on while the next call waits."""
+    async with supervised(tmp_path, source=ASYNC) as (manager, story):
+        assert await manager.execute_plugin("p", "look") == []
+        pid = manager.plugin("p").pid
+        await _give_up(manager, "p", "work")
+        await story.until("interrupted", function="work")
+        assert await manager.execute_plugin("p", "look") == ["ended"]
+        assert manager.plugin("p").pid == pid
+
+
 @live
 async def test_who_catches_the_interrupt_and_goes_on_is_killed(tmp_path: Path) -> None:
     """Grace is short; the next call finds a fresh process."""
