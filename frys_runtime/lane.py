@@ -126,19 +126,21 @@ class Lane:
             self._attention.sleep(self)
             return
         self._looks, self._until = True, now + self.busy_poll
-        while True:
-            self._readable()
-            if waiter.done() or self._asked:
-                self._patience.found()
-                self.was_found = True
-                break
-            if perf_counter() > self._until:
-                if self._until:
-                    self._patience.lost()
-                self._attention.sleep(self)
-                break
-            os.sched_yield()  # to the plugin, if it has no core of its own
-        self._looks = False
+        try:
+            while True:
+                self._readable()
+                if waiter.done() or self._asked:
+                    self._patience.found()
+                    self.was_found = True
+                    break
+                if perf_counter() > self._until:
+                    if self._until:
+                        self._patience.lost()
+                    self._attention.sleep(self)
+                    break
+                os.sched_yield()  # to the plugin, if it has no core of its own
+        finally:
+            self._looks = False
 
     def answer(self, buffers: Sequence[bytes]) -> None:
         """Answer the question; the plugin goes on, and may ask the next one, which :meth:`look` may find."""

@@ -16,9 +16,7 @@ logger = logging.getLogger("frys.plugin")
 
 CANCELLED: Final = wire.encode([wire.REFUSAL, "cancelled", "the caller gave the call up"])
 """What a plugin is told when nobody waits for its call any more."""
-_TOO_LARGE: Final = wire.encode(
-    [wire.REFUSAL, "limit", "a question has more bytes than are allowed (limits.output)"]
-)
+_TOO_LARGE: Final = "a question has more bytes than are allowed (limits.output)"
 
 
 class Question:
@@ -47,7 +45,12 @@ class Question:
     def refuse(self, reason: str, message: str) -> None:
         """Send why there is no value; the plugin goes on."""
         if not self._is_answered:
-            self._send(wire.encode([wire.REFUSAL, reason, message]))
+            # A function of the host program may speak of a file whose name is no UTF-8.
+            self._send(wire.encode([wire.REFUSAL, reason, message.encode(errors="replace").decode()]))
+
+    def withdraw(self) -> None:
+        """Nobody waits for it any more: the plugin is told that, and nothing after it."""
+        self._send(CANCELLED)
 
     def _send(self, frame: tuple[bytes, ...]) -> None:
         self._is_answered = True
@@ -66,6 +69,7 @@ class Questions:
     def __init__(self, instance: Instance, services: Services, dog: Watchdog) -> None:
         self._instance, self._services, self._dog = instance, services, dog
         self._loop = asyncio.get_running_loop()
+        self._latest: Question | None = None
 
     def take(self, frame: list[Any]) -> None:
         """Take an ASK frame; its answer goes out when it is known.
@@ -78,16 +82,20 @@ class Questions:
             raise wire.ProtocolError("it asked its host while no call was under way")
         service, args = wire.question(frame)
         lane = watch.child.lane
-        if watch.given_up or lane.asks_too_much:
-            lane.answer(CANCELLED if watch.given_up else _TOO_LARGE)
+        if watch.given_up:
+            lane.answer(CANCELLED)
             lane.look()
             return
         if watch.asking is None:
             watch.asking = watch.context.copy()
             watch.asking.run(extend_line, self._instance)
         context, question = watch.asking.copy(), Question(lane, watch.deadline)
+        self._latest = question
         try:
-            work = context.run(self._services.answer, service, args, question)
+            if lane.asks_too_much:
+                work: Awaitable[MessageValue] = self._services.refuse(Refused("limit", _TOO_LARGE))
+            else:
+                work = context.run(self._services.answer, service, args, question)
         except Exception as error:  # noqa: BLE001 - a mistake of the host's must not end it; it is logged
             self._refuse(question, service, error)
             lane.look()
@@ -103,12 +111,31 @@ class Questions:
     ) -> None:
         try:
             question.answer(await work)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._refuse(question, service, error)  # not this was cancelled, but what it waited for
         except Exception as error:  # noqa: BLE001 - a mistake of the host's must not end it; it is logged
             self._refuse(question, service, error)
         if watch.question is asyncio.current_task():  # not before the next question can take its place
             watch.child.lane.look()
 
-    def _refuse(self, question: Question, service: str, error: Exception) -> None:
+    def withdraw(self, watch: Watch) -> bool:
+        """Nobody waits for a call any more: end the work on its question, and tell the plugin if it waits.
+
+        Returns:
+            Whether it does.
+        """
+        if watch.question is not None:
+            watch.question.cancel()  # which a function of the host program may not heed
+            watch.question = None  # the end of the call must not cancel it again, while it tidies up
+        waits = watch.child.lane.is_asked
+        if waits and self._latest is not None:
+            self._latest.withdraw()
+        return waits
+
+    def _refuse(self, question: Question, service: str, error: BaseException) -> None:
         if isinstance(error, Refused):
             question.refuse(error.reason, error.message)
             return

@@ -209,9 +209,9 @@ class PluginSandbox:
         child, answer, size = begun
         passage = under_way.get() if function else None
         watch = self._begin(child, timeout_ms, self.confinement.limits.cpu_time)
-        child.lane.look()
         ends_later = False
         try:
+            child.lane.look()  # what it finds is answered, by functions of the host program among others
             reply = await answer
             if child.lane.was_found and (guard := self._guard) is not None:
                 guard.printout.catch_up()
@@ -280,7 +280,7 @@ class PluginSandbox:
         """Have the call end, so that its process can serve the next one; kill the process if it does not."""
         child, over = watch.child, False
         try:
-            self._result(await interrupt(watch, self.confinement), function)
+            self._result(await interrupt(watch, self._questions, self.confinement), function)
             over = True
         except _Refusal as refusal:
             over = refusal.failure.detail == "time" or refusal.failure.kind != "limit"

@@ -93,6 +93,16 @@ class Services:
             return self._work_later(self._next - now, service, args, asked)
         return self._work(service, args, asked)
 
+    async def refuse(self, refusal: Refused) -> MessageValue:
+        """Refuse a question without a look at it; it counts as one, and waits as one.
+
+        Raises:
+            Refused: That.
+        """
+        self._next = max(self._next, self._loop.time() - 1.0) + self._interval
+        await asyncio.sleep(self._next - self._loop.time())
+        raise refusal
+
     async def _work_later(
         self, seconds: float, service: str, args: list[MessageValue], asked: Asked
     ) -> MessageValue:

@@ -40,12 +40,14 @@ class Open:
         Args:
             error: Empty, or how the message failed, in one word.
         """
-        if error:
-            self._span.set_attribute("error.type", error)
-            self._span.set_status(self._spans.otel.StatusCode.ERROR)
-        self._span.end()
-        trace.current.reset(self._here)
-        self._spans.context.detach(self._current)
+        try:
+            if error:
+                self._span.set_attribute("error.type", error)
+                self._span.set_status(self._spans.otel.StatusCode.ERROR)
+            self._span.end()
+        finally:  # a processor of the host program's may fail; what it does next is no part of this
+            trace.current.reset(self._here)
+            self._spans.context.detach(self._current)
 
 
 class Spans:

@@ -19,6 +19,7 @@ MAX_ITEMS = 999_000
 """Items of one value, keys included; the host refuses a frame with a million as hostile."""
 
 _SHORT_LIST = 4  # what a question's arguments are
+_SHORT_DEPTH = 2  # and those of another plugin's function among them
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _pack_into = struct.pack
 _unpack = struct.unpack_from
@@ -65,7 +66,7 @@ def _short(value: object, depth: int = 0) -> bytes:
     if type(value) is int:
         return bytes((value,)) if 0 <= value < 0x80 else b""
     if type(value) is list or type(value) is tuple:
-        return _short_list(value, depth + 1) if len(value) <= _SHORT_LIST and depth < 2 else b""
+        return _short_list(value, depth + 1) if len(value) <= _SHORT_LIST and depth < _SHORT_DEPTH else b""
     return b""
 
 
@@ -135,7 +136,7 @@ def _pack_list(
     _check_bounds(depth, path, work, len(value))
     out.append(_head(len(value), 0x90, 16, 0, 0xDC, 0xDD))
     for index, item in enumerate(value):
-        if short := _short(item):
+        if short := _short(item, _SHORT_DEPTH):  # no list, which has to be counted
             out.append(short)
         else:
             _pack(item, out, depth + 1, f"{path}[{index}]", work)

@@ -234,9 +234,14 @@ class JavaScriptPlugin:
         finally:
             for value in made:
                 lib.JS_FreeValue(self._context, value)
-        if result.tag == EXCEPTION:
-            raise self._failure()
-        settled = self._await(result, f"{function}()")
+        try:
+            if result.tag == EXCEPTION:
+                raise self._failure()
+            settled = self._await(result, f"{function}()")
+        except Failure:
+            if interrupt.is_wanted():
+                self._drop_jobs()
+            raise
         try:
             return self.values.from_engine(settled)
         finally:
@@ -280,6 +285,15 @@ class JavaScriptPlugin:
             if self._late():
                 raise out_of_time()
         self.modules.settle()
+
+    def _drop_jobs(self) -> None:
+        """What is queued of a call that was given up ends with it; in the next one it would go on, or fail.
+
+        The engine is interrupted in each job that lasts; who queues jobs without end is killed by the host.
+        """
+        while lib.JS_IsJobPending(self._engine.runtime):
+            if lib.JS_ExecutePendingJob(self._engine.runtime, self._job_context) < 0:
+                drop_exception(self._context)
 
     def _run_timer(self, name: str) -> None:
         """Run the next timer if it is due, else sleep until it is."""

@@ -6,7 +6,10 @@ timers, queues, locks and threads work on this one; there is no network that it 
 
 import asyncio
 from _thread import allocate_lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 
 class _Doorbell:
@@ -39,6 +42,17 @@ class _Loop(asyncio.BaseEventLoop):
         super().__init__()
         self._selector = _Doorbell()
 
+    def run_call(self, coroutine: "Coroutine[Any, Any, Any]") -> Any:
+        """Run a call to its end; one that is interrupted is cancelled, or it would go on in the next."""
+        task = self.create_task(coroutine)
+        try:
+            return self.run_until_complete(task)
+        except BaseException:
+            if not task.done():
+                task.cancel()
+                self.run_until_complete(asyncio.wait((task,)))
+            raise
+
     def _process_events(self, events: list[Any]) -> None:
         """No events ever come."""
 
@@ -46,6 +60,6 @@ class _Loop(asyncio.BaseEventLoop):
         self._selector.ring()
 
 
-def make_loop() -> asyncio.AbstractEventLoop:
-    """Make the event loop on which a plugin's ``async def`` functions run."""
-    return _Loop()
+def make_runner() -> "Callable[[Coroutine[Any, Any, Any]], Any]":
+    """Make what runs a plugin's ``async def`` functions, on an event loop of its own."""
+    return _Loop().run_call

@@ -112,9 +112,9 @@ class Program(Plugin):
         if "asyncio" not in sys.modules:
             return _drive(coroutine)
         if self._loop is None:
-            from .python_loop import make_loop
+            from .python_loop import make_runner
 
-            self._loop = make_loop().run_until_complete
+            self._loop = make_runner()
         return self._loop(coroutine)
 
     def _load_failure(self, error: BaseException, artifact: Artifact) -> Failure:

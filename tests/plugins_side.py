@@ -3,13 +3,12 @@
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 
 
-def _launchers_codec() -> ModuleType:
-    """The plugin's codec, loaded as the fork server loads it: as a package of files."""
+def _launchers() -> str:
+    """The name of the plugin's side, loaded as the fork server loads it: as a package of files."""
     spec = importlib.util.spec_from_file_location(
         "frys_launchers_under_test",
         ROOT / "launchers" / "__init__.py",
@@ -20,7 +19,9 @@ def _launchers_codec() -> ModuleType:
     package = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = package
     spec.loader.exec_module(package)
-    return importlib.import_module(f"{spec.name}.codec")
+    return spec.name
 
 
-codec = _launchers_codec()
+_NAME = _launchers()
+codec = importlib.import_module(f"{_NAME}.codec")
+serve = importlib.import_module(f"{_NAME}.serve")

@@ -1,5 +1,6 @@
 """What a plugin asks its host is bounded, and whoever asks too much is told so, in each format."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,23 @@ async def test_every_byte_of_a_question_counts(tmp_path: Path) -> None:
         ):
             await manager.execute_plugin("python", "unguarded", TOO_MUCH)
         assert manager.resource_usage("python").restarts == 0
+
+
+@live
+@pytest.mark.needs_gcc
+async def test_who_asks_for_too_much_too_often_waits(tmp_path: Path) -> None:
+    """What is refused without a look at it counts like any other question."""
+    policy = POLICY.replace("output:", "messages: 10/s, output:")
+    async with PluginManager(policy=_write(tmp_path, "policy.yaml", policy)) as manager:
+        await manager.load_plugin(_native(tmp_path))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(16):
+            refusal = await manager.execute_plugin("native", "ask_around", str(TOO_MUCH).encode())
+            assert isinstance(refusal, bytes)
+            assert refusal.startswith(b"\x93\x04\xa5limit")
+        # That is the limit itself: 10 at once, and 6 more at 10 a second.
+        assert loop.time() - began >= 0.45
 
 
 @live

@@ -4,6 +4,9 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
+import sys
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from frys_runtime import (
     ExecutionFailed,
     MessageValue,
     PluginMessage,
+    Refused,
     ResourceLimitExceeded,
     SecurityViolation,
     Timeout,
@@ -255,6 +259,94 @@ async def test_a_function_of_the_host_program_cannot_call_who_waits_for_it(tmp_p
             assert await talk.ask("host", way, ["b", "ask", "call", ["a", "twice", [1]]]) == [
                 *("cycle", "it would wait for itself: b > a > b")
             ], way
+
+
+@live
+async def test_what_one_question_leaves_in_its_context_is_not_there_in_the_next(tmp_path: Path) -> None:
+    """Neither of the same call nor of the next, nor with who called; what the caller has set, all see."""
+    async with talkers(tmp_path, ALL, "a", "b") as talk:
+        outside: ContextVar[str] = ContextVar("outside", default="")
+        inside: ContextVar[str] = ContextVar("inside", default="")
+
+        @talk.manager.host_function("slow_leave")
+        async def leave(turns: int) -> str:
+            found = outside.get() + inside.get()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            inside.set("inside")
+            return found
+
+        @talk.manager.host_function("slow_nested")
+        async def nested() -> MessageValue:
+            inside.set("nested")
+            return await talk.manager.execute_plugin("b", "asks_host", ["slow_leave", "slow_leave"], 0)
+
+        outside.set("outside")
+        for turns in (0, 1):
+            functions: list[MessageValue] = ["slow_leave"] * 5
+            found = await talk.manager.execute_plugin("a", "asks_host", functions, turns)
+            assert found == ["outside"] * 5
+        assert inside.get() == ""
+        assert await talk.ask("host", "slow_nested", []) == ["outsidenested"] * 2
+        assert await talk.ask("host", "slow_leave", [0]) == "outside"
+
+
+@live
+async def test_a_function_of_the_host_program_that_waits_for_what_is_cancelled_has_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody has given the call up: the plugin is told, at once or later, and goes on."""
+    async with talkers(tmp_path, ALL) as talk:
+
+        @talk.manager.host_function("slow_wait")
+        async def wait(turns: int) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task = asyncio.create_task(asyncio.sleep(60))
+            task.cancel()
+            await task
+
+        @talk.manager.host_function("slow_refuse")
+        def refuse() -> None:
+            raise Refused("missing", "no file \udcff")
+
+        for turns in (0, 3):
+            refusal = await talk.ask("host", "slow_wait", [turns])
+            assert refusal == ["failed", "the host could not do it; its log says why"]
+        assert await talk.ask("host", "slow_refuse", []) == ["missing", "no file ?"]
+        assert talk.manager.plugin("a").resource_usage().restarts == 0
+        assert await talk.ask("kv.get", "key") is None
+    assert "asked for host, which failed in the host" in caplog.text
+
+
+ENDS = """
+import asyncio, sys
+from frys_runtime import PluginManager, busy_poll
+
+busy_poll.SECONDS = busy_poll.HOST_SECONDS = busy_poll._RUN_SECONDS = float(sys.argv[3])
+
+async def main():
+    async with PluginManager(policy=sys.argv[2]) as manager:
+        @manager.host_function("slow_end")
+        def end():
+            sys.exit(7)
+
+        await manager.load_plugin(sys.argv[1])
+        await manager.execute_plugin("talker", "ask", "host", ["slow_end", []])
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("looks", ["0", "1"])
+def test_a_function_of_the_host_program_may_end_the_program(looks: str, tmp_path: Path) -> None:
+    """Whether a look or the event loop finds that the plugin asks for it; nothing is left that waits."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(ALL)
+    command = [sys.executable, "-c", ENDS, TALKER, policy, looks]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 7, done.stderr
+    assert "do not end in time" not in done.stderr
 
 
 @live

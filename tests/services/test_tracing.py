@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from opentelemetry import trace as otel
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from support import live
@@ -70,6 +70,45 @@ def test_a_line_of_calls_is_a_line_of_spans(tmp_path: Path, exporter: InMemorySp
         "rpc.method": "_OTHER",
         "error.type": "ExecutionFailed",
     }
+
+
+class _Broken(SpanProcessor):
+    """What a host program may have added; it works until it is told not to."""
+
+    is_broken = True
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Fail."""
+        if self.is_broken and span.name.endswith("/twice"):
+            raise RuntimeError("on purpose")
+
+
+def test_a_span_that_cannot_be_ended_is_over(
+    tmp_path: Path, exporter: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the host program does next is no part of it; a plugin that asked has its answer, and serves on."""
+    broken = _Broken()
+    provider = otel.get_tracer_provider()
+    assert isinstance(provider, TracerProvider)
+    provider.add_span_processor(broken)
+
+    @live
+    async def run() -> None:
+        async with talkers(tmp_path, ALL, "a", "b", tracing=True) as talk:
+            for _ in range(3):
+                with pytest.raises(RuntimeError, match="on purpose"):
+                    await talk.manager.execute_plugin("a", "twice", 1)
+                assert not otel.get_current_span().get_span_context().is_valid
+                assert trace.current.get() is None
+                assert await talk.ask("call", "b", "twice", [1]) == 2
+            assert talk.manager.communicator._waits.told() == []
+            assert talk.manager.stats().restarts == 0
+
+    try:
+        run()
+    finally:
+        broken.is_broken = False
+    assert "on purpose" in caplog.text
 
 
 def test_headers_and_events_carry_the_trace(tmp_path: Path, exporter: InMemorySpanExporter) -> None:

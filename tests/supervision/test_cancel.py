@@ -1,6 +1,7 @@
 """A caller gives up: the work inside the plugin ends, and where it can the process stays."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ let kept = 0
 function keep() { return ++kept }
 function spin() { for (;;) {} }
 function stubborn() { for (;;) { try { for (;;) {} } catch {} finally { kept = -1 } } }
+async function many() { await Promise.all([1, 2, 3].map(async () => { await null; for (;;) {} })) }
 async function nap(ms) { await new Promise((done) => setTimeout(done, ms)) }
 """
 
@@ -44,6 +46,36 @@ async def test_python_is_interrupted_and_keeps_its_state(function: str, tmp_path
         assert manager.plugin("p").pid == pid
 
 
+ASYNC = """
+import asyncio
+
+kept = []
+
+async def work():
+    try:
+        await asyncio.sleep(0.3)
+        kept.append("went on")
+    finally:
+        kept.append("ended")
+
+async def look():
+    await asyncio.sleep(0.5)
+    return kept
+"""
+
+
+@live
+async def test_a_coroutine_of_python_ends_with_its_call(tmp_path: Path) -> None:
+    """Like by Ctrl-C in asyncio.run: it is cancelled, and does not go on while the next call waits."""
+    async with supervised(tmp_path, source=ASYNC) as (manager, story):
+        assert await manager.execute_plugin("p", "look") == []
+        pid = manager.plugin("p").pid
+        await _give_up(manager, "p", "work")
+        await story.until("interrupted", function="work")
+        assert await manager.execute_plugin("p", "look") == ["ended"]
+        assert manager.plugin("p").pid == pid
+
+
 @live
 async def test_who_catches_the_interrupt_and_goes_on_is_killed(tmp_path: Path) -> None:
     """Grace is short; the next call finds a fresh process."""
@@ -55,10 +87,10 @@ async def test_who_catches_the_interrupt_and_goes_on_is_killed(tmp_path: Path) -
         await story.until("restarted")
 
 
-@pytest.mark.parametrize("function", ["spin", "nap", "stubborn"])
+@pytest.mark.parametrize("function", ["spin", "nap", "stubborn", "many"])
 @live
 async def test_javascript_is_interrupted_and_keeps_its_state(function: str, tmp_path: Path) -> None:
-    """No catch and no finally of the plugin stops the engine; the process serves the next call."""
+    """No catch and no finally of the plugin stops the engine; the process serves the next call only."""
     script = tmp_path / "s.js"
     script.write_text(SCRIPT)
     async with PluginManager() as manager:
@@ -98,6 +130,9 @@ def wait_twice():
 
 def look():
     return kept
+
+def echo(value):
+    return frys.host("echo", value)
 """
 
 
@@ -126,6 +161,62 @@ async def test_who_waits_for_its_host_is_told(interpreter: str, tmp_path: Path) 
             assert await manager.execute_plugin("p", "look") == ["cancelled"]
         assert manager.plugin("p").pid == pid
         assert ended == ["ended", "ended"]
+
+
+@live
+async def test_a_function_of_the_host_program_has_time_to_tidy_up(tmp_path: Path) -> None:
+    """It is cancelled once, and not again when the call of the plugin has ended."""
+    async with supervised(tmp_path, policy="host_functions: [wait]", source=ASKS, interpreter="own") as (
+        manager,
+        story,
+    ):
+        tidied: list[bool] = []
+
+        @manager.host_function("wait")
+        async def wait() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.3)
+                tidied.append(True)
+
+        await _give_up(manager, "p", "wait")
+        await story.until("interrupted", function="wait")
+        assert await manager.execute_plugin("p", "look") == []
+        await until(lambda: tidied == [True])
+
+
+@pytest.mark.parametrize("again", [0.0, 0.3])
+@pytest.mark.parametrize("function", ["wait", "wait_twice"])
+@live
+async def test_an_answer_that_nobody_waits_for_is_no_answer_to_another_question(
+    function: str, again: float, tmp_path: Path
+) -> None:
+    """A function of the host program may not heed that it is cancelled, and return all the same, or later."""
+    async with supervised(
+        tmp_path, policy="host_functions: [wait, echo]", source=ASKS, interpreter="own"
+    ) as (manager, story):
+
+        @manager.host_function("wait")
+        async def wait() -> str:
+            ends_at = 0.0
+            while not ends_at or time.monotonic() < ends_at:
+                try:
+                    await asyncio.sleep(60 if not ends_at else again)
+                except asyncio.CancelledError:
+                    ends_at = ends_at or time.monotonic() + again
+            return "too late"
+
+        @manager.host_function("echo")
+        async def echo(value: int) -> int:
+            await asyncio.sleep(2 * again)
+            return value
+
+        pid = manager.plugin("p").pid
+        await _give_up(manager, "p", function)
+        await story.until("interrupted", function=function)
+        assert await manager.execute_plugin("p", "echo", 7) == 7
+        assert manager.plugin("p").pid == pid
 
 
 @live

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins_side import serve
 
 from frys_runtime import busy_poll, wire
 from frys_runtime.isolation import IsolationManager
@@ -149,6 +150,7 @@ async def test_a_question_is_answered_within_the_look(lane: Lane, theirs: socket
     def answer(_question: object) -> None:
         lane.answer(wire.encode([wire.ANSWER, "value"]))
         theirs.send(_RESULT)
+        lane.look()
 
     lane.on_question = answer
     theirs.send(_ASK)
@@ -163,6 +165,7 @@ async def test_questions_without_end_do_not_hold_the_loop(lane: Lane, theirs: so
     def answer(_question: object) -> None:
         lane.answer(wire.encode([wire.ANSWER, "value"]))
         theirs.send(_ASK)
+        lane.look()
 
     lane.on_question = answer
     theirs.send(_ASK)
@@ -171,6 +174,56 @@ async def test_questions_without_end_do_not_hold_the_loop(lane: Lane, theirs: so
     lane.close()
     with pytest.raises(LaneClosed):
         await result
+
+
+@with_lane
+async def test_a_look_that_fails_is_over(lane: Lane, theirs: socket.socket) -> None:
+    """Whoever takes the question may end the program; the next frame is looked for all the same."""
+    lane.busy_poll = _LONG
+
+    def end(_question: object) -> None:
+        raise SystemExit
+
+    lane.on_question = end
+    theirs.send(_ASK)
+    with pytest.raises(SystemExit):
+        _exchange(lane)
+    lane.answer(wire.encode([wire.ANSWER, "value"]))
+    theirs.send(_RESULT)
+    lane.look()
+    assert lane.was_found
+
+
+def test_a_plugin_looks_less_often_the_more_often_it_was_in_vain() -> None:
+    """1, 3, 7 ... 1023 frames are waited for asleep; what leaves the look out is no look in vain."""
+    patience, left_out = serve.Patience(), []
+    for _ in range(12):
+        patience.in_vain()
+        left_out.append(patience.left_out)
+        for left in reversed(range(patience.left_out)):
+            patience.in_vain()
+            assert patience.left_out == left
+    assert left_out == [1, 3, 7, 15, 31, 63, 127, 255, 511, 1023, 1023, 1023]
+
+
+def test_a_plugin_has_patience_with_answers_of_its_own() -> None:
+    """Calls that come late do not keep it from looking for answers, and what is there is always found."""
+    ours, theirs = socket.socketpair()
+    lane = serve.Lane(theirs.detach(), busy_poll=_MOMENT)
+    calls, answers = lane._calls, lane._answers
+    for _ in range(2):  # a look, and one that is left out
+        lane._look(calls, 0.0)
+    lane._look(calls, 0.0)
+    assert (calls.misses, calls.left_out, answers.misses) == (3, 3, 0)
+    ours.sendall(b"\0\0\0\1\xc0")
+    assert lane.receive(answer=True) == b"\xc0"
+    ours.sendall(b"\0\0\0\1\xc1")
+    assert lane.receive() == b"\xc1"
+    assert (calls.misses, calls.left_out, answers.misses) == (1, 3, 0)
+    ours.close()
+    with pytest.raises(EOFError):
+        lane.receive()
+    lane.socket.close()
 
 
 @pytest.mark.skipif(not busy_poll.is_worthwhile(), reason="this process may use one core only")

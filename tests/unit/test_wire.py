@@ -31,6 +31,47 @@ def test_both_codecs_carry_every_value_both_ways(value: object) -> None:
     assert wire.decode(memoryview(codec.pack([3, 1, value]))) == [3, 1, value]
 
 
+short = st.integers(0, 127) | st.text(st.characters(max_codepoint=127), max_size=31) | st.binary(max_size=255)
+few = st.lists(short, max_size=4)
+questions = st.lists(short | few, max_size=4)
+
+
+@given(questions | questions.map(tuple))
+def test_a_short_question_is_encoded_as_by_anybody(args: object) -> None:
+    """The short cut for few and small values, and lists of them, makes the bytes that the host would."""
+    assert codec._short(args) == codec.pack(args) == msgspec.msgpack.encode(args)
+
+
+@given(st.lists(values, max_size=6), st.lists(values | short | few, max_size=6))
+def test_what_is_not_short_goes_the_long_way(one: list[object], other: list[object]) -> None:
+    """A value among short ones that is none, or one too many, changes nothing but the way."""
+    for args in (one, other, [other], [[other]]):
+        encoded = codec._short(args)
+        assert encoded in (b"", codec.pack(args))
+        assert codec.unpack(memoryview(codec.pack(args))) == args
+
+
+def test_short_lists_count_against_the_bounds() -> None:
+    """A plugin is told that it returns too much; its host would take it for an attack, and end it."""
+    for value in ([[1, 2]] * 333_001, [[[]]] * 499_501):
+        with pytest.raises(codec.BadValue, match="items"):
+            codec.pack(value)
+    most = codec.pack([wire.RESULT, 1, [[1, 2]] * 332_000])
+    assert len(wire.decode(memoryview(most))[2]) == 332_000
+
+
+@pytest.mark.parametrize("innermost", [[], [1], [1, "a", b""], [1] * 20])
+def test_short_lists_count_against_the_depth(innermost: list[object]) -> None:
+    """However short the innermost is."""
+    value = innermost
+    for _ in range(63):
+        value = [value]
+    body = struct.pack(">BBBQ", 0x93, wire.RESULT, 0xCF, 1) + codec.pack(value)
+    assert wire.decode(memoryview(body))[2] == value
+    with pytest.raises(codec.BadValue, match="nested deeper than 64"):
+        codec.pack([value])
+
+
 @given(st.integers(0, (1 << 64) - 1), st.binary(max_size=70_000), st.integers(-3, 3))
 def test_a_lone_bytes_result_is_measured_exactly(sequence: int, value: bytes, change: int) -> None:
     """The short cut for [RESULT, sequence, bytes] takes the whole frame, and neither more nor less."""
