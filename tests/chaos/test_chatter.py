@@ -82,7 +82,7 @@ async def _look_at_the_books(manager: PluginManager, chatter: Chatter, ledger: L
     await until(lambda: not any(deployment._retiring for deployment in deployments))
     for deployment in deployments:
         for pool in deployment.pools():
-            await until(lambda pool=pool: not pool._under_way and not pool._fleet._starting)  # type: ignore[misc]
+            await until(lambda pool=pool: not pool._under_way and not pool._fleet.instances.starting)  # type: ignore[misc]
             await until(lambda pool=pool: _is_free(pool))  # type: ignore[misc]
     await asyncio.sleep(0.1)
     communicator = manager.communicator
@@ -109,4 +109,6 @@ async def _look_at_the_books(manager: PluginManager, chatter: Chatter, ledger: L
 
 def _is_free(pool: Pool) -> bool:
     fleet = pool._fleet
-    return all(slot.is_vacant or (slot.is_ready and slot in fleet._turns.free) for slot in fleet.slots)
+    return all(
+        slot.is_vacant or (slot.is_ready and slot in fleet._turns.free) for slot in fleet.instances.all
+    )
