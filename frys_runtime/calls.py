@@ -1,6 +1,6 @@
 """The host program's calls: which version, here or at another supervisor, and when it may begin."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from .communicator import PluginCommunicator
 from .errors import PluginNotFound
@@ -21,15 +21,24 @@ class Calls:
     def __init__(self, loaded: LoadedPlugins, communicator: PluginCommunicator) -> None:
         self._loaded, self._communicator = loaded, communicator
 
-    async def make(
+    def make(
+        self, address: str, function: str, args: Sequence[MessageValue], timeout_ms: int | None
+    ) -> Awaitable[MessageValue]:
+        """Call a function, as :meth:`PluginManager.execute_plugin` says."""
+        check_timeout(timeout_ms)
+        deployment = self._loaded.deployments.get(address)
+        release = deployment.settled() if deployment is not None and not line() else None
+        if release is not None:
+            return self._communicator.deliver("", release, function, args, timeout_ms)
+        return self._make(address, function, args, timeout_ms)
+
+    async def _make(
         self, address: str, function: str, args: Sequence[MessageValue], timeout_ms: int | None
     ) -> MessageValue:
-        """Call a function, as :meth:`PluginManager.execute_plugin` says."""
         wanted = None
         deployment = self._loaded.deployments.get(address)
         if deployment is None and split_address(address)[0] in self._loaded.deployments:
             deployment, wanted = self._loaded.find(address)
-        check_timeout(timeout_ms)
         deliver = self._communicator.deliver
         if deployment is None:  # another supervisor's, or nobody's
             self._loaded.check_open()

@@ -256,20 +256,25 @@ class JavaScriptPlugin:
         return self._host.ask(service, *args)
 
     def _await(self, result: JSValue, name: str) -> JSValue:
-        """Run what is queued; where ``result`` is a promise, exchange it for what it was settled with."""
+        """Run what is queued; a promise is exchanged for what it was settled with."""
         try:
             self._run_jobs()
-            state = lib.JS_PromiseState(self._context, result) if result.tag == OBJECT else _NO_PROMISE
-            if state == _NO_PROMISE:
-                # SAFETY: a reference for the caller; that of `result` goes below.
-                return lib.JS_DupValue(self._context, result)
-            while state == _PENDING:
+        except BaseException:
+            lib.JS_FreeValue(self._context, result)
+            raise
+        if result.tag != OBJECT or lib.JS_PromiseState(self._context, result) == _NO_PROMISE:
+            return result
+        return self._settle(result, name)
+
+    def _settle(self, promise: JSValue, name: str) -> JSValue:
+        """Run until a promise is settled; the engine's reference to it is given up."""
+        try:
+            while (state := lib.JS_PromiseState(self._context, promise)) == _PENDING:
                 self._run_timer(name)
                 self._run_jobs()
-                state = lib.JS_PromiseState(self._context, result)
-            settled = lib.JS_PromiseResult(self._context, result)
+            settled = lib.JS_PromiseResult(self._context, promise)
         finally:
-            lib.JS_FreeValue(self._context, result)
+            lib.JS_FreeValue(self._context, promise)
         if state == _REJECTED:
             try:
                 raise describe(self._context, settled, self._was_interrupted)
