@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 from .communicator import PluginCommunicator
 from .errors import PluginNotFound
 from .loaded import LoadedPlugins
-from .messages import MessageValue, check_timeout
+from .messages import MessageValue, check_name, check_timeout
 from .ranges import split_address
 from .waits import line
 
@@ -25,6 +25,7 @@ class Calls:
         self, address: str, function: str, args: Sequence[MessageValue], timeout_ms: int | None
     ) -> Awaitable[MessageValue]:
         """Call a function, as :meth:`PluginManager.execute_plugin` says."""
+        check_name(function, "function")
         check_timeout(timeout_ms)
         deployment = self._loaded.deployments.get(address)
         release = deployment.settled() if deployment is not None and not line() else None

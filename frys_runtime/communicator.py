@@ -147,10 +147,10 @@ class PluginCommunicator:
             PluginError, TypeError, ValueError: Whatever the call ended with.
         """
         began, values = perf_counter(), tuple(args)
+        channel = sender, version.plugin_id, function if function in version.functions else ""
         call = None
         if not self._traffic.is_watched and can_travel(values):
             call = version.begin(function, values, timeout_ms)  # the books are opened while the plugin works
-        channel = sender, version.plugin_id, function if function in version.functions else ""
         with self._traffic.passage("call", channel, args, began=began) as passage:
             value = passage.value = await (call or version.call(function, values, timeout_ms))
         return value

@@ -7,6 +7,7 @@ file at a time: SQLite's own locks keep them apart (https://sqlite.org/wal.html)
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -142,13 +143,27 @@ def _connect(path: str) -> sqlite3.Connection:
     try:
         if path != ":memory:":
             os.chmod(path, 0o600)
-            base.execute("PRAGMA journal_mode = WAL")
+            _enter_wal(base)
             base.execute("PRAGMA synchronous = NORMAL")
         base.executescript(_SCHEMA)
     except BaseException:
         base.close()
         raise
     return base
+
+
+def _enter_wal(base: sqlite3.Connection) -> None:
+    """Switch a file's journal; SQLite waits for nobody there, and another program may do so, too."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            base.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _decode(data: bytes) -> MessageValue:

@@ -138,9 +138,16 @@ def pack_config(config: Mapping[str, object]) -> bytes:
     return packed
 
 
-def _check_name(name: object, what: str) -> None:
+def check_name(name: object, what: str) -> None:
+    """Refuse what is no name of a function or of a type of event.
+
+    Raises:
+        TypeError: It is no str.
+        ValueError: UTF-8 cannot carry it.
+    """
     if not isinstance(name, str):
         raise TypeError(f"{what} must be a str, not {type(name).__name__}")
+    _check_str(name, what)
 
 
 class PluginMessage:
@@ -158,7 +165,7 @@ class PluginMessage:
         args: list[MessageValue]
 
         def __post_init__(self) -> None:
-            _check_name(self.function, "function")
+            check_name(self.function, "function")
             if not isinstance(self.args, list | tuple):
                 raise TypeError(f"args must be a list, not {type(self.args).__name__}")
 
@@ -186,7 +193,7 @@ class PluginMessage:
         source: str = ""
 
         def __post_init__(self) -> None:
-            _check_name(self.event_type, "event_type")
+            check_name(self.event_type, "event_type")
 
     @dataclass(frozen=True, slots=True)
     class Heartbeat:

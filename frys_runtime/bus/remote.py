@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from .. import trace, waits
-from ..messages import MessageValue, check_timeout, check_value
+from ..messages import MessageValue, check_name, check_timeout, check_value
 from ..policy_grants import MessageGrant
 from ..ranges import Range
 from . import frames
@@ -76,8 +76,7 @@ class Remote:
         self, function: str, args: tuple[MessageValue, ...], timeout_ms: int | None = None
     ) -> MessageValue:
         """Have its supervisor call one function of it."""
-        if not isinstance(function, str):
-            raise TypeError(f"the name of a function must be a str, not {type(function).__name__}")
+        check_name(function, "function")
         values = list(args)
         check_value(values, "args")
         check_timeout(timeout_ms)

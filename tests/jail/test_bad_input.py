@@ -206,6 +206,21 @@ async def test_a_function_that_does_not_exist(tmp_path: Path) -> None:
 
 
 @live
+async def test_a_name_that_is_none(tmp_path: Path) -> None:
+    """It is the caller's mistake, and the plugin serves the next call."""
+    async with PluginManager() as manager:
+        plugin = await manager.load_plugin(
+            _write(tmp_path, "echo.py", "def echo(value):\n    return value\n")
+        )
+        for name in (5, None, b"echo", ["echo"]):
+            with pytest.raises(TypeError, match="function must be a str, not"):
+                await manager.execute_plugin(plugin, name, 1)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="function is a str with lone surrogates"):
+            await manager.execute_plugin(plugin, "\ud800", 1)
+        assert await manager.execute_plugin(plugin, "echo", 1, timeout_ms=2000) == 1
+
+
+@live
 async def test_wrong_arguments_are_a_type_error(tmp_path: Path) -> None:
     """A call that does not fit the function's signature is the caller's mistake."""
     async with PluginManager() as manager:

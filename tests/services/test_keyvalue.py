@@ -5,6 +5,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,20 @@ def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InitializationFailed, match="key-value store"):
         KeyValueStore(file)
     assert file.read_bytes() == b"not a database " * 100
+
+
+def test_a_new_file_that_many_open_at_the_same_moment(tmp_path: Path) -> None:
+    """Each of them finds it a file with a write-ahead log, whoever has made it one."""
+
+    def open_it(round_number: int, together: threading.Barrier) -> None:
+        together.wait()
+        KeyValueStore(tmp_path / f"kv{round_number}").close()
+
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(100):
+            together = threading.Barrier(8)
+            for opened in [threads.submit(open_it, number, together) for _ in range(8)]:
+                opened.result()
 
 
 def test_two_programs_share_a_file(tmp_path: Path) -> None:
